@@ -1,0 +1,392 @@
+"""The default configuration tree of `fair_generation`, its variants and its validation.
+
+A file in `configs/` calls `defaults()`, changes what differs and returns `variant(config, arg, {...})`.
+All code reads `config.a.b`; a default that is not in this file does not exist.
+"""
+
+import difflib
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from fairjax.errors import InputError
+
+SOURCES = ("avatars", "folder", "celeba", "tfds")
+REWEIGHTINGS = ("none", "loss", "resample")
+PAPER_SETTINGS = ("90_10", "80_20", "multi")
+
+
+def defaults() -> ConfigDict:
+    """Returns the full tree; every field that a config file or an override may set."""
+    return ConfigDict(
+        {
+            "experiment": "fair_generation",
+            "name": "fair_generation",
+            "seed": 0,
+            "data": _data(),
+            "ratio": _ratio(),
+            "weights": {
+                "alpha": 1.0,  # flattening exponent: 0 = equal weights, 1 = the full ratio
+                "clip": 0.0,  # largest weight; 0 = no clip
+                "normalise": True,  # mean weight on the biased set becomes 1
+                "true_ratio": False,  # use the known ratio instead of the estimate (avatars only)
+            },
+            "judge": _judge(),
+            "gan": _gan(),
+            # Each arm is one GAN run on the shared stages: {name: {dotted key below gan: value}}.
+            "arms": {"main": {}},
+            "eval": _eval(),
+        }
+    )
+
+
+def _data() -> dict[str, Any]:
+    return {
+        "source": "avatars",  # avatars | folder | celeba | tfds
+        "resolution": 32,  # pixels; power of two
+        "channels": 3,
+        "crop": "center",  # center | celeba140 | none (the images are square)
+        "group_attributes": ("long_hair",),  # the attributes whose shares differ between the sets
+        "split": "proportions",  # proportions | paper (CelebA only)
+        "paper_setting": "90_10",  # 90_10 | 80_20 | multi
+        "perc": 0.5,  # |reference set| / |biased set|
+        "bias": 0.9,  # share of class 0 in the biased set, the rest evenly
+        "biased_proportions": (),  # one share per class; overrides bias
+        "reference_proportions": (),  # one share per class; () = uniform
+        "n_biased": 10000,
+        "n_ratio_test": 1000,  # half from each set
+        "n_judge_fit": 3000,
+        "n_judge_test": 2000,
+        "n_metric_reference": 2000,
+        "skip_bad_files": False,
+        "folder": {
+            "biased": (),  # folders or StyleGAN zips
+            "reference": (),
+            "judge": (),  # labelled images for the judge only
+            "attributes": "",  # CSV or Parquet, for judging only
+            "holdout": 0.1,  # share of each set held out as ratio_test
+            "metric_share": 0.2,  # share of the reference images held out as metric_reference
+            "judge_test_share": 0.4,  # share of the judge images that test it
+        },
+        "celeba": {"dir": ""},  # img_align_celeba(.zip), list_attr_celeba.txt, list_eval_partition
+        "tfds": {
+            "name": "",
+            "data_dir": "",
+            "split": "train",
+            "image": "image",
+            "attributes": (),  # feature names, "attributes/Male" for nested ones
+        },
+    }
+
+
+def _ratio() -> dict[str, Any]:
+    return {
+        "folds": 5,  # cross-fitting: every image gets its ratio from a network that never saw it
+        "width": 64,  # channels of the first stage of the ResNet-18
+        "stem": "imagenet",  # imagenet | stride2 | small
+        "batch": 128,  # half reference, half biased
+        "epochs": 10.0,  # passes over the larger set
+        "learning_rate": 1e-4,
+        "weight_decay": 0.0,
+        "flip": True,  # random horizontal flips
+        "validation_share": 0.1,  # of each fold's training images, for choosing the checkpoint
+        "calibration": "platt",  # platt | temperature | none
+        "evaluations": 10,  # how often the held-out log-loss is looked at
+    }
+
+
+def _judge() -> dict[str, Any]:
+    return {
+        # One network per set; the classes of a set are all combinations of its values.
+        "attribute_sets": (("long_hair",),),
+        "width": 64,
+        "stem": "imagenet",
+        "batch": 64,
+        "epochs": 10.0,
+        "learning_rate": 1e-3,
+        "weight_decay": 1e-4,
+        "flip": True,
+        "validation_share": 0.1,  # of judge_fit, for choosing the checkpoint
+        "evaluations": 10,
+    }
+
+
+def _gan() -> dict[str, Any]:
+    return {
+        "batch": 32,  # global
+        "kimg": 25000.0,  # thousand real images seen by the discriminator
+        # Networks.
+        "z_dim": 512,
+        "w_dim": 512,
+        "mapping_layers": 8,
+        "channel_base": 16384,
+        "channel_max": 512,
+        "mbstd_group": 4,  # images per minibatch-stddev group; 0 = off
+        "conv_clamp": 0.0,  # 0 = off
+        # Objective.
+        "loss": "hinge",  # hinge | logistic
+        "reweight": "resample",  # none | loss (w on the real term) | resample (reals drawn by w)
+        "r1_gamma": 1.0,
+        "r1_every": 16,
+        "r1_weighted": False,  # with reweight=loss: w on the penalty too
+        "path_length_weight": 2.0,
+        "path_length_every": 4,
+        "style_mixing": 0.9,
+        "dro": False,  # group DRO over groups of reals
+        "groups": "ratio_bins",  # dataset | ratio_bins | attributes
+        "dro_bins": 2,  # with groups=ratio_bins: quantile bins of the ratio
+        "dro_eta": 0.01,
+        "dro_c": 0.0,  # generalisation adjustment C / sqrt(n_g)
+        "dro_start": "shares",  # shares | uniform
+        "dro_absent": "skip",  # skip | zero (the published classifier code)
+        # Optimiser and average.
+        "learning_rate_g": 0.0025,
+        "learning_rate_d": 0.0025,
+        "beta1": 0.0,
+        "beta2": 0.99,
+        "ema_kimg": 10.0,  # half-life
+        "ema_rampup": 0.05,  # half-life is at most this share of the images seen; 0 = no ramp
+        # Rhythm, in kimg.
+        "log_every_kimg": 1.0,
+        "save_every_kimg": 100.0,
+        "sample_every_kimg": 100.0,
+    }
+
+
+def _eval() -> dict[str, Any]:
+    return {
+        "every_kimg": 200.0,  # fairness and quality beside the losses
+        "samples_during": 2000,
+        "samples": 10000,  # for the final figures
+        "features": "efficientnet_lite0",  # none | efficientnet_lite0; the final KID and Frechet
+        "feature_resolution": 128,  # pixels at which the feature network sees an image
+        "feature_samples": 5000,  # images per set that go through the feature network
+        "batch": 100,
+    }
+
+
+Change = Callable[[ConfigDict], None]
+
+
+def variant(config: ConfigDict, arg: str | None, variants: Mapping[str, Change]) -> ConfigDict:
+    """Applies the variant named after the colon in `--config=file.py:variant`."""
+    if arg:
+        if arg not in variants:
+            raise InputError(
+                f"variant '{arg}' does not exist",
+                f"config {config.name}",
+                f"Choose one of {', '.join(':' + v for v in variants)}",
+            )
+        variants[arg](config)
+        config.name = f"{config.name}_{arg}"
+    return config
+
+
+def tiny(config: ConfigDict) -> None:
+    """Shrinks any config so that all its stages end in about a minute on a laptop."""
+    config.data.resolution = 16
+    config.data.split = "proportions"
+    config.data.update(
+        n_biased=240, n_ratio_test=80, n_judge_fit=200, n_judge_test=120, n_metric_reference=120
+    )
+    config.ratio.update(folds=2, width=4, stem="stride2", batch=32, epochs=2.0, evaluations=2)
+    config.ratio.learning_rate = 1e-3
+    config.judge.update(width=4, stem="stride2", batch=32, epochs=3.0, evaluations=2)
+    config.gan.update(
+        batch=8,
+        kimg=0.32,
+        z_dim=16,
+        w_dim=16,
+        mapping_layers=2,
+        channel_base=128,
+        channel_max=8,
+        mbstd_group=min(config.gan.mbstd_group, 4),
+        log_every_kimg=0.08,
+        save_every_kimg=0.16,
+        sample_every_kimg=0.16,
+    )
+    config.eval.update(
+        every_kimg=0.16, samples_during=100, samples=200, feature_samples=60, batch=50
+    )
+    config.eval.feature_resolution = 32
+
+
+def size(resolution: int) -> Change:
+    """The change of a full-size config to another resolution (Karras et al., 2020a, "auto")."""
+
+    def change(config: ConfigDict) -> None:
+        config.data.resolution = resolution
+        config.gan.r1_gamma = 0.0002 * resolution**2 / config.gan.batch
+
+    return change
+
+
+def variants() -> dict[str, Change]:
+    """The variants that every full-size config has."""
+    return {"tiny": tiny, "128": size(128), "256": size(256)}
+
+
+def celeba() -> ConfigDict:
+    """What the CelebA configs share: the paper's crop and splits, and two arms at 64 px."""
+    config = defaults()
+    config.data.update(source="celeba", resolution=64, crop="celeba140", split="paper", perc=0.5)
+    config.data.group_attributes = ("Male",)
+    config.judge.attribute_sets = (("Male",),)
+    config.gan.mapping_layers = 2
+    config.gan.style_mixing = 0.9
+    size(64)(config)
+    config.arms = ConfigDict({"equi": {"reweight": "none"}, "weighted": {"reweight": "resample"}})
+    return config
+
+
+def with_arm(config: ConfigDict, name: str) -> ConfigDict:
+    """Returns a copy whose `gan` tree carries the overrides of one arm."""
+    merged = ConfigDict(config.to_dict())
+    for key, value in config.arms[name].items():
+        merged.gan[key] = value
+    return merged
+
+
+def digest(tree: Any) -> str:
+    """Hash of any JSON-able tree or ConfigDict; equal trees have equal hashes."""
+    if isinstance(tree, ConfigDict):
+        tree = tree.to_dict()
+    return hashlib.sha256(json.dumps(tree, sort_keys=True, default=list).encode()).hexdigest()[:16]
+
+
+def nearest(name: str, names: list[str]) -> str:
+    """Words for an error message: the real names closest to a mistyped one."""
+    close = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+    if not close:  # the last part may still be right: config.ganz.kimg
+        close = [n for n in names if n.rsplit(".", 1)[-1] == name.rsplit(".", 1)[-1]][:3]
+    return f"Did you mean {' or '.join(close)}?" if close else f"Known names: {', '.join(names)}"
+
+
+def paths(config: ConfigDict, prefix: str = "config") -> list[str]:
+    """All dotted names of a tree, as they are typed on the command line."""
+    names = []
+    for key, value in config.items():
+        names.append(f"{prefix}.{key}")
+        if isinstance(value, ConfigDict):
+            names.extend(paths(value, f"{prefix}.{key}"))
+    return names
+
+
+def validate(config: ConfigDict, devices: int = 1) -> None:
+    """Raises one `InputError` that lists every problem of the config; computes nothing."""
+    problems: list[str] = []
+
+    def need(ok: bool, key: str, rule: str) -> None:
+        if not ok:
+            value: Any = config
+            for part in key.split("."):
+                value = value[part]
+            problems.append(f"{key} (={value!r}) must be {rule}")
+
+    _validate_data(config, need)
+    for stage in ("ratio", "judge"):
+        need(config[stage].width >= 1, f"{stage}.width", "at least 1")
+        need(config[stage].stem in ("imagenet", "stride2", "small"), f"{stage}.stem",
+             "imagenet, stride2 or small")  # fmt: skip
+        need(config[stage].batch >= 2 and config[stage].batch % (2 * devices) == 0,
+             f"{stage}.batch", f"a multiple of 2 x {devices} devices")  # fmt: skip
+        need(config[stage].epochs > 0, f"{stage}.epochs", "positive")
+        need(config[stage].learning_rate > 0, f"{stage}.learning_rate", "positive")
+        need(config[stage].evaluations >= 1, f"{stage}.evaluations", "at least 1")
+        need(0 < config[stage].validation_share < 0.5, f"{stage}.validation_share",
+             "between 0 and 0.5")  # fmt: skip
+    need(config.ratio.folds >= 2, "ratio.folds", "at least 2 (cross-fitting)")
+    need(config.ratio.calibration in ("platt", "temperature", "none"), "ratio.calibration",
+         "platt, temperature or none")  # fmt: skip
+    need(config.weights.alpha >= 0, "weights.alpha", "0 or more")
+    need(config.weights.clip == 0 or config.weights.clip >= 1, "weights.clip",
+         "0 (off) or at least 1")  # fmt: skip
+    need(not config.weights.true_ratio or config.data.source == "avatars", "weights.true_ratio",
+         "False unless data.source is avatars, where the ratio is known")  # fmt: skip
+    need(config.eval.features in ("none", "efficientnet_lite0"), "eval.features",
+         "none or efficientnet_lite0")  # fmt: skip
+    for key in ("samples_during", "samples", "feature_samples", "batch"):
+        need(config.eval[key] >= 1, f"eval.{key}", "at least 1")
+    need(config.eval.every_kimg > 0, "eval.every_kimg", "positive")
+    need(len(config.arms) > 0, "arms", "at least one arm")
+    for name, overrides in config.arms.items():
+        unknown = [key for key in overrides if key not in config.gan]
+        for key in unknown:
+            problems.append(f"arms.{name}.{key} is no key of gan. "
+                            + nearest(f"gan.{key}", paths(config.gan, "gan")))  # fmt: skip
+        if not all(c.isalnum() or c in "_-" for c in name):
+            problems.append(f"arms: the name '{name}' may have letters, digits, _ and - only")
+        if not unknown:
+            _validate_gan(with_arm(config, name), name, devices, problems)
+    if problems:
+        raise InputError(
+            f"{len(problems)} problem(s): " + "; ".join(problems),
+            f"config {config.name}",
+            "Change these keys in the config file or by --config.<key>=<value>",
+        )
+
+
+def _validate_data(config: ConfigDict, need: Callable[[bool, str, str], None]) -> None:
+    data = config.data
+    need(config.experiment == "fair_generation", "experiment", "fair_generation")
+    need(data.source in SOURCES, "data.source", f"one of {', '.join(SOURCES)}")
+    need(data.resolution in (8, 16, 32, 64, 128, 256, 512, 1024), "data.resolution",
+         "a power of two from 8 to 1024")  # fmt: skip
+    need(data.channels == 3, "data.channels", "3")
+    need(data.crop in ("center", "celeba140", "none"), "data.crop", "center, celeba140 or none")
+    need(data.split in ("proportions", "paper"), "data.split", "proportions or paper")
+    need(data.split != "paper" or data.source == "celeba", "data.split",
+         "proportions unless data.source is celeba")  # fmt: skip
+    need(data.paper_setting in PAPER_SETTINGS, "data.paper_setting",
+         f"one of {', '.join(PAPER_SETTINGS)}")  # fmt: skip
+    need(0 < data.perc <= 1, "data.perc", "above 0 and at most 1")
+    need(0 < data.bias < 1, "data.bias", "between 0 and 1")
+    for key in ("biased_proportions", "reference_proportions"):
+        shares = tuple(data[key])
+        need(not shares or (min(shares) >= 0 and abs(sum(shares) - 1) < 1e-6), f"data.{key}",
+             "shares of 0 or more that sum to 1")  # fmt: skip
+    for key in ("n_biased", "n_ratio_test", "n_judge_fit", "n_judge_test", "n_metric_reference"):
+        need(data[key] >= 0, f"data.{key}", "0 or more")
+    if data.source == "folder":
+        need(bool(data.folder.biased), "data.folder.biased", "at least one folder")
+        need(bool(data.folder.reference), "data.folder.reference", "at least one folder")
+        for key in ("holdout", "metric_share", "judge_test_share"):
+            need(0 <= data.folder[key] < 1, f"data.folder.{key}", "in [0, 1)")
+    need(data.source != "celeba" or bool(data.celeba.dir), "data.celeba.dir",
+         "the folder with img_align_celeba(.zip) and the list files")  # fmt: skip
+    need(data.source != "tfds" or bool(data.tfds.name), "data.tfds.name", "a dataset name")
+
+
+def _validate_gan(config: ConfigDict, arm: str, devices: int, problems: list[str]) -> None:
+    gan = config.gan
+
+    def need(ok: bool, key: str, rule: str) -> None:
+        if not ok:
+            problem = f"gan.{key} (={gan[key]!r}) must be {rule}"
+            problem += f" (arm {arm})" if key in config.arms[arm] else ""
+            if problem not in problems:
+                problems.append(problem)
+
+    group = max(int(gan.mbstd_group), 1)
+    need(gan.batch >= 1 and gan.batch % devices == 0, "batch", f"a multiple of {devices} devices")
+    need(gan.mbstd_group >= 0 and (gan.batch // devices) % group == 0, "mbstd_group",
+         f"0 or a divisor of the {gan.batch // max(devices, 1)} images per device")  # fmt: skip
+    need(gan.loss in ("hinge", "logistic"), "loss", "hinge or logistic")
+    need(gan.reweight in REWEIGHTINGS, "reweight", f"one of {', '.join(REWEIGHTINGS)}")
+    need(gan.groups in ("dataset", "ratio_bins", "attributes"), "groups",
+         "dataset, ratio_bins or attributes")  # fmt: skip
+    need(gan.dro_bins >= 2, "dro_bins", "at least 2")
+    need(gan.dro_start in ("shares", "uniform"), "dro_start", "shares or uniform")
+    need(gan.dro_absent in ("skip", "zero"), "dro_absent", "skip or zero")
+    need(0 <= gan.style_mixing <= 1, "style_mixing", "in [0, 1]")
+    need(0 <= gan.beta1 < 1, "beta1", "in [0, 1)")
+    need(0 <= gan.beta2 < 1, "beta2", "in [0, 1)")
+    for key in ("kimg", "learning_rate_g", "learning_rate_d", "ema_kimg", "log_every_kimg",
+                "save_every_kimg", "sample_every_kimg", "z_dim", "w_dim", "mapping_layers",
+                "channel_base", "channel_max", "r1_every", "path_length_every"):  # fmt: skip
+        need(gan[key] > 0, key, "positive")
+    for key in ("r1_gamma", "path_length_weight", "conv_clamp", "ema_rampup", "dro_eta", "dro_c"):
+        need(gan[key] >= 0, key, "0 or more")

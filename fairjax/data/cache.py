@@ -1,0 +1,158 @@
+"""The prepared cache: decoded uint8 images in one memory-mapped file, drawn or decoded only once.
+
+An entry is a folder `<root>/<key>/` with `images.u8` (raw uint8 `[n, H, W, C]`) and `entry.json`
+(shape, a hash for each block of 1 MiB, the facts that decided the pixels). It is filled under
+another name and renamed when complete, so an interrupted drawing never looks finished.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import platformdirs
+
+BLOCK = 1 << 20
+FULL_CHECK_BYTES = 256 << 20  # entries up to this size are read completely by every check
+SAMPLED_BLOCKS = 64
+STALE_SECONDS = 3600.0
+
+
+class Entry(NamedTuple):
+    """A complete cache entry: its folder name, images uint8 `[n, H, W, C]`, and JSON notes."""
+
+    key: str
+    images: np.ndarray
+    notes: dict[str, Any]
+
+
+def root() -> Path:
+    """Returns the cache folder: `$FAIRJAX_CACHE`, else the platform's user cache folder."""
+    moved = os.environ.get("FAIRJAX_CACHE")
+    return Path(moved) if moved else platformdirs.user_cache_path("fairjax")
+
+
+def canonical(value: Any) -> str:
+    """Returns JSON text that is equal for equal values (sorted keys, no spaces)."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def sha256(value: Any) -> str:
+    """Returns the SHA-256 (hex) of a JSON-able value."""
+    return hashlib.sha256(canonical(value).encode()).hexdigest()
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes JSON so that a reader sees either the old file or the complete new one."""
+    part = path.with_name(path.name + ".part")
+    part.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    os.replace(part, path)
+
+
+def _block_hash(data: bytes) -> str:
+    return hashlib.blake2b(data, digest_size=8).hexdigest()
+
+
+def damage(folder: Path, full: bool) -> str | None:
+    """Says in words what is wrong with an entry, or None.
+
+    Args:
+      folder: the entry.
+      full: read every block; otherwise only entries up to 256 MiB are read completely, and 64
+        blocks spread over a larger one.
+    """
+    try:
+        facts = json.loads((folder / "entry.json").read_text(encoding="utf-8"))
+        shape, blocks = facts["shape"], facts["blocks"]
+        size = (folder / "images.u8").stat().st_size
+    except (OSError, ValueError, KeyError) as error:
+        return f"not complete ({error})"
+    wanted = int(np.prod(shape))
+    if size != wanted:
+        return f"images.u8 has {size} bytes instead of {wanted}"
+    numbers = range(len(blocks))
+    if not full and size > FULL_CHECK_BYTES:
+        numbers = np.linspace(0, len(blocks) - 1, SAMPLED_BLOCKS).astype(int).tolist()
+    with (folder / "images.u8").open("rb") as file:
+        for number in numbers:
+            file.seek(number * BLOCK)
+            if _block_hash(file.read(BLOCK)) != blocks[number]:
+                return f"images.u8 has changed in block {number}"
+    return None
+
+
+def read(key: str) -> Entry:
+    """Opens an entry without checking it; images are a read-only memory map."""
+    folder = root() / key
+    facts = json.loads((folder / "entry.json").read_text(encoding="utf-8"))
+    images = np.memmap(folder / "images.u8", np.uint8, "r", shape=tuple(facts["shape"]))
+    return Entry(key, images, facts["notes"])
+
+
+def get(
+    name: str,
+    facts: dict[str, Any],
+    shape: tuple[int, ...],
+    fill: Callable[[np.ndarray], dict[str, Any]],
+    log: Callable[[str], None],
+) -> Entry:
+    """Returns the entry for `facts`; makes it when it is missing or damaged.
+
+    Args:
+      name: a word in front of the key, for people who look into the folder.
+      facts: JSON-able; everything that decides the pixels.
+      shape: `[n, H, W, C]`, n >= 1.
+      fill: writes all images into the array that it is given; returns JSON-able notes to keep.
+      log: called with one line at a time.
+    """
+    key = f"{name}-{sha256([facts, list(shape)])[:20]}"
+    folder = root() / key
+    if folder.exists():
+        wrong = damage(folder, full=True)
+        if wrong is None:
+            log(f"data: using the prepared images in {folder}")
+            return read(key)
+        log(f"data: the prepared images in {folder} are damaged ({wrong}); making them anew")
+        shutil.rmtree(folder)
+    root().mkdir(parents=True, exist_ok=True)
+    _remove_stale(key)
+    draft = Path(tempfile.mkdtemp(prefix=f"{key}.partial.", dir=root()))
+    try:
+        images = np.memmap(draft / "images.u8", np.uint8, "w+", shape=shape)
+        notes = fill(images)
+        images.flush()
+        del images
+        with (draft / "images.u8").open("rb") as file:
+            blocks = [_block_hash(data) for data in iter(lambda: file.read(BLOCK), b"")]
+            os.fsync(file.fileno())
+        entry = {"shape": list(shape), "facts": facts, "notes": notes, "blocks": blocks}
+        write_json(draft / "entry.json", entry)
+        try:
+            os.rename(draft, folder)
+        except OSError:  # another process finished the same entry first
+            if damage(folder, full=True) is not None:
+                raise
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+    return read(key)
+
+
+def _remove_stale(key: str) -> None:
+    """Removes what killed processes left of this entry; a living one writes all the time."""
+    for draft in root().glob(f"{key}.partial.*"):
+        with contextlib.suppress(FileNotFoundError):
+            newest = max((f.stat().st_mtime for f in draft.iterdir()), default=0.0)
+            if time.time() - newest > STALE_SECONDS:
+                shutil.rmtree(draft, ignore_errors=True)
+
+
+def pixel_hashes(images: Iterable[np.ndarray]) -> list[bytes]:
+    """Returns one 16-byte hash per image `[H, W, C]`."""
+    return [hashlib.blake2b(image.tobytes(), digest_size=16).digest() for image in images]

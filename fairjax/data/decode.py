@@ -1,0 +1,126 @@
+"""One image file -> uint8 `[resolution, resolution, channels]`, whatever Pillow can read."""
+
+import functools
+import io
+import warnings
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+CROPS = ("center", "celeba140", "none")
+CELEBA_CROP = 140  # fairgen's crop: the central 140 x 140 of the 178 x 218 picture, then bilinear
+
+
+class Place(NamedTuple):
+    """Where an image lies: a file, or a member of a zip (`stamp` changes with the zip)."""
+
+    path: str
+    member: str = ""
+    stamp: int = 0
+
+
+class Shape(NamedTuple):
+    """What to make of an image. `crop`: one of CROPS; "none" = the image must be square."""
+
+    resolution: int
+    crop: str
+    channels: int
+
+
+@functools.lru_cache(maxsize=4)
+def open_zip(path: str, stamp: int) -> zipfile.ZipFile:
+    """One handle per process: opening the official CelebA zip takes seconds."""
+    return zipfile.ZipFile(path)
+
+
+def read(place: Place) -> bytes:
+    """Returns the encoded bytes. Raises OSError, KeyError or BadZipFile."""
+    if place.member:
+        return open_zip(place.path, place.stamp).read(place.member)
+    return Path(place.path).read_bytes()
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Returns an upright RGB image: transparent parts on white, 16-bit scaled to 8-bit."""
+    image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I") or image.mode == "F":
+        values = np.asarray(image, np.float64)
+        if image.mode == "F":
+            scale = 255.0 if values.max(initial=0) <= 1 else 1.0
+        else:  # "I" comes from 16-bit files too
+            scale = 255 / 65535 if image.mode != "I" or values.max(initial=0) > 255 else 1.0
+        image = Image.fromarray(np.clip(np.rint(values * scale), 0, 255).astype(np.uint8))
+    if "transparency" in image.info or image.mode in ("RGBA", "LA", "PA", "La", "RGBa"):
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(white, image)
+    return image.convert("RGB")
+
+
+def prepare(image: Image.Image, shape: Shape) -> np.ndarray:
+    """Crops and resizes.
+
+    Returns:
+      uint8 `[resolution, resolution, channels]`.
+
+    Raises:
+      ValueError: the image is not square (crop "none") or smaller than the crop.
+    """
+    image = to_rgb(image)
+    width, height = image.size
+    side, method = min(width, height), Image.Resampling.LANCZOS
+    if shape.crop == "celeba140":
+        side, method = CELEBA_CROP, Image.Resampling.BILINEAR
+        if min(width, height) < side:
+            raise ValueError(f"{width}x{height} pixels are fewer than the crop of {side}")
+    elif shape.crop == "none" and width != height:
+        raise ValueError(f'{width}x{height} pixels are not square; data.crop="center" crops')
+    left, top = round((width - side) / 2), round((height - side) / 2)
+    image = image.crop((left, top, left + side, top + side))
+    if side != shape.resolution:
+        image = image.resize((shape.resolution, shape.resolution), method)  # antialiased
+    if shape.channels == 1:
+        return np.asarray(image.convert("L"))[..., None]
+    return np.asarray(image)
+
+
+def decode(data: bytes, shape: Shape) -> np.ndarray:
+    """Decodes an image file's bytes.
+
+    Returns:
+      uint8 `[resolution, resolution, channels]`.
+
+    Raises:
+      ValueError: it cannot be decoded; the message says why.
+    """
+    if not data:
+        raise ValueError("the file is empty")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow's notes on odd palettes and large pictures
+            with Image.open(io.BytesIO(data)) as image:
+                return prepare(image, shape)
+    except UnidentifiedImageError as error:
+        raise ValueError("not an image that Pillow can read") from error
+    except (OSError, SyntaxError, EOFError, IndexError, TypeError, AttributeError) as error:
+        # Pillow's decoders raise all of these on damaged files.
+        raise ValueError(f"damaged: {error}") from error
+    except Image.DecompressionBombError as error:
+        raise ValueError(f"too large: {error}") from error
+
+
+def render(shape: Shape, places: Sequence[Place]) -> tuple[np.ndarray, dict[int, str]]:
+    """Decodes a chunk of files, for `pool.fill`."""
+    side = shape.resolution
+    out = np.zeros((len(places), side, side, shape.channels), np.uint8)
+    wrong: dict[int, str] = {}
+    for i, place in enumerate(places):
+        try:
+            out[i] = decode(read(place), shape)
+        except (ValueError, OSError, KeyError, zipfile.BadZipFile) as error:
+            wrong[i] = str(error)
+    return out, wrong

@@ -1,0 +1,167 @@
+"""Attribute tables of the user's own images: CSV, Parquet, or a StyleGAN `dataset.json`."""
+
+import csv
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fairjax.data.dataset import MAX_VALUES
+from fairjax.errors import InputError
+
+WHERE = "data.folder.attributes"
+Rows = dict[str, dict[str, Any]]  # file key -> {attribute: int, str or None}
+
+
+def read_table(path: Path) -> Rows:
+    """Reads a CSV or Parquet table.
+
+    Args:
+      path: the first column, or the one named "file", holds the path of an image relative to its
+        folder, or its bare name; every other column is an attribute (int or str; empty = unknown).
+
+    Raises:
+      InputError: the file is missing, unreadable, has no attribute column, or two rows for a file.
+    """
+    if not path.is_file():
+        raise InputError(f"no file {path}", WHERE, "Give the path of a CSV or Parquet file")
+    head: list[str] = []
+    body: list[Any] = []
+    try:
+        if path.suffix.lower() in (".parquet", ".pq"):
+            import pyarrow.parquet
+
+            columns = pyarrow.parquet.read_table(path).to_pydict()
+            head, body = list(columns), list(zip(*columns.values(), strict=True))
+        else:
+            with path.open(newline="", encoding="utf-8-sig") as file:
+                lines = [line for line in csv.reader(file) if line]
+            head, body = (lines[0], lines[1:]) if lines else ([], [])
+    except (OSError, ValueError, csv.Error) as error:
+        raise InputError(f"cannot read {path}: {error}", WHERE, "Save it anew") from error
+    if len(head) < 2:
+        mend = 'Give a column "file" and at least one attribute column'
+        raise InputError(f"{path} has the columns {head}", WHERE, mend)
+    key = head.index("file") if "file" in head else 0
+    rows: Rows = {}
+    for number, line in enumerate(body, start=2):
+        if len(line) != len(head):
+            found = f"row {number} of {path} has {len(line)} columns instead of {len(head)}"
+            raise InputError(found, WHERE, "Mend the row")
+        name = Path(str(line[key]).strip()).as_posix()
+        row = {a: line[i] for i, a in enumerate(head) if i != key}
+        if rows.setdefault(name, row) != row:
+            raise InputError(f"{path} has two different rows for {name!r}", WHERE, "Remove one")
+    return rows
+
+
+def read_dataset_json(text: str, where: str) -> Rows:
+    """Reads the labels of a StyleGAN dataset: an int -> "label"; 0/1 lists -> "label_0", ...
+
+    Raises:
+      InputError: not JSON, or labels of another kind.
+    """
+    mend = 'Expected {"labels": [["img.png", 0], ...]} or {"labels": null}'
+    try:
+        pairs = json.loads(text).get("labels") or []
+        rows: Rows = {}
+        for name, label in pairs:
+            many = label if isinstance(label, list) else [label]
+            if not all(isinstance(v, int) for v in many):
+                raise InputError(f"the label {label!r} of {name}", where, mend)
+            names = ["label"] if not isinstance(label, list) else None
+            names = names or [f"label_{i}" for i in range(len(many))]
+            rows[name] = dict(zip(names, many, strict=True))
+    except (ValueError, TypeError, AttributeError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"cannot read the labels: {error}", where, mend) from error
+    return rows
+
+
+def match(rows: Rows, keys: Sequence[Sequence[str]]) -> tuple[list[dict[str, Any] | None], int]:
+    """Finds the row of each image.
+
+    Args:
+      rows: the table.
+      keys: for each image the names under which the table may know it, the most exact first.
+
+    Returns:
+      The row of each image or None, and the number of rows that fit no image.
+
+    Raises:
+      InputError: no row fits, or one row fits several images.
+    """
+    owner: dict[str, int] = {}
+    out: list[dict[str, Any] | None] = []
+    for i, names in enumerate(keys):
+        name = next((n for n in names if n in rows), None)
+        out.append(None if name is None else rows[name])
+        if name is not None and owner.setdefault(name, i) != i:
+            found = f"the row {name!r} fits {keys[owner[name]][0]!r} and {names[0]!r}"
+            raise InputError(
+                found, WHERE, "Write the folder's name in front, as in these two names"
+            )
+    if not owner:
+        example = f"{next(iter(rows), 'nothing')!r}, the images are like {keys[0][0]!r}"
+        mend = "Write the path relative to the image folder, or the bare file name"
+        raise InputError(f"no row fits an image: the rows are like {example}", WHERE, mend)
+    return out, len(rows) - len(owner)
+
+
+def encode(
+    rows: Sequence[dict[str, Any] | None],
+) -> tuple[np.ndarray, dict[str, tuple[str, ...]]]:
+    """Turns rows into codes.
+
+    Returns:
+      int8 `[n, A]` (-1 = unknown) and {attribute: names of its values}.
+
+    Raises:
+      InputError: a column has fractions or more than 127 different values.
+    """
+    names = list(dict.fromkeys(a for row in rows if row for a in row))
+    out = np.full((len(rows), len(names)), -1, np.int8)
+    values: dict[str, tuple[str, ...]] = {}
+    for column, name in enumerate(names):
+        cells = [_plain(row.get(name)) if row else None for row in rows]
+        codes, values[name] = _codes(name, cells)
+        out[:, column] = [codes[c] for c in cells]
+    return out, values
+
+
+def _plain(cell: Any) -> str | None:
+    """Returns the cell as text; "1.0" (a table program's integer) becomes "1"."""
+    if cell is None or (isinstance(cell, float) and cell != cell):
+        return None
+    text = str(int(cell) if isinstance(cell, bool) else cell).strip()
+    head, dot, tail = text.partition(".")
+    if dot and head.lstrip("-").isdigit() and set(tail) <= {"0"}:
+        text = head
+    return text or None
+
+
+def _is_int(text: str) -> bool:
+    return text.lstrip("-").isdigit()
+
+
+def _codes(name: str, cells: Iterable[str | None]) -> tuple[dict[str | None, int], tuple[str, ...]]:
+    found = {c for c in cells if c is not None}
+    titles: list[str]
+    if found and all(_is_int(c) for c in found):
+        order = sorted(found, key=int)
+        if order != ["-1", "1"]:  # -1/1 is CelebA's no/yes; otherwise -1 means unknown
+            order = [c for c in order if c != "-1"]
+        binary = order in (["0", "1"], ["-1", "1"])
+        titles = [f"not {name}", name] if binary else [f"{name} {c}" for c in order]
+    else:
+        order = titles = sorted(found)
+    if len(order) > MAX_VALUES:
+        mend = "Give a column of groups, not of numbers or names; at most 127 values"
+        raise InputError(f"column {name!r} has {len(order)} different values", WHERE, mend)
+    codes: dict[str | None, int] = {c: i for i, c in enumerate(order)}
+    codes[None] = -1
+    codes.setdefault("-1", -1)
+    return codes, tuple(titles)

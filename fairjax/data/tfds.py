@@ -1,0 +1,133 @@
+"""Source `tfds`: a prepared TensorFlow Datasets directory (array_record), without TensorFlow."""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from ml_collections import ConfigDict
+from PIL import Image
+
+from fairjax.data import decode, labelled
+from fairjax.data.dataset import MAX_VALUES, Collected
+from fairjax.errors import InputError
+
+
+class Context(NamedTuple):
+    """What a worker process needs to open the source and to prepare an image."""
+
+    name: str
+    folder: str
+    split: str
+    image: str
+    shape: decode.Shape
+
+
+@functools.lru_cache(maxsize=2)
+def _source(name: str, folder: str, split: str, skip: str) -> Any:
+    """Opens the data source once per process; `skip` names the image feature not to decode."""
+    import tensorflow_datasets as tfds
+
+    decoders = {skip: tfds.decode.SkipDecoding()} if skip else None
+    return tfds.data_source(
+        name, data_dir=folder or None, split=split, download=False, decoders=decoders
+    )
+
+
+def _nested(example: Any, path: str) -> Any:
+    for key in path.split("/"):
+        example = example[key]
+    return example
+
+
+def render(context: Context, indices: Sequence[int]) -> tuple[np.ndarray, dict[int, str]]:
+    """Decodes a chunk of records, for `pool.fill`."""
+    shape = context.shape
+    source = _source(context.name, context.folder, context.split, context.image)
+    side = shape.resolution
+    out = np.zeros((len(indices), side, side, shape.channels), np.uint8)
+    wrong: dict[int, str] = {}
+    for i, index in enumerate(indices):
+        try:
+            raw = _nested(source[int(index)], context.image)
+            if isinstance(raw, bytes):
+                out[i] = decode.decode(raw, shape)
+            else:
+                array = np.asarray(raw)
+                array = array[..., 0] if array.ndim == 3 and array.shape[-1] == 1 else array
+                out[i] = decode.prepare(Image.fromarray(array), shape)
+        except ValueError as error:
+            wrong[i] = str(error)
+    return out, wrong
+
+
+def collect(config: ConfigDict, log: Callable[[str], None]) -> Collected:
+    """Opens a prepared TFDS directory; its one split is the pool for all roles.
+
+    Args:
+      config: the whole experiment's config; uses `data`, `seed`, `judge.attribute_sets`.
+      log: called with one line at a time.
+
+    Raises:
+      InputError: the source cannot be opened, or lacks a feature that the config names.
+    """
+    data, own = config.data, config.data.tfds
+    if not own.name:
+        raise InputError("no name given", "data.tfds.name", 'Give a name such as "celeb_a"')
+    try:
+        source = _source(own.name, own.data_dir, own.split, own.image)
+        info = source.dataset_info
+        count = len(source)
+    except Exception as error:
+        # tfds raises its own errors, ValueError, NotImplementedError, OSError ... for bad names,
+        # folders, splits and file formats; each of them is an answer to the user's config.
+        text = " ".join(str(error).split())[:300]
+        mend = "Prepare it before with file_format array_record, and set data.tfds.data_dir"
+        raise InputError(f"cannot open {own.name!r}: {text}", "data.tfds", mend) from error
+    paths = tuple(own.attributes)
+    for path in (own.image, *paths):
+        try:
+            _nested(info.features, path)
+        except (KeyError, TypeError) as error:
+            mend = f"It has {list(info.features)}"
+            raise InputError(f"no feature {path!r} in {own.name}", "data.tfds", mend) from error
+    columns: list[list[int]] = [[] for _ in paths]
+    for i in range(count):
+        example = source[i]
+        for column, path in zip(columns, paths, strict=True):
+            column.append(int(_nested(example, path)))
+    values: dict[str, tuple[str, ...]] = {}
+    labels = np.full((count, len(paths)), -1, np.int8)
+    for c, (path, column) in enumerate(zip(paths, columns, strict=True)):
+        name = path.rsplit("/", 1)[-1]
+        found = sorted(set(column) - {-1})
+        if len(found) > MAX_VALUES:
+            mend = "Name features that are groups"
+            raise InputError(f"{path!r} has {len(found)} values", "data.tfds.attributes", mend)
+        titles = getattr(_nested(info.features, path), "names", None)
+        if titles:
+            found, values[name] = list(range(len(titles))), tuple(titles)
+        elif set(found) <= {0, 1}:
+            found, values[name] = [0, 1], (f"not {name}", name)
+        else:
+            values[name] = tuple(f"{name} {v}" for v in found)
+        code = {v: i for i, v in enumerate(found)} | {-1: -1}
+        labels[:, c] = [code[v] for v in column]
+    table = labelled.Table(
+        ids=tuple(f"{own.name}/{own.split}/{i}" for i in range(count)),
+        labels=labels,
+        values=values,
+        part=None,
+        items=range(count),
+        render=render,
+        context=Context(
+            own.name,
+            own.data_dir,
+            own.split,
+            own.image,
+            decode.Shape(data.resolution, data.crop, data.channels),
+        ),
+        facts={"tfds": info.full_name, "split": own.split, "data_dir": str(info.data_dir)},
+        licence=f"tfds: {info.full_name}; see its page for the licence",
+    )
+    return labelled.collect(config, "tfds", table, log)

@@ -1,0 +1,17 @@
+"""The one error that a user's own input can cause; it flows from every room to `launch/`."""
+
+
+class InputError(ValueError):
+    """Something the user gave (config, file, image, label, weight, checkpoint) cannot be used.
+
+    `launch/` prints the message as one line and exits with code 2; nothing else is caught there.
+
+    Args:
+      found: what was found, with the offending value.
+      where: the config key, file or stage in which it was found.
+      mend: what to do about it.
+    """
+
+    def __init__(self, found: str, where: str, mend: str):
+        self.found, self.where, self.mend = found, where, mend
+        super().__init__(f"{where}: {found}. {mend}".rstrip(".") + ".")

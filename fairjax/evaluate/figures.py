@@ -1,0 +1,118 @@
+"""What an evaluation hands out: named numbers with an interval, and their JSON file."""
+
+import json
+import math
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from fairjax.errors import InputError
+
+
+class Figure(NamedTuple):
+    """One measured number.
+
+    Attributes:
+      name: `<figure>/<attribute>/<soft|hard>/<raw|corrected>/<reference|uniform>`, as far as these
+        apply, e.g. `kid/efficientnet_lite0`.
+      value: the number; NaN where it could not be measured (the note says why).
+      low: lower end of the 95 % interval; NaN where there is none.
+      high: upper end of the 95 % interval; NaN where there is none.
+      n: number of samples behind the number.
+      note: one short remark for the reader of the page, or "".
+    """
+
+    name: str
+    value: float
+    low: float
+    high: float
+    n: int
+    note: str = ""
+
+
+def without_nan(value: Any) -> Any:
+    """The same JSON value with every NaN or infinity, which JSON cannot hold, as None."""
+    if isinstance(value, dict):
+        return {str(key): without_nan(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_nan(item) for item in value]
+    if hasattr(value, "tolist"):  # NumPy and JAX arrays and scalars
+        return without_nan(value.tolist())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def as_entries(figures: Iterable[Figure]) -> dict[str, dict[str, Any]]:
+    """`{name: {"value", "low", "high", "n", "note"}}`, in the order in which figures come.
+
+    Raises:
+      ValueError: two figures have the same name.
+    """
+    entries: dict[str, dict[str, Any]] = {}
+    for figure in figures:
+        if figure.name in entries:
+            raise ValueError(f"two figures are named {figure.name!r}")
+        fields = figure._asdict()
+        name = fields.pop("name")
+        entries[name] = without_nan(fields)
+    return entries
+
+
+def from_entries(entries: dict[str, Any]) -> dict[str, Figure]:
+    """The reverse of `as_entries`; null becomes NaN, a bare number a figure without interval."""
+    figures = {}
+    for name, entry in entries.items():
+        fields = entry if isinstance(entry, dict) else {"value": entry}
+        value, low, high = (
+            float("nan") if fields.get(key) is None else float(fields[key])
+            for key in ("value", "low", "high")
+        )
+        figures[name] = Figure(
+            name, value, low, high, int(fields.get("n") or 0), str(fields.get("note") or "")
+        )
+    return figures
+
+
+def write_json(path: str | os.PathLike, document: Any) -> None:
+    """Writes a JSON file in one step: a reader sees the old file or the new one, never a half."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(path.name + ".draft")
+    draft.write_text(json.dumps(without_nan(document), indent=1, allow_nan=False) + "\n", "utf-8")
+    os.replace(draft, path)
+
+
+def write_figures(
+    path: str | os.PathLike, figures: Iterable[Figure], extra: dict[str, Any] | None = None
+) -> None:
+    """Writes `{"figures": {name: {"value", "low", "high", "n", "note"}}, **extra}`.
+
+    Args:
+      path: the JSON file; its folder is made where it is missing.
+      figures: the figures; NaN becomes null.
+      extra: further top-level entries, JSON values or arrays.
+
+    Raises:
+      ValueError: two figures share a name, or extra has a key "figures".
+    """
+    if extra and "figures" in extra:
+        raise ValueError('extra must not have a key "figures"')
+    write_json(path, {"figures": as_entries(figures), **(extra or {})})
+
+
+def read_figures(path: str | os.PathLike) -> dict[str, Figure]:
+    """Reads what `write_figures` wrote: name -> Figure, null as NaN.
+
+    Raises:
+      InputError: the file is not JSON with a "figures" entry.
+      FileNotFoundError: there is no such file.
+    """
+    text = Path(path).read_text("utf-8")
+    try:
+        entries = json.loads(text)["figures"]
+    except (ValueError, KeyError, TypeError) as error:
+        mend = "Delete it and rerun the stage that writes it"
+        raise InputError("not a file of figures", str(path), mend) from error
+    return from_entries(entries)

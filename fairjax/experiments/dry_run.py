@@ -1,0 +1,104 @@
+"""`--dry_run`: what a run would do and need, from shapes alone; nothing is computed or written."""
+
+import json
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from fairjax.config import with_arm
+from fairjax.experiments import fair_generation, gan_stage
+from fairjax.train.gan import Gan, GanState, Reals
+from fairjax.train.progress import clock
+
+# Sustained rates assumed for the time estimate, in GFLOP/s per device; not measured here.
+ASSUMED_RATE = {"cpu": 60.0, "gpu": 20_000.0, "tpu": 30_000.0}
+
+
+def size(tree: Any) -> tuple[int, int]:
+    """(numbers, bytes) of a tree of arrays or shapes."""
+    leaves = jax.tree.leaves(tree)
+    count = sum(int(np.prod(x.shape)) for x in leaves)
+    return count, sum(int(np.prod(x.shape)) * x.dtype.itemsize for x in leaves)
+
+
+def abstract_gan(config: ConfigDict, groups: int = 2, images: int = 1000) -> tuple[Gan, Any]:
+    """The programs of a config and the shapes of (state, batch, reals, key)."""
+    gan = gan_stage.programs(config)
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    vector = jax.ShapeDtypeStruct((groups,), jnp.float32)
+    state = jax.eval_shape(gan.init, key, vector)
+    data = config.data
+    shape = (config.gan.batch, data.resolution, data.resolution, data.channels)
+    batch = {
+        "image": jax.ShapeDtypeStruct(shape, jnp.uint8),
+        "index": jax.ShapeDtypeStruct(shape[:1], jnp.int32),
+    }
+    reals = Reals(
+        weight=jax.ShapeDtypeStruct((images,), jnp.float32),
+        group=jax.ShapeDtypeStruct((images,), jnp.int32),
+        q=vector,
+        adjustment=vector,
+    )
+    return gan, (state, batch, reals, key)
+
+
+def lower(config: ConfigDict) -> dict[str, Any]:
+    """Lowers the four step programs of an arm abstractly: name -> jax.stages.Lowered."""
+    gan, (state, batch, reals, key) = abstract_gan(config)
+    return {
+        "g": gan.g_step.lower(state, key, path_length=False),
+        "g + path length": gan.g_step.lower(state, key, path_length=True),
+        "d": gan.d_step.lower(state, batch, reals, key, r1=False),
+        "d + r1": gan.d_step.lower(state, batch, reals, key, r1=True),
+    }
+
+
+def flops_per_iteration(config: ConfigDict) -> float:
+    """Mean floating-point operations of an iteration, by XLA's count before optimisation."""
+    gan = config.gan
+    of = {name: _flops(lowered) for name, lowered in lower(config).items()}
+    path, r1 = gan.path_length_weight > 0, gan.r1_gamma > 0
+    every_g, every_d = gan.path_length_every, gan.r1_every
+    g = of["g"] + (of["g + path length"] - of["g"]) / every_g * path
+    return g + of["d"] + (of["d + r1"] - of["d"]) / every_d * r1
+
+
+def _flops(lowered: Any) -> float:
+    costs = lowered.cost_analysis() or {}
+    return float((costs[0] if isinstance(costs, list) else costs).get("flops", 0.0))
+
+
+def report_plan(base: ConfigDict) -> str:
+    """The text that `--dry_run` prints."""
+    lines = ["config:", json.dumps(base.to_dict(), indent=1, default=list), "", "stages:"]
+    lines += [f"  {name}" for name in fair_generation.plan(base)]
+    kind = jax.devices()[0].platform
+    rate = ASSUMED_RATE.get(kind, ASSUMED_RATE["gpu"]) * 1e9 * jax.device_count()
+    total = 0.0
+    for arm in base.arms:
+        config = with_arm(base, arm)
+        _, (state, batch, _, _) = abstract_gan(config)
+        assert isinstance(state, GanState)
+        rhythm = gan_stage.rhythm(config)
+        flops = flops_per_iteration(config)
+        seconds = flops * rhythm.total / rate
+        total += seconds
+        lines += [
+            "",
+            f"arm {arm}: {json.dumps(base.arms[arm].to_dict(), default=list)}",
+            f"  generator     {size(state.g)[0]:>12,} parameters",
+            f"  discriminator {size(state.d)[0]:>12,} parameters",
+            f"  state         {size(state)[1] / 1e6:>12,.1f} MB on every device; "
+            f"batch {size(batch)[1] / 1e6:,.1f} MB over {jax.device_count()} device(s)",
+            f"  steps         {rhythm.total:>12,} ({config.gan.kimg:g} kimg, batch "
+            f"{config.gan.batch}); log every {rhythm.log}, save every {rhythm.save}, evaluate "
+            f"every {rhythm.evaluate} steps",
+            f"  work          {flops / config.gan.batch / 1e9:>12,.2f} GFLOP per image; about "
+            f"{clock(seconds)} at an assumed {rate / 1e9:,.0f} GFLOP/s ({kind})",
+        ]
+    lines += ["", f"estimated time of all arms: {clock(total)}, without data, classifiers and "
+              "evaluation (an estimate from shapes; nothing was run)"]  # fmt: skip
+    return "\n".join(lines)

@@ -1,0 +1,173 @@
+"""Stages `gan` and `eval` of one arm: train the generator, then measure it."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from fairjax.config import digest, with_arm
+from fairjax.data.feed import batches
+from fairjax.data.prepare import Dataset
+from fairjax.errors import InputError
+from fairjax.evaluate.figures import write_figures
+from fairjax.experiments import keys
+from fairjax.experiments.ratio_stage import load_weights
+from fairjax.experiments.stages import write_json
+from fairjax.experiments.yardstick import Yardstick
+from fairjax.objectives import draw
+from fairjax.train import loop
+from fairjax.train.devices import is_lead, local_slice
+from fairjax.train.gan import Gan, Reals, reals
+from fairjax.train.weight_files import load_tree, save_tree
+
+log = logging.getLogger("fairjax")
+
+# Keys of `gan` that the compiled programs do not depend on: arms that differ in these share them.
+DATA_ONLY = ("reweight", "groups", "dro_bins", "dro_c", "dro_start", "kimg", "log_every_kimg",
+             "save_every_kimg", "sample_every_kimg")  # fmt: skip
+_programs: dict[str, Gan] = {}
+
+
+def programs(config: ConfigDict) -> Gan:
+    """The compiled programs of a config, made once per shape and objective."""
+    shape = {k: v for k, v in config.gan.items() if k not in DATA_ONLY}
+    key = digest([shape, config.data.resolution, config.data.channels])
+    if key not in _programs:
+        _programs[key] = Gan(
+            config.gan, resolution=config.data.resolution, channels=config.data.channels
+        )
+    return _programs[key]
+
+
+def groups(config: ConfigDict, dataset: Dataset, log_ratio: np.ndarray) -> np.ndarray:
+    """int32 [n]: the group of every training image, for group DRO and for the log.
+
+    "ratio_bins" needs no labels: quantile bins of the density ratio over both sets, so that the
+    last bin holds the images that the biased set lacks most.
+    """
+    gan, training = config.gan, dataset.training
+    if gan.groups == "dataset":
+        return (dataset.domain[training] == 1).astype(np.int32)
+    if gan.groups == "ratio_bins":
+        edges = np.quantile(log_ratio, np.linspace(0, 1, gan.dro_bins + 1)[1:-1])
+        return np.searchsorted(edges, log_ratio, side="left").astype(np.int32)
+    names = tuple(config.data.group_attributes)
+    classes = dataset.classes(names, training)
+    if (classes < 0).any():
+        raise InputError(
+            f"{int((classes < 0).sum())} training images have no label of {' and '.join(names)}",
+            "gan.groups=attributes",
+            "Use gan.groups=ratio_bins, which needs no labels",
+        )
+    return classes.astype(np.int32)
+
+
+def real_examples(
+    config: ConfigDict, dataset: Dataset, weight: np.ndarray, log_ratio: np.ndarray
+) -> tuple[Reals, draw.Table]:
+    """What the discriminator knows of the training images, and how they are drawn."""
+    gan, n = config.gan, len(weight)
+    ones = np.ones(n)
+    table = (draw.weighted(weight, gan.batch) if gan.reweight == "resample"
+             else draw.uniform(np.arange(n), gan.batch))  # fmt: skip
+    group = groups(config, dataset, log_ratio)
+    k = int(group.max()) + 1
+    counts = np.bincount(group, minlength=k)
+    mass = ones if gan.reweight == "none" else weight
+    shares = np.bincount(group, mass, minlength=k) / mass.sum()
+    q = shares if gan.dro_start == "shares" else np.full(k, 1 / k)
+    in_loss = weight if gan.reweight == "loss" else ones
+    return reals(in_loss, group, q, gan.dro_c / np.sqrt(np.maximum(counts, 1))), table
+
+
+def rhythm(config: ConfigDict) -> loop.Rhythm:
+    """Thousand images -> steps, in one place."""
+    gan = config.gan
+
+    def steps(kimg: float) -> int:
+        return max(1, round(kimg * 1000 / gan.batch))
+
+    return loop.Rhythm(
+        total=steps(gan.kimg),
+        images_per_step=gan.batch,
+        log=steps(gan.log_every_kimg),
+        save=steps(gan.save_every_kimg),
+        evaluate=steps(config.eval.every_kimg),
+        sample=steps(gan.sample_every_kimg),
+    )
+
+
+def train_arm(
+    workdir: Path, base: ConfigDict, dataset: Dataset, name: str, yardstick: Yardstick, folder: Path
+) -> None:
+    """Trains the generator of one arm; its last moving average goes to generator.safetensors."""
+    config = with_arm(base, name)
+    gan = programs(config)
+    weight, log_ratio = load_weights(workdir, dataset)
+    examples, table = real_examples(config, dataset, weight, log_ratio)
+    # All arms share the seed: they start from the same networks and see the same latents.
+    seed = keys.number(config.seed, "gan")
+    sample_key = keys.root(config.seed, "gan samples")
+
+    def evaluate(ema: Any, step: int) -> dict[str, float]:
+        samples = gan.sample(ema, sample_key, config.eval.samples_during, config.eval.batch)
+        figures = [*yardstick.fairness(samples, draws=200), *yardstick.cheap_quality(samples)]
+        kimg = step * config.gan.batch / 1000
+        for figure in figures:
+            if figure.name.endswith("hard/corrected/reference") or figure.name.startswith("kid/"):
+                log.info("gan %s: %.1f kimg, %s = %.3f [%.3f, %.3f]", name, kimg, *figure[:4])
+        return {figure.name: figure.value for figure in figures}
+
+    task = gan.task(f"gan {name}", examples, evaluate, keys.root(config.seed, "grid"))
+    state = loop.run(
+        task,
+        lambda start, stop: batches(
+            dataset.images, lambda step: draw.draw(seed, step, table), dataset.training,
+            start, stop, local=local_slice(config.gan.batch),
+        ),
+        keys.root(config.seed, "gan"),
+        rhythm(config),
+        folder,
+    )  # fmt: skip
+    if is_lead():
+        parts = {"generator": state.ema, "mapping_mean": {"w_avg": state.w_avg}}
+        save_tree(folder / "generator.safetensors", jax.device_get(parts))
+        write_json(folder / "generator.json", architecture(config))
+
+
+def architecture(config: ConfigDict) -> dict[str, Any]:
+    """What is needed to rebuild the generator from its safetensors file."""
+    names = ("z_dim", "w_dim", "mapping_layers", "channel_base", "channel_max", "conv_clamp")
+    shape = {"resolution": config.data.resolution, "image_channels": config.data.channels}
+    return shape | {name: config.gan[name] for name in names}
+
+
+def measure_arm(
+    workdir: Path, base: ConfigDict, dataset: Dataset, name: str, yardstick: Yardstick, folder: Path
+) -> None:
+    """Writes the final figures of one arm, samples for the page, and nearest neighbours."""
+    config = with_arm(base, name)
+    saved = load_tree(workdir / f"arms/{name}/gan/generator.safetensors")
+    key = keys.root(config.seed, "final samples")
+    samples = programs(config).sample(
+        saved["generator"], key, config.eval.samples, config.eval.batch
+    )
+    close, pairs = yardstick.neighbours(samples[: config.eval.feature_samples])
+    figures = [
+        *yardstick.fairness(samples),
+        *yardstick.quality(samples),
+        *yardstick.ratio_scores(samples),
+        *close,
+    ]
+    if is_lead():
+        shown = samples[:256]
+        judged = {f"judge/{judge.label}": judge(shown) for judge in yardstick.judges}
+        np.savez(folder / "samples.npz", images=shown, **judged)
+        np.savez(folder / "neighbours.npz", **pairs)
+        write_figures(folder / "metrics.json", figures)
+    for figure in figures:
+        if figure.name.startswith(("fairness", "kid/eff", "ratio_score", "memor")):
+            log.info("eval %s: %s = %.4f [%.4f, %.4f]", name, *figure[:4])

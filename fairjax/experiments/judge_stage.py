@@ -1,0 +1,120 @@
+"""Stage `judge`: one attribute classifier per attribute set, with its errors on images of its own."""
+
+import logging
+from pathlib import Path
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from fairjax.data.feed import batches
+from fairjax.data.prepare import Dataset
+from fairjax.errors import InputError
+from fairjax.evaluate.fairness import JudgeErrors
+from fairjax.experiments import keys
+from fairjax.experiments.stages import write_json
+from fairjax.objectives import draw
+from fairjax.train import loop
+from fairjax.train.classifier import Classifier, probabilities
+from fairjax.train.devices import is_lead, local_slice
+from fairjax.train.weight_files import load_tree, save_tree
+
+log = logging.getLogger("fairjax")
+
+
+def _classifier(config: ConfigDict, classes: int, n_fit: int) -> tuple[Classifier, int]:
+    seen = n_fit * (1 - config.judge.validation_share)
+    steps = max(1, int(config.judge.epochs * seen / config.judge.batch))
+    shape = {"resolution": config.data.resolution, "channels": config.data.channels}
+    return Classifier(config.judge, classes=classes, steps=steps, **shape), steps
+
+
+def _fit_positions(dataset: Dataset, names: tuple[str, ...]) -> np.ndarray:
+    """Images of judge_fit whose label is known."""
+    positions = dataset.roles["judge_fit"]
+    return positions[dataset.classes(names, positions) >= 0]
+
+
+def train_judge(config: ConfigDict, dataset: Dataset, names: tuple[str, ...], folder: Path) -> None:
+    """Trains the judge of one attribute set; writes its network and summary.json."""
+    label = "+".join(names)
+    positions = _fit_positions(dataset, names)
+    truth = dataset.classes(names, positions)
+    class_names = dataset.class_names(names)
+    counts = np.bincount(truth, minlength=len(class_names))
+    if counts.min() < 2:
+        raise InputError(
+            f"only {counts.min()} labelled images of '{class_names[counts.argmin()]}' to fit on",
+            f"judge.attribute_sets ({label})",
+            "Give more labelled images, or judge another attribute set",
+        )
+    rng = np.random.default_rng(keys.number(config.seed, "judge", label))
+    train, held = [], []
+    for index in range(len(class_names)):
+        members = rng.permutation(np.flatnonzero(truth == index))
+        n_held = max(1, round(len(members) * config.judge.validation_share))
+        held.append(members[:n_held])
+        train.append(members[n_held:])
+    held_all = np.concatenate(held)
+    mass = np.concatenate([np.full(len(h), 1 / len(held) / len(h)) for h in held])
+    network, steps = _classifier(config, len(class_names), len(positions))
+    table = draw.balanced(train, config.judge.batch)
+    images = dataset.images[positions[held_all]]
+    task = network.task(f"judge {label}", truth, lambda: (images, truth[held_all], mass))
+    seed = keys.number(config.seed, "judge draw", label)
+    every = max(1, steps // config.judge.evaluations)
+    state = loop.run(
+        task,
+        lambda start, stop: batches(
+            dataset.images, lambda step: draw.draw(seed, step, table), positions,
+            start, stop, local=local_slice(config.judge.batch),
+        ),
+        keys.root(config.seed, "judge", label),
+        loop.Rhythm(steps, config.judge.batch, log=min(50, every), save=every, evaluate=every),
+        folder,
+    )  # fmt: skip
+    summary = _errors(network, state.best, dataset, names)
+    if is_lead():
+        save_tree(folder / "network.safetensors", state.best)
+        write_json(folder / "summary.json", summary)
+    for name, accuracy in zip(class_names, summary["accuracy"], strict=True):
+        log.info("judge %s: recall of '%s' on judge_test %.3f", label, name, accuracy)
+
+
+def _errors(
+    network: Classifier, variables: dict, dataset: Dataset, names: tuple[str, ...]
+) -> dict:
+    """Confusion matrix on judge_test (row = true class) and mean probabilities per true class."""
+    positions = dataset.roles["judge_test"]
+    truth = dataset.classes(names, positions)
+    positions, truth = positions[truth >= 0], truth[truth >= 0]
+    class_names = dataset.class_names(names)
+    k = len(class_names)
+    judged = probabilities(network.predict(variables, dataset.images[positions]))
+    confusion = np.zeros((k, k), np.int64)
+    np.add.at(confusion, (truth, judged.argmax(-1)), 1)
+    soft = [judged[truth == i].mean(0) if (truth == i).any() else np.full(k, 1 / k)
+            for i in range(k)]  # fmt: skip
+    totals = np.maximum(confusion.sum(1), 1)
+    return {
+        "attributes": list(names),
+        "classes": list(class_names),
+        "confusion": confusion.tolist(),
+        "soft_confusion": np.stack(soft).tolist(),
+        "accuracy": (np.diag(confusion) / totals).tolist(),
+    }
+
+
+class Judge:
+    """A trained judge: images in, class probabilities out, with its known errors."""
+
+    def __init__(self, workdir: Path, config: ConfigDict, dataset: Dataset, names: tuple[str, ...],
+                 errors: JudgeErrors):  # fmt: skip
+        self.names, self.errors = names, errors
+        self.label = "+".join(names)
+        classes = len(dataset.class_names(names))
+        self._network, _ = _classifier(config, classes, len(_fit_positions(dataset, names)))
+        self._variables = load_tree(workdir / f"judge/{self.label}/network.safetensors")
+
+    def __call__(self, images: np.ndarray) -> np.ndarray:
+        """uint8 [n, H, W, C] -> probabilities [n, k]."""
+        return probabilities(self._network.predict(self._variables, images))

@@ -1,0 +1,143 @@
+"""Stages: each fills one folder of the workdir and writes DONE last; a rerun skips what is done."""
+
+import json
+import logging
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from fairjax.config import digest
+from fairjax.errors import InputError
+from fairjax.train.devices import is_lead, lead_says
+from fairjax.train.progress import clock
+
+log = logging.getLogger("fairjax")
+
+
+def write_json(path: Path, document: Any) -> None:
+    """Writes JSON in one step: a reader sees the old file or the new one, never half of one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(path.name + ".draft")
+    draft.write_text(json.dumps(document, indent=1, sort_keys=True, default=list) + "\n")
+    os.replace(draft, path)
+
+
+class Stages:
+    """The stages of one run in their order.
+
+    Args:
+      workdir: every stage `name` owns the folder workdir/name.
+      plan: name -> the part of the config that the stage reads.
+      only: run just the stages of this name ("gan" = those of all arms); None = all.
+
+    Raises:
+      InputError: the name is unknown, or a stage was finished or begun under another config.
+    """
+
+    def __init__(self, workdir: Path, plan: dict[str, Any], only: str | None = None):
+        self._workdir, self._only = workdir, only
+        self._plan = {name: json.loads(json.dumps(tree, default=list, sort_keys=True))
+                      for name, tree in plan.items()}  # fmt: skip
+        if only is not None and not any(self._selected(name) for name in plan):
+            raise InputError(
+                f"no stage is named '{only}'", "--stage", f"Stages: {', '.join(plan)}"
+            )
+        problems = [p for name in plan for p in self._changed(name)]
+        if problems:
+            raise InputError(
+                "; ".join(problems),
+                str(workdir),
+                "Use another --workdir, or restore these values",
+            )
+
+    def _selected(self, name: str) -> bool:
+        only = self._only
+        return only is None or name == only or only in name.split("/") or name.startswith(f"{only}/")
+
+    def _record(self, name: str, which: str) -> dict[str, Any] | None:
+        path = self._workdir / name / which
+        if not path.exists():
+            return None
+        try:
+            return json.loads(path.read_text())
+        except ValueError as error:
+            raise InputError(
+                "not a record of a stage", str(path), "Delete this stage's folder and rerun"
+            ) from error
+
+    def _changed(self, name: str) -> list[str]:
+        """Config keys in which a finished or begun stage differs from the plan, as sentences."""
+        record = self._record(name, "DONE") or self._record(name, "STARTED")
+        if record is None:
+            return []
+        before, now = _flat(record["config"]), _flat(self._plan[name])
+        keys = sorted(k for k in before.keys() | now.keys() if before.get(k) != now.get(k))
+        return [f"stage {name} was run with {k} = {before.get(k)!r}, now {now.get(k)!r}"
+                for k in keys]  # fmt: skip
+
+    def done(self, name: str) -> bool:
+        """Whether the stage is finished; the lead process decides for all."""
+        return lead_says((self._workdir / name / "DONE").exists())
+
+    def fingerprint(self, name: str) -> str:
+        """Hash of what a finished stage read and, as far as it says, of what it made."""
+        record = self._record(name, "DONE")
+        if record is None:
+            raise InputError(
+                f"stage {name} is not finished",
+                f"--stage={self._only}",
+                "Run it first, or leave --stage out",
+            )
+        return digest({k: record[k] for k in ("config", "inputs", "output")})
+
+    def run(
+        self, name: str, needs: list[str], body: Callable[[Path], dict[str, Any] | None]
+    ) -> None:
+        """Runs `body(folder)` unless the stage is done (or not asked for).
+
+        Args:
+          name: key of the plan.
+          needs: finished stages whose files the body reads.
+          body: fills the folder; what it returns goes into DONE as the stage's output.
+
+        Raises:
+          InputError: a needed stage is missing, or has changed since this one was finished.
+        """
+        if not self._selected(name):
+            return
+        inputs = {need: self.fingerprint(need) for need in needs}
+        folder = self._workdir / name
+        record = self._record(name, "DONE")
+        if self.done(name) and record is not None:
+            changed = [n for n in needs if record["inputs"].get(n) != inputs[n]]
+            if changed:
+                raise InputError(
+                    f"stage {name} was finished on another version of {', '.join(changed)}",
+                    str(folder),
+                    "Delete this folder to run the stage again, or use another --workdir",
+                )
+            log.info("stage %s: done before (%s)", name, clock(record["seconds"]))
+            return
+        log.info("stage %s", name)
+        folder.mkdir(parents=True, exist_ok=True)
+        if is_lead():
+            write_json(folder / "STARTED", {"config": self._plan[name], "inputs": inputs})
+        began = time.monotonic()
+        output = body(folder) or {}
+        seconds = time.monotonic() - began
+        if is_lead():
+            done = {"config": self._plan[name], "inputs": inputs, "output": output,
+                    "seconds": round(seconds, 1)}  # fmt: skip
+            write_json(folder / "DONE", done)
+        log.info("stage %s: finished in %s", name, clock(seconds))
+
+
+def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(tree, dict):
+        return {prefix: tree}
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        flat |= _flat(value, f"{prefix}.{key}" if prefix else key)
+    return flat

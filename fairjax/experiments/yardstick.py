@@ -1,0 +1,120 @@
+"""What samples are measured with, during training and at its end: judges, features, references."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from fairjax.data.prepare import Dataset
+from fairjax.evaluate.distances import frechet_figure, kid_figure
+from fairjax.evaluate.fairness import JudgeErrors, fairness_figures
+from fairjax.evaluate.figures import Figure
+from fairjax.evaluate.neighbours import memorisation_figure, nearest
+from fairjax.experiments.judge_stage import Judge
+from fairjax.experiments.ratio_stage import RatioScore
+from fairjax.models import efficientnet, random_features
+
+ENOUGH = 3  # images per set below which a kernel distance does not exist
+
+
+class Yardstick:
+    """Loads the judges of a workdir and the held-out images; measures samples against them."""
+
+    def __init__(self, workdir: Path, config: ConfigDict, dataset: Dataset):
+        self._workdir, self._config, self._dataset = workdir, config, dataset
+        self.judges: list[Judge] = []
+        for names in map(tuple, config.judge.attribute_sets):
+            path = workdir / "judge" / "+".join(names) / "summary.json"
+            summary = json.loads(path.read_text())
+            errors = JudgeErrors(np.array(summary["confusion"]), np.array(summary["soft_confusion"]))
+            self.judges.append(Judge(workdir, config, dataset, names, errors))
+        roles = dataset.roles
+        self._reference = roles["metric_reference"]
+        test = roles["ratio_test"]
+        self._held = {
+            "reference": test[dataset.domain[test] == 1],
+            "biased": test[dataset.domain[test] == 0],
+        }
+        if len(self._reference) < ENOUGH:  # too few images for a metric set of their own
+            self._reference = self._held["reference"]
+        self._judged_reference = [judge(self._images(self._reference)) for judge in self.judges]
+        self._random_reference = self._random(self._images(self._reference))
+
+    def _images(self, positions: np.ndarray) -> np.ndarray:
+        return self._dataset.images[positions]
+
+    def _random(self, images: np.ndarray) -> np.ndarray:
+        return np.asarray(random_features.features(images), np.float64)
+
+    def fairness(self, samples: np.ndarray, draws: int = 1000) -> Iterator[Figure]:
+        """Shares and discrepancies of samples uint8 [n, H, W, C], for every judge."""
+        for judge, on_reference in zip(self.judges, self._judged_reference, strict=True):
+            classes = self._dataset.classes(judge.names, self._reference)
+            yield from fairness_figures(
+                judge(samples), judge.errors, on_reference, classes, judge.label, draws=draws
+            )
+
+    def cheap_quality(self, samples: np.ndarray) -> Iterator[Figure]:
+        """KID to the metric reference in fixed random features; for use during training."""
+        if len(self._random_reference) >= ENOUGH:
+            yield kid_figure("kid/random_conv", self._random(samples), self._random_reference)
+
+    def quality(self, samples: np.ndarray) -> Iterator[Figure]:
+        """KID and Frechet distance in ImageNet features; label-free distances to both sets."""
+        limit = self._config.eval.feature_samples
+        ours: dict[str, np.ndarray] = {"random_conv": self._random(samples)}
+        theirs = {"random_conv": self._random}
+        if self._config.eval.features == "efficientnet_lite0":
+            params, size = efficientnet.load_params(), self._config.eval.feature_resolution
+
+            def imagenet(images: np.ndarray) -> np.ndarray:
+                return np.asarray(efficientnet.features(params, images[:limit], size), np.float64)
+
+            ours["efficientnet_lite0"] = imagenet(samples)
+            theirs["efficientnet_lite0"] = imagenet
+        for name, of in theirs.items():
+            for which, positions in {"": self._reference, **self._held}.items():
+                if len(positions) < ENOUGH:
+                    continue
+                features = of(self._images(positions))
+                if which:
+                    yield kid_figure(f"kid/{name}/heldout_{which}", ours[name], features)
+                else:
+                    yield kid_figure(f"kid/{name}", ours[name], features)
+                    if name == "efficientnet_lite0":
+                        yield frechet_figure(f"frechet/{name}", ours[name], features)
+
+    def ratio_scores(self, samples: np.ndarray) -> Iterator[Figure]:
+        """Mean p(reference | x) of samples and of both held-out sets; needs no labels."""
+        if self._config.weights.true_ratio:
+            return  # no ratio network was trained
+        summary = json.loads((self._workdir / "weights/summary.json").read_text())
+        score = RatioScore(
+            self._workdir, self._config, self._dataset, summary["slope"], summary["offset"]
+        )
+        sets = {"samples": samples} | {k: self._images(v) for k, v in self._held.items()}
+        for name, images in sets.items():
+            if len(images) > 1:
+                p = score(images)
+                spread = 1.96 * p.std(ddof=1) / np.sqrt(len(p))
+                mean = float(p.mean())
+                yield Figure(f"ratio_score/{name}", mean, mean - spread, mean + spread, len(p))
+
+    def neighbours(
+        self, samples: np.ndarray, show: int = 16
+    ) -> tuple[list[Figure], dict[str, np.ndarray]]:
+        """Memorisation figure over all samples and, for `show` of them, the nearest image."""
+        training = self._dataset.training
+        features = self._random(self._images(training))
+        rows, distances = nearest(self._random(samples), features)
+        held = self._random(self._images(np.concatenate(list(self._held.values()))))
+        held_distances = nearest(held, features)[1] if len(held) else np.zeros(0)
+        figure = memorisation_figure("memorisation/random_conv", distances, held_distances)
+        pairs = {
+            "samples": samples[:show],
+            "neighbours": self._images(training[rows[:show]]),
+            "distance": distances[:show],
+        }
+        return [figure], pairs

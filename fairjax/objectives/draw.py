@@ -1,0 +1,67 @@
+"""Which examples a step sees: a pure function of (seed, step, table), in NumPy.
+
+Nothing about position is ever saved, and the number of hosts or devices does not change the draw.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+
+class Stratum(NamedTuple):
+    """A fixed number of draws, with replacement, from one set of positions.
+
+    `cumulative` is the running sum of the drawing weights [m], or None for uniform draws.
+    """
+
+    positions: np.ndarray  # int32 [m]
+    count: int
+    cumulative: np.ndarray | None = None
+
+
+Table = tuple[Stratum, ...]
+
+
+def uniform(positions: np.ndarray, batch: int) -> Table:
+    """Every position is equally likely."""
+    return (Stratum(_checked(positions), batch),)
+
+
+def weighted(weights: np.ndarray, batch: int) -> Table:
+    """Position i of [0, n) is drawn in proportion to weights[i] >= 0 (importance resampling)."""
+    weights = np.asarray(weights, np.float64)
+    if not (np.all(np.isfinite(weights)) and np.all(weights >= 0) and weights.sum() > 0):
+        raise ValueError("drawing weights must be finite, not negative, and not all zero")
+    positions = np.flatnonzero(weights).astype(np.int32)
+    return (Stratum(positions, batch, np.cumsum(weights[positions])),)
+
+
+def balanced(sets: list[np.ndarray], batch: int) -> Table:
+    """The same number of draws from each set; the first sets take what does not divide."""
+    counts = [batch // len(sets) + (i < batch % len(sets)) for i in range(len(sets))]
+    return tuple(Stratum(_checked(s), c) for s, c in zip(sets, counts, strict=True))
+
+
+def draw(seed: int, step: int, table: Table) -> np.ndarray:
+    """Returns int32 [batch]: the same for the same arguments on any machine.
+
+    A counter-based generator (Philox) is set to (seed, step), so step n costs the same as step 0.
+    """
+    rng = np.random.Generator(np.random.Philox(key=seed, counter=[0, 0, step, 0]))
+    parts = []
+    for positions, count, cumulative in table:
+        u = rng.random(count)
+        if cumulative is None:
+            chosen = np.minimum((u * len(positions)).astype(np.int64), len(positions) - 1)
+        else:
+            chosen = np.searchsorted(cumulative, u * cumulative[-1], side="right")
+            chosen = np.minimum(chosen, len(positions) - 1)
+        parts.append(positions[chosen])
+    # Without the shuffle a stratum would always fall into the same minibatch-stddev groups.
+    return rng.permutation(np.concatenate(parts)).astype(np.int32)
+
+
+def _checked(positions: np.ndarray) -> np.ndarray:
+    if len(positions) == 0:
+        raise ValueError("cannot draw from an empty set of examples")
+    return np.asarray(positions, np.int32)

@@ -1,0 +1,312 @@
+"""The GAN task: StyleGAN2 with weighted adversarial loss, lazy R1, path length and group DRO.
+
+Each iteration runs `g_step` (generator, every few steps also path length, then the moving average)
+and `d_step` (discriminator, every few steps also R1), in the published order; every phase has
+latents and an optimiser update of its own. Importance weights enter where real images do.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import struct
+from ml_collections import ConfigDict
+
+from fairjax.models.stylegan2 import Discriminator, Generator, num_ws
+from fairjax.objectives.losses import ADVERSARIAL
+from fairjax.objectives.reduce import group_dro, group_means, weighted_mean
+from fairjax.train.devices import put_replicated, spread
+from fairjax.train.loop import Task
+
+W_AVG_BETA = 0.995  # per generator pass of a training step, as published
+PATH_LENGTH_DECAY = 0.01
+
+
+@struct.dataclass
+class GanState:
+    """Everything that survives a restart; arrays only."""
+
+    step: jax.Array
+    g: Any
+    d: Any
+    ema: Any  # moving average of g: the generator that is evaluated and shipped
+    g_optimiser: Any
+    d_optimiser: Any
+    w_avg: jax.Array  # [w_dim], for truncation
+    pl_mean: jax.Array  # running mean path length
+    q: jax.Array  # group weights of group DRO [k], sum 1
+
+
+@struct.dataclass
+class Reals:
+    """What is known of each training image, by its position in the training list."""
+
+    weight: jax.Array  # importance weight in the loss [n]; ones when reals are resampled
+    group: jax.Array  # int32 [n]; -1 = none
+    q: jax.Array  # start of q [k]
+    adjustment: jax.Array  # C / sqrt(n_g) [k]
+
+
+def reals(
+    weight: np.ndarray, group: np.ndarray, q: np.ndarray, adjustment: np.ndarray
+) -> Reals:
+    """Puts the vectors on all devices."""
+    return Reals(
+        weight=put_replicated(weight.astype(np.float32)),
+        group=put_replicated(group.astype(np.int32)),
+        q=put_replicated(q.astype(np.float32)),
+        adjustment=put_replicated(adjustment.astype(np.float32)),
+    )
+
+
+def networks(gan: ConfigDict, resolution: int, channels: int) -> tuple[Generator, Discriminator]:
+    """The two networks of a `gan` config tree."""
+    shape = {"resolution": resolution, "image_channels": channels,
+             "channel_base": gan.channel_base, "channel_max": gan.channel_max,
+             "conv_clamp": gan.conv_clamp or None}  # fmt: skip
+    g = Generator(
+        z_dim=gan.z_dim, w_dim=gan.w_dim, mapping_layers=gan.mapping_layers, **shape
+    )
+    return g, Discriminator(mbstd_group=gan.mbstd_group, **shape)
+
+
+def lazy_adam(
+    gan: ConfigDict, learning_rate: float, every: int, regularised: bool
+) -> optax.GradientTransformation:
+    """Adam, corrected for a regulariser that runs every `every` steps (Karras et al., 2020, B)."""
+    c = every / (every + 1) if regularised else 1.0
+    return optax.adam(learning_rate * c, b1=gan.beta1**c, b2=gan.beta2**c, eps=1e-8)
+
+
+class Gan:
+    """Compiled programs of one shape and objective; arms that differ in data only share them."""
+
+    def __init__(self, gan: ConfigDict, *, resolution: int, channels: int):
+        self.gan, self.resolution, self.channels = gan, resolution, channels
+        self.g, self.d = networks(gan, resolution, channels)
+        self.loss = ADVERSARIAL[gan.loss]
+        self.path_length = gan.path_length_weight > 0
+        self.r1 = gan.r1_gamma > 0
+        self.g_adam = lazy_adam(gan, gan.learning_rate_g, gan.path_length_every, self.path_length)
+        self.d_adam = lazy_adam(gan, gan.learning_rate_d, gan.r1_every, self.r1)
+        self.g_step = jax.jit(self._g_step, static_argnames="path_length", donate_argnums=0)
+        self.d_step = jax.jit(self._d_step, static_argnames="r1", donate_argnums=0)
+        self._sample = jax.jit(self._images, static_argnums=2)
+
+    def init(self, key: jax.Array, q: jax.Array) -> GanState:
+        """A fresh state; the key decides all initial weights."""
+        k_g, k_d = jax.random.split(key)
+        image = jnp.zeros((1, self.resolution, self.resolution, self.channels))
+        g = self.g.init(k_g, jnp.zeros((1, self.gan.z_dim)), noise="none")["params"]
+        # With minibatch statistics any batch size of one is its own group.
+        d = self.d.init(k_d, image)["params"]
+        return GanState(
+            step=jnp.zeros((), jnp.int32),
+            g=g,
+            d=d,
+            ema=jax.tree.map(jnp.copy, g),
+            g_optimiser=self.g_adam.init(g),
+            d_optimiser=self.d_adam.init(d),
+            w_avg=jnp.zeros(self.gan.w_dim),
+            pl_mean=jnp.zeros(()),
+            q=jnp.asarray(q, jnp.float32),
+        )
+
+    def _styles(self, params: Any, key: jax.Array, n: int) -> tuple[jax.Array, jax.Array]:
+        """Latents -> (ws [n, num_ws, w_dim] with style mixing, mean w [w_dim])."""
+        k_z, k_mix, k_cut, k_use = jax.random.split(key, 4)
+        layers = num_ws(self.resolution)
+        z = spread(jax.random.normal(k_z, (n, self.gan.z_dim)))
+        w = self.g.apply({"params": params}, z, method="mapping")
+        ws = jnp.broadcast_to(w[:, None], (n, layers, self.gan.w_dim))
+        if self.gan.style_mixing > 0:
+            z2 = spread(jax.random.normal(k_mix, (n, self.gan.z_dim)))
+            w2 = self.g.apply({"params": params}, z2, method="mapping")
+            cut = jax.random.randint(k_cut, (), 1, layers)
+            mixes = jax.random.bernoulli(k_use, self.gan.style_mixing)
+            second = (jnp.arange(layers) >= jnp.where(mixes, cut, layers))[None, :, None]
+            ws = jnp.where(second, w2[:, None], ws)
+        return ws, jax.lax.stop_gradient(w.mean(0))
+
+    def _fakes(self, params: Any, key: jax.Array, n: int) -> tuple[jax.Array, jax.Array]:
+        k_style, k_noise = jax.random.split(key)
+        ws, mean = self._styles(params, k_style, n)
+        images = self.g.apply({"params": params}, ws, k_noise, method="synthesis")
+        return images, mean
+
+    def _logits(self, params: Any, images: jax.Array) -> jax.Array:
+        return self.d.apply({"params": params}, images)
+
+    def _g_step(
+        self, state: GanState, key: jax.Array, path_length: bool
+    ) -> tuple[GanState, dict[str, jax.Array]]:
+        batch = self.gan.batch
+        k_main, k_path, k_directions = jax.random.split(jax.random.fold_in(key, 2 * state.step), 3)
+
+        def main(g: Any) -> tuple[jax.Array, jax.Array]:
+            images, mean = self._fakes(g, k_main, batch)
+            return self.loss.generator(self._logits(state.d, images)).mean(), mean
+
+        (loss, mean), grads = jax.value_and_grad(main, has_aux=True)(state.g)
+        state = self._update_g(state, grads)
+        w_avg = mean + W_AVG_BETA * (state.w_avg - mean)
+        metrics = {"loss/g": loss}
+        if path_length:
+
+            def regulariser(g: Any) -> tuple[jax.Array, jax.Array]:
+                lengths = self._path_lengths(g, k_path, k_directions, max(batch // 2, 1))
+                pl_mean = state.pl_mean + PATH_LENGTH_DECAY * (lengths.mean() - state.pl_mean)
+                # The gradient flows through the running mean too, as published.
+                penalty = jnp.square(lengths - pl_mean).mean()
+                return penalty * self.gan.path_length_weight * self.gan.path_length_every, pl_mean
+
+            (penalty, pl_mean), grads = jax.value_and_grad(regulariser, has_aux=True)(state.g)
+            state = self._update_g(state, grads)
+            state = state.replace(pl_mean=pl_mean)
+            metrics["loss/path_length"] = penalty / self.gan.path_length_every
+        half_life = self.gan.ema_kimg * 1000
+        if self.gan.ema_rampup:
+            half_life = jnp.minimum(half_life, state.step * batch * self.gan.ema_rampup)
+        beta = 0.5 ** (batch / jnp.maximum(half_life, 1e-8))
+        ema = jax.tree.map(lambda a, b: b + beta * (a - b), state.ema, state.g)
+        return state.replace(ema=ema, w_avg=w_avg), metrics
+
+    def _update_g(self, state: GanState, grads: Any) -> GanState:
+        updates, optimiser = self.g_adam.update(grads, state.g_optimiser)
+        return state.replace(g=optax.apply_updates(state.g, updates), g_optimiser=optimiser)
+
+    def _path_lengths(
+        self, g: Any, k_style: jax.Array, k_directions: jax.Array, n: int
+    ) -> jax.Array:
+        """|J_w^T y| per sample [n] (Karras et al., 2020, section 3.2)."""
+        k_ws, k_noise = jax.random.split(k_style)
+        ws, _ = self._styles(g, k_ws, n)
+        shape = (n, self.resolution, self.resolution, self.channels)
+        y = jax.random.normal(k_directions, shape) / self.resolution
+
+        def projected(ws: jax.Array) -> jax.Array:
+            return jnp.sum(self.g.apply({"params": g}, ws, k_noise, method="synthesis") * y)
+
+        grads = jax.grad(projected)(ws)
+        return jnp.sqrt(jnp.square(grads).sum(2).mean(1) + 1e-12)
+
+    def _d_step(
+        self,
+        state: GanState,
+        batch: dict[str, jax.Array],
+        reals: Reals,
+        key: jax.Array,
+        r1: bool,
+    ) -> tuple[GanState, dict[str, jax.Array]]:
+        k_fake = jax.random.fold_in(key, 2 * state.step + 1)
+        x = batch["image"].astype(jnp.float32) / 127.5 - 1
+        w = reals.weight[batch["index"]]
+        group = reals.group[batch["index"]]
+        fakes, mean = self._fakes(state.g, k_fake, len(x))
+        fakes = jax.lax.stop_gradient(fakes)
+        k = len(state.q)
+
+        def main(d: Any) -> tuple[jax.Array, Any]:
+            on_real, on_fake = self._logits(d, x), self._logits(d, fakes)
+            losses = self.loss.real(on_real)
+            means, present = group_means(losses, w, group, k)
+            if self.gan.dro:
+                real, q = group_dro(
+                    means, present, state.q, eta=self.gan.dro_eta,
+                    adjustment=reals.adjustment, absent=self.gan.dro_absent,
+                )  # fmt: skip
+            else:
+                real, q = weighted_mean(losses, w), state.q
+            fake = self.loss.fake(on_fake).mean()
+            return real + fake, (real, fake, q, means, present, on_real, on_fake)
+
+        (_, aux), grads = jax.value_and_grad(main, has_aux=True)(state.d)
+        real, fake, q, means, present, on_real, on_fake = aux
+        state = self._update_d(state, grads)
+        inside = (on_real < 1).astype(jnp.float32)
+        shares, _ = group_means(inside, jnp.ones_like(w), group, k)
+        metrics = {
+            "loss/d_real": real,
+            "loss/d_fake": fake,
+            "logit/real": on_real.mean(),
+            "logit/fake": on_fake.mean(),
+            "real_inside_margin": inside.mean(),
+            "weight_inside_margin": jnp.sum(inside * w) / jnp.maximum(jnp.sum(w), 1e-12),
+        }
+        if k > 1:
+            for g in range(k):
+                count = present[g].astype(jnp.float32)  # an absent group adds nothing to a mean
+                metrics[f"group_loss/{g}"] = (means[g] * count, count)
+                metrics[f"group_inside_margin/{g}"] = (shares[g] * count, count)
+                metrics[f"q/{g}"] = q[g]
+        if r1:
+
+            def regulariser(d: Any) -> jax.Array:
+                slopes = jax.grad(lambda image: self._logits(d, image).sum())(x)
+                penalty = 0.5 * self.gan.r1_gamma * jnp.square(slopes).sum((1, 2, 3))
+                factor = w if self.gan.r1_weighted else jnp.ones_like(w)
+                return weighted_mean(penalty, factor) * self.gan.r1_every
+
+            penalty, grads = jax.value_and_grad(regulariser)(state.d)
+            state = self._update_d(state, grads)
+            metrics["loss/r1"] = penalty / self.gan.r1_every
+        w_avg = mean + W_AVG_BETA * (state.w_avg - mean)
+        return state.replace(step=state.step + 1, q=q, w_avg=w_avg), metrics
+
+    def _update_d(self, state: GanState, grads: Any) -> GanState:
+        updates, optimiser = self.d_adam.update(grads, state.d_optimiser)
+        return state.replace(d=optax.apply_updates(state.d, updates), d_optimiser=optimiser)
+
+    def _images(self, params: Any, key: jax.Array, n: int) -> jax.Array:
+        k_z, k_noise = jax.random.split(key)
+        z = spread(jax.random.normal(k_z, (n, self.gan.z_dim)))
+        images = self.g.apply({"params": params}, z, k_noise)
+        return jnp.clip(jnp.round(images * 127.5 + 127.5), 0, 255).astype(jnp.uint8)
+
+    def sample(self, params: Any, key: jax.Array, n: int, batch: int) -> np.ndarray:
+        """n images uint8 [n, H, W, C] without truncation; equal keys give equal images."""
+        parts = [
+            np.asarray(self._sample(params, jax.random.fold_in(key, i), batch))
+            for i in range(-(-n // batch))
+        ]
+        return np.concatenate(parts)[:n]
+
+    def task(self, name: str, reals: Reals, evaluate: Any, grid_key: jax.Array) -> Task:
+        """One training run on the given weights and groups.
+
+        Args:
+          name: shown in progress lines.
+          reals: weight and group of every training image.
+          evaluate: (ema parameters, step) -> {figure name: value}.
+          grid_key: key of the fixed latents of the sample grid.
+        """
+        pl_every, r1_every = self.gan.path_length_every, self.gan.r1_every
+
+        def step(
+            state: GanState, batch: dict[str, jax.Array], key: jax.Array, i: int
+        ) -> tuple[GanState, dict[str, jax.Array]]:
+            state, of_g = self.g_step(
+                state, key, path_length=self.path_length and i % pl_every == 0
+            )
+            state, of_d = self.d_step(
+                state, batch, reals, key, r1=self.r1 and i % r1_every == 0
+            )
+            return state, of_g | of_d
+
+        return Task(
+            name,
+            init=lambda key: self.init(key, reals.q),
+            step=step,
+            evaluate=lambda state, i: (state, evaluate(state.ema, i)),
+            sample=lambda state: grid(self.sample(state.ema, grid_key, 64, 64)),
+        )
+
+
+def grid(images: np.ndarray, columns: int = 8) -> np.ndarray:
+    """Images [n, H, W, C] -> one picture [rows * H, columns * W, C], row by row."""
+    n, h, w, c = images.shape
+    rows = n // columns
+    table = images[: rows * columns].reshape(rows, columns, h, w, c)
+    return table.transpose(0, 2, 1, 3, 4).reshape(rows * h, columns * w, c)

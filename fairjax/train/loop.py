@@ -1,0 +1,218 @@
+"""THE loop: every network of fairjax is trained by `run`.
+
+A step is a function of (state, batch, key): batch and key are functions of (seed, step), so a run
+that is killed at any moment and started again ends with the same bits (on one kind of device).
+"""
+
+import logging
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from PIL import Image
+
+from fairjax.train import stopping
+from fairjax.train.checkpoints import Checkpoints
+from fairjax.train.devices import is_lead, put_batch, replicated
+from fairjax.train.progress import Meter
+from fairjax.train.streams import Streams
+
+log = logging.getLogger("fairjax")
+
+Metrics = dict[str, Any]
+Interval = tuple[int, list[Metrics], float]  # last step, metrics of its steps, images per second
+Batches = Callable[[int, int], Iterator[dict[str, np.ndarray]]]
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is trained: pure functions of a state that holds arrays only and a field `step`.
+
+    `step(state, batch, key, i)` may choose its compiled program by the host integer i; it returns
+    metrics on the device. `evaluate(state, i)` may return a changed state (the best parameters so
+    far). `sample(state)` returns an image grid uint8 [H, W, C].
+    """
+
+    name: str
+    init: Callable[[jax.Array], Any]
+    step: Callable[[Any, dict[str, jax.Array], jax.Array, int], tuple[Any, Metrics]]
+    evaluate: Callable[[Any, int], tuple[Any, dict[str, float]]] | None = None
+    sample: Callable[[Any], np.ndarray] | None = None
+
+
+@dataclass(frozen=True)
+class Rhythm:
+    """When things happen, all in steps; the last step logs, evaluates, samples and saves too."""
+
+    total: int
+    images_per_step: int
+    log: int
+    save: int
+    evaluate: int
+    sample: int = 0
+
+    def due(self, every: int, step: int) -> bool:
+        return bool(every) and (step % every == 0 or step == self.total)
+
+
+def abstract_state(task: Task, key: jax.Array) -> Any:
+    """Shapes and dtypes of the state; computes nothing."""
+    return jax.eval_shape(task.init, key)
+
+
+def run(task: Task, batches: Batches, key: jax.Array, rhythm: Rhythm, folder: Path) -> Any:
+    """Trains from the newest checkpoint in `folder` (or from `task.init`) to the end.
+
+    Args:
+      task: what is trained.
+      batches: (start, stop) -> the batches of these steps, this process's part.
+      key: root key of the stage; the step folds itself in.
+      rhythm: when to log, save, evaluate, sample and end.
+      folder: receives checkpoints/, metrics.jsonl, event files and samples/.
+
+    Returns:
+      The final state; it is also the newest checkpoint.
+
+    Raises:
+      Interrupted: a signal arrived; the state was saved first.
+      Diverged: a metric or the state is not finite; such a state is never saved.
+    """
+    with Checkpoints(folder / "checkpoints") as checkpoints:
+        if checkpoints.latest is None:
+            state = jax.jit(task.init, out_shardings=replicated())(key)
+            start = 0
+        else:
+            state = checkpoints.restore(abstract_state(task, key))
+            start = int(state.step)
+            log.info("%s: resumed at step %d of %d", task.name, start, rhythm.total)
+        if start >= rhythm.total:
+            return state
+        images = rhythm.images_per_step
+        with (
+            Streams(folder, start, enabled=is_lead()) as streams,
+            Meter(task.name, rhythm.total * images, start=start * images) as meter,
+            stopping.deferred(),
+        ):
+            return _steps(
+                task, batches, key, rhythm, folder, state, start, checkpoints, streams, meter
+            )
+
+
+def _steps(
+    task: Task,
+    batches: Batches,
+    key: jax.Array,
+    rhythm: Rhythm,
+    folder: Path,
+    state: Any,
+    start: int,
+    checkpoints: Checkpoints,
+    streams: Streams,
+    meter: Meter,
+) -> Any:
+    images = rhythm.images_per_step
+    pending: list[Metrics] = []  # of the current interval; they stay on the device
+    previous: Interval | None = None  # the interval before
+    last_log = time.monotonic()
+    feed = batches(start, rhythm.total)
+    try:
+        for step, batch in zip(range(start + 1, rhythm.total + 1), feed, strict=True):
+            # The order of what follows matters: whatever belongs to a step is written before the
+            # state of that step is saved, so that a restart neither loses nor repeats it.
+            state, metrics = task.step(state, put_batch(batch), key, step - 1)
+            pending.append(metrics)
+            stop = stopping.requested()
+            logs = rhythm.due(rhythm.log, step)
+            evaluates = rhythm.due(rhythm.evaluate, step) and task.evaluate is not None
+            saves = rhythm.due(rhythm.save, step) or stop is not None
+            if logs or evaluates or saves:
+                # The interval before is fetched while the device still works on this one.
+                if previous is not None:
+                    _write(task, streams, *previous, images, checkpoints.latest)
+                previous = (step, pending, meter.rate(step * images))
+                pending = []
+            now = time.monotonic()
+            if previous is not None and logs and (now - last_log > 5 or step == rhythm.total):
+                last_log = now
+                meter.update(step * images, f"{step * images / 1000:.1f} kimg {_brief(previous)}")
+            if evaluates or saves:
+                if previous is not None:
+                    _write(task, streams, *previous, images, checkpoints.latest)
+                    previous = None
+            if evaluates and task.evaluate is not None:
+                state, figures = task.evaluate(state, step)
+                streams.write(step, step * images / 1000, figures)
+            if rhythm.due(rhythm.sample, step) and task.sample is not None and is_lead():
+                path = folder / "samples" / f"{step * images / 1000:09.2f}kimg.png"
+                path.parent.mkdir(exist_ok=True)
+                Image.fromarray(task.sample(state)).save(path)
+            if saves:
+                if not bool(_finite(state)):
+                    raise stopping.Diverged(_diverged(task, step, ["the state"], checkpoints.latest))
+                checkpoints.save(step, state)
+            if stop is not None:
+                raise stopping.Interrupted(stop)
+    finally:
+        close = getattr(feed, "close", None)
+        if close is not None:
+            close()
+    return state
+
+
+@jax.jit
+def _finite(state: Any) -> jax.Array:
+    leaves = [x for x in jax.tree.leaves(state) if jnp.issubdtype(x.dtype, jnp.floating)]
+    return jnp.stack([jnp.isfinite(x).all() for x in leaves]).all()
+
+
+def _means(interval: list[Metrics]) -> dict[str, float]:
+    """Mean of each metric over the steps that report it (R1 only every so often).
+
+    A metric is a number, or a pair (sum, count) where a step may have nothing to report.
+    """
+    sums: dict[str, float] = {}
+    counts: dict[str, float] = {}
+    for metrics in jax.device_get(interval):
+        for name, value in metrics.items():
+            total, count = value if isinstance(value, tuple) else (value, 1.0)
+            sums[name] = sums.get(name, 0.0) + float(total)
+            counts[name] = counts.get(name, 0.0) + float(count)
+    return {name: total / counts[name] for name, total in sums.items() if counts[name] > 0}
+
+
+def _brief(interval: Interval) -> str:
+    """The losses of the newest step, for the progress line."""
+    newest = jax.device_get(interval[1][-1]) if interval[1] else {}
+    return " ".join(f"{n} {float(v):.3f}" for n, v in newest.items() if n.startswith("loss"))
+
+
+def _write(
+    task: Task,
+    streams: Streams,
+    step: int,
+    interval: list[Metrics],
+    rate: float,
+    images: int,
+    checkpoint: int | None,
+) -> None:
+    if not interval:
+        return
+    means = _means(interval)
+    bad = [name for name, value in means.items() if not math.isfinite(value)]
+    if bad:
+        raise stopping.Diverged(_diverged(task, step, bad, checkpoint))
+    streams.write(step, step * images / 1000, means | {"images_per_second": rate})
+
+
+def _diverged(task: Task, step: int, terms: list[str], checkpoint: int | None) -> str:
+    good = "none yet" if checkpoint is None else f"step {checkpoint}"
+    return (
+        f"{task.name}: not finite at or shortly before step {step}: {', '.join(terms)}. "
+        f"Last good checkpoint: {good}. Lower the learning rate or raise gan.r1_gamma"
+    )

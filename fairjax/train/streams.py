@@ -1,0 +1,62 @@
+"""Metric streams: one JSON object a line (the record) and TensorBoard events (a view of it)."""
+
+import json
+import math
+import time
+from pathlib import Path
+
+from tensorboardX import SummaryWriter
+
+
+class Streams:
+    """Writes scalar metrics; opened at a step, it first cuts back what lies behind that step.
+
+    So after a restart the record reads as if the run had never been interrupted. A context manager.
+    """
+
+    def __init__(self, folder: Path, step: int, *, enabled: bool = True):
+        self._file, self._events = None, None
+        if not enabled:
+            return
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / "metrics.jsonl"
+        kept = [line for line in _lines(path) if json.loads(line)["step"] <= step]
+        path.write_text("".join(line + "\n" for line in kept))
+        self._file = path.open("a")
+        # TensorBoard drops events behind a restart by itself, given the step to purge from.
+        self._events = SummaryWriter(str(folder), purge_step=step + 1 if step else None)
+
+    def __enter__(self) -> "Streams":
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        if self._file is not None and self._events is not None:
+            self._file.close()
+            self._events.close()
+
+    def write(self, step: int, kimg: float, metrics: dict[str, float]) -> None:
+        """Appends one line; a value that is not finite becomes null."""
+        if self._file is None or self._events is None:
+            return
+        record = {"step": step, "kimg": round(kimg, 6), "time": round(time.time(), 3)}
+        values = {name: float(v) for name, v in metrics.items()}
+        clean = {name: v if math.isfinite(v) else None for name, v in values.items()}
+        self._file.write(json.dumps(record | clean) + "\n")
+        self._file.flush()
+        for name, value in values.items():
+            if math.isfinite(value):
+                self._events.add_scalar(name, value, step)
+        self._events.flush()
+
+
+def _lines(path: Path) -> list[str]:
+    """Complete lines of a file; a line cut short by a kill is dropped."""
+    if not path.exists():
+        return []
+    text = path.read_text()
+    return [line for line in text[: text.rfind("\n") + 1].splitlines() if line]
+
+
+def read(path: Path) -> list[dict[str, float]]:
+    """All records of a `metrics.jsonl`, oldest first."""
+    return [json.loads(line) for line in _lines(path)]

@@ -1,0 +1,32 @@
+"""Trained networks as safetensors: a tree of arrays under dotted names, readable anywhere."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from fairjax.errors import InputError
+
+
+def save_tree(path: Path, tree: Any) -> None:
+    """Writes a nested dict of arrays in one step; names are joined by dots."""
+    flat = {name: np.array(v, order="C") for name, v in flatten_dict(tree, sep=".").items()}
+    draft = path.with_name(path.name + ".draft")
+    save_file(flat, draft)
+    os.replace(draft, path)
+
+
+def load_tree(path: Path) -> Any:
+    """Reads what `save_tree` wrote; raises InputError where the file is missing or damaged."""
+    try:
+        return unflatten_dict(load_file(path), sep=".")
+    except (OSError, SafetensorError) as error:
+        raise InputError(
+            f"not a readable safetensors file ({error})",
+            str(path),
+            "Delete the folder it is in and rerun: the stage that writes it is repeated",
+        ) from error

@@ -1,0 +1,196 @@
+"""Independent float64 NumPy derivations of the networks' operations, by loops over pixels."""
+
+import numpy as np
+
+TAPS = np.outer([1, 3, 3, 1], [1, 3, 3, 1]) / 64
+
+
+def fir(x, before, after, gain=1.0, taps=TAPS):
+    """Correlation of every channel with the (symmetric) taps after zero padding."""
+    n, h, w, c = x.shape
+    padded = np.zeros((n, h + before + after, w + before + after, c))
+    padded[:, before : before + h, before : before + w] = x
+    size = taps.shape[0]
+    out = np.zeros((n, padded.shape[1] - size + 1, padded.shape[2] - size + 1, c))
+    for r in range(out.shape[1]):
+        for s in range(out.shape[2]):
+            window = padded[:, r : r + size, s : s + size]
+            out[:, r, s] = gain * np.einsum("nabc,ab->nc", window, taps)
+    return out
+
+
+def zeros_between(x):
+    n, h, w, c = x.shape
+    out = np.zeros((n, 2 * h, 2 * w, c))
+    out[:, ::2, ::2] = x
+    return out
+
+
+def image_up(x):
+    return fir(zeros_between(x), 2, 1, gain=4.0)
+
+
+def image_down(x):
+    return fir(x, 1, 1)[:, ::2, ::2]
+
+
+def correlate(x, kernel, pad=None, stride=1):
+    """Plain correlation, zero padding `pad` ((top, bottom), (left, right)), default same size."""
+    k = kernel.shape[0]
+    pad = ((k // 2, k // 2),) * 2 if pad is None else pad
+    x = np.pad(np.asarray(x, np.float64), ((0, 0), *pad, (0, 0)))
+    h, w = ((x.shape[i] - k) // stride + 1 for i in (1, 2))
+    out = np.zeros((x.shape[0], h, w, kernel.shape[3]))
+    for r in range(h):
+        for s in range(w):
+            window = x[:, r * stride : r * stride + k, s * stride : s * stride + k]
+            out[:, r, s] = np.einsum("nabi,abio->no", window, kernel)
+    return out
+
+
+def scatter_up(x, kernel):
+    """Stride-2 transposed convolution: each pixel adds its patch, [n, 2h + 1, 2w + 1, o]."""
+    n, h, w, _ = x.shape
+    out = np.zeros((n, 2 * h + 1, 2 * w + 1, kernel.shape[3]))
+    for r in range(h):
+        for s in range(w):
+            patch = np.einsum("ni,abio->nabo", x[:, r, s], kernel)
+            out[:, 2 * r : 2 * r + 3, 2 * s : 2 * s + 3] += patch
+    return out
+
+
+def conv_up(x, kernel):
+    return fir(scatter_up(x, kernel), 1, 1, gain=4.0)
+
+
+def conv_down(x, kernel):
+    return correlate(fir(x, 2, 2), kernel, pad=((0, 0), (0, 0)), stride=2)
+
+
+def modulated_conv(x, weight, styles, up=False, demodulate=True):
+    """One kernel per sample: w'' of Karras et al. 2020, eq. 1 and 3."""
+    out = []
+    for sample, style in zip(x, styles, strict=True):
+        w = weight * style[None, None, :, None]
+        if demodulate:
+            w = w / np.sqrt((w**2).sum((0, 1, 2)) + 1e-8)
+        out.append((conv_up if up else correlate)(sample[None], w)[0])
+    return np.stack(out)
+
+
+def minibatch_stddev(x, group, features, strided):
+    n, h, w, c = x.shape
+    group = min(group, n)
+    groups = n // group
+    out = np.concatenate([x, np.zeros((n, h, w, features))], -1)
+    width = c // features
+    for g in range(groups):
+        members = range(g, n, groups) if strided else range(g * group, (g + 1) * group)
+        for f in range(features):
+            part = x[list(members), :, :, f * width : (f + 1) * width]
+            value = np.sqrt(part.var(axis=0) + 1e-8).mean()
+            out[list(members), :, :, c + f] = value
+    return out
+
+
+def leaky(x):
+    return np.where(x > 0, x, 0.2 * x) * np.sqrt(2)
+
+
+def dense(p, x, lr_mult=1.0):
+    return x @ (p["weight"] * lr_mult / np.sqrt(x.shape[1])) + p["bias"] * lr_mult
+
+
+def mapping(p, z):
+    x = z / np.sqrt((z**2).mean(1, keepdims=True) + 1e-8)
+    for i in range(len(p)):
+        x = leaky(dense(p[f"fc{i}"], x, 0.01))
+    return x
+
+
+def synthesis(p, noise, ws):
+    """The skip generator at 8 pixels, written out layer by layer; `noise` has fixed images."""
+
+    def layer(name, block, x, w, up):
+        q = p[block][name]
+        y = modulated_conv(x, q["weight"], dense(q["affine"], w), up=up)
+        fixed = noise[block][name]["noise_const"][None, :, :, None]
+        return leaky(y + fixed * q["noise_strength"] + q["bias"])
+
+    def rgb(block, x, w):
+        q = p[block]["torgb"]
+        styles = dense(q["affine"], w) / np.sqrt(x.shape[-1])
+        return modulated_conv(x, q["weight"], styles, demodulate=False) + q["bias"]
+
+    x = np.repeat(p["b4"]["const"][None], ws.shape[0], 0)
+    x = layer("conv1", "b4", x, ws[:, 0], False)
+    image = rgb("b4", x, ws[:, 1])
+    x = layer("conv0", "b8", x, ws[:, 1], True)
+    x = layer("conv1", "b8", x, ws[:, 2], False)
+    return image_up(image) + rgb("b8", x, ws[:, 3])
+
+
+def discriminator(p, image, group):
+    """The residual discriminator at 8 pixels with strided minibatch standard deviation."""
+
+    def conv(q, x, how=correlate):
+        weight = q["weight"] / np.sqrt(np.prod(q["weight"].shape[:3]))
+        return how(x, weight) + q.get("bias", 0.0)
+
+    b8, b4 = p["b8"], p["b4"]
+    x = leaky(conv(b8["fromrgb"], image))
+    skip = conv(b8["skip"], image_down(x)) * np.sqrt(0.5)
+    x = leaky(conv(b8["conv0"], x))
+    x = leaky(conv(b8["conv1"], x, conv_down)) * np.sqrt(0.5) + skip
+    x = minibatch_stddev(x, group, 1, strided=True)
+    x = leaky(conv(b4["conv"], x))
+    flat = np.stack([sample.transpose(2, 0, 1).ravel() for sample in x])
+    return dense(b4["out"], leaky(dense(b4["fc"], flat)))[:, 0]
+
+
+def same_padding(size, kernel, stride):
+    """TensorFlow's "SAME": the smaller half of the padding comes first."""
+    total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
+    return total // 2, total - total // 2
+
+
+def efficientnet_lite0(t, x, stages):
+    """Features [n, 1280] of the scaled images, from the package's tensors, nothing folded."""
+
+    def norm(name, x):
+        v = {k: t[f"{name}.{k}"].astype(np.float64) for k in ("weight", "bias")}
+        m = {k: t[f"{name}.running_{k}"].astype(np.float64) for k in ("mean", "var")}
+        return (x - m["mean"]) / np.sqrt(m["var"] + 1e-3) * v["weight"] + v["bias"]
+
+    def conv(name, x, stride=1):
+        kernel = t[f"{name}.weight"].astype(np.float64).transpose(2, 3, 1, 0)
+        pad = [same_padding(x.shape[i], kernel.shape[0], stride) for i in (1, 2)]
+        return correlate(x, kernel, pad, stride)
+
+    def depthwise(name, x, stride):
+        weight = t[f"{name}.weight"].astype(np.float64)  # [c, 1, k, k]
+        k = weight.shape[2]
+        pad = [same_padding(x.shape[i], k, stride) for i in (1, 2)]
+        h, w = (-(-x.shape[i] // stride) for i in (1, 2))
+        padded = np.pad(x, ((0, 0), *pad, (0, 0)))
+        out = np.zeros((x.shape[0], h, w, x.shape[3]))
+        for r in range(h):
+            for s in range(w):
+                window = padded[:, r * stride : r * stride + k, s * stride : s * stride + k]
+                out[:, r, s] = np.einsum("nabc,cab->nc", window, weight[:, 0])
+        return out
+
+    relu6 = lambda v: np.clip(v, 0, 6)
+    x = relu6(norm("_bn0", conv("_conv_stem", x, 2)))
+    i = 0
+    for _, stride, expand, _, repeats in stages:
+        for repeat in range(repeats):
+            name, y = f"_blocks.{i}.", x
+            if expand > 1:
+                y = relu6(norm(name + "_bn0", conv(name + "_expand_conv", y)))
+            y = depthwise(name + "_depthwise_conv", y, 1 if repeat else stride)
+            y = relu6(norm(name + "_bn1", y))
+            y = norm(name + "_bn2", conv(name + "_project_conv", y))
+            x = x + y if repeat else y
+            i += 1
+    return relu6(norm("_bn1", conv("_conv_head", x))).mean((1, 2))

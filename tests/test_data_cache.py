@@ -1,0 +1,95 @@
+import json
+import os
+import shutil
+
+import numpy as np
+import pytest
+
+from fairjax.data import cache
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("FAIRJAX_CACHE", str(tmp_path / "cache"))
+
+
+def fill(images):
+    images[:] = np.arange(images.size, dtype=np.uint64).reshape(images.shape) % 251
+    return {"note": 1}
+
+
+def make(lines, fill=fill, shape=(5, 4, 4, 3)):
+    return cache.get("test", {"a": 1}, shape, fill, lines.append)
+
+
+def test_second_time_reads_what_the_first_wrote():
+    lines: list[str] = []
+    first = make(lines)
+    again = make(lines, fill=lambda images: pytest.fail("was filled again"))
+    np.testing.assert_array_equal(first.images, again.images)
+    assert again.notes == {"note": 1}
+    assert "using" in lines[-1]
+
+
+@pytest.mark.parametrize("harm", ["truncate", "flip", "no entry", "grow"])
+def test_damage_is_noticed_and_mended(harm):
+    lines: list[str] = []
+    entry = make(lines)
+    path = cache.root() / entry.key / "images.u8"
+    data = bytearray(path.read_bytes())
+    if harm == "truncate":
+        path.write_bytes(data[:-1])
+    elif harm == "grow":
+        path.write_bytes(data + b"x")
+    elif harm == "flip":
+        data[100] ^= 1
+        path.write_bytes(data)
+    else:
+        (path.parent / "entry.json").unlink()
+    assert cache.damage(path.parent, full=False) is not None
+    again = make(lines)
+    assert any("damaged" in line for line in lines)
+    np.testing.assert_array_equal(again.images.ravel(), np.arange(240) % 251)
+
+
+def test_sampled_check_sees_the_size_of_a_large_entry(monkeypatch):
+    entry = make([])
+    monkeypatch.setattr(cache, "FULL_CHECK_BYTES", 10)
+    assert cache.damage(cache.root() / entry.key, full=False) is None
+
+
+def test_interrupted_filling_leaves_nothing_that_looks_finished():
+    def broken(images):
+        images[:2] = 1
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        make([], fill=broken)
+    assert not list(cache.root().iterdir())
+
+
+def test_killed_filling_is_ignored_and_later_removed():
+    entry = make([])
+    left = cache.root() / f"{entry.key}.partial.abc"
+    shutil.copytree(cache.root() / entry.key, left)
+    shutil.rmtree(cache.root() / entry.key)
+    make([])
+    assert left.exists()  # another process might still be writing it
+    for path in left.iterdir():
+        os.utime(path, (1, 1))
+    shutil.rmtree(cache.root() / entry.key)
+    make([])
+    assert not left.exists()
+
+
+def test_shape_and_facts_decide_the_entry():
+    keys = {make([]).key, make([], shape=(6, 4, 4, 3)).key}
+    keys.add(cache.get("test", {"a": 2}, (5, 4, 4, 3), fill, print).key)
+    assert len(keys) == 3
+
+
+def test_json_is_replaced_as_a_whole(tmp_path):
+    cache.write_json(tmp_path / "a.json", {"x": 1})
+    with pytest.raises(TypeError):
+        cache.write_json(tmp_path / "a.json", {"x": object()})
+    assert json.loads((tmp_path / "a.json").read_text()) == {"x": 1}

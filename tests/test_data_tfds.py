@@ -1,0 +1,95 @@
+import numpy as np
+import pytest
+from data_config import config
+from PIL import Image
+
+from fairjax.data.prepare import prepare
+from fairjax.errors import InputError
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("FAIRJAX_CACHE", str(tmp_path / "cache"))
+
+
+def pixels(i):
+    return np.random.default_rng(i).integers(0, 256, (16, 16, 3), np.uint8)
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    """A tiny data set in array_record form, written without TensorFlow."""
+    import tensorflow_datasets as tfds
+
+    class Tiny(tfds.core.GeneratorBasedBuilder):
+        VERSION = tfds.core.Version("1.0.0")
+        pkg_dir_path = tmp_path_factory.mktemp("package")
+
+        def _info(self):
+            features = tfds.features.FeaturesDict(
+                {
+                    "image": tfds.features.Image(shape=(None, None, 3)),
+                    "kind": tfds.features.ClassLabel(names=["cat", "dog", "owl"]),
+                    "attributes": {"Male": np.bool_, "size": np.int64},
+                }
+            )
+            return self.dataset_info_from_configs(features=features)
+
+        def _split_generators(self, dl_manager):
+            return {"train": self._generate_examples()}
+
+        def _generate_examples(self):
+            for i in range(200):
+                yield (
+                    i,
+                    {
+                        "image": Image.fromarray(pixels(i)),
+                        "kind": i % 3,
+                        "attributes": {"Male": i % 2 == 1, "size": 5 + i % 4},
+                    },
+                )
+
+    folder = tmp_path_factory.mktemp("tfds")
+    builder = Tiny(data_dir=str(folder), file_format="array_record")
+    builder.download_and_prepare()
+    return folder
+
+
+def run(tmp_path, folder, **settings):
+    own = dict(
+        name="tiny", data_dir=str(folder), split="train",
+        attributes=("kind", "attributes/Male", "attributes/size"),
+    ) | settings.pop("tfds", {})  # fmt: skip
+    base = dict(source="tfds", group_attributes=("Male",), sets=(("Male",),), tfds=own)
+    return prepare(config(**{**base, **settings}), tmp_path / "data", lambda line: None)
+
+
+def test_roles_labels_and_pixels(tmp_path, prepared):
+    data = run(tmp_path, prepared)
+    assert data.attribute_names == ("kind", "Male", "size")
+    assert data.cardinalities == (3, 2, 4)
+    assert data.class_names(("kind",)) == ("cat", "dog", "owl")
+    assert data.manifest["attribute_values"]["size"] == ["size 5", "size 6", "size 7", "size 8"]
+    k = data.classes(("Male",), data.roles["train_biased"])
+    assert np.bincount(k).tolist() == [36, 4]
+    # array_record shuffles on writing, so the record is recognised by its pixels.
+    number = {pixels(i).tobytes(): i for i in range(200)}
+    for position in np.concatenate(list(data.roles.values())):
+        i = number[data.images[position].tobytes()]
+        assert data.attributes[position].tolist() == [i % 3, i % 2, i % 4]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"tfds": {"name": ""}}, "data.tfds.name"),
+        ({"tfds": {"name": "no_such_data"}}, "cannot open 'no_such_data'"),
+        ({"tfds": {"split": "nowhere"}}, "cannot open"),
+        ({"tfds": {"attributes": ("attributes/Female",)}}, "no feature 'attributes/Female'"),
+        ({"split": "paper"}, "official parts"),
+        ({"n_biased": 300}, "training needs"),
+    ],
+)
+def test_bad_settings_are_named(tmp_path, prepared, settings, message):
+    with pytest.raises(InputError, match=message):
+        run(tmp_path, prepared, **settings)

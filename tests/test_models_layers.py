@@ -1,0 +1,64 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import oracles_models as oracle
+import pytest
+
+from fairjax.errors import InputError
+from fairjax.models import layers
+
+RNG = np.random.default_rng(4)
+
+
+@pytest.mark.parametrize("form", ["slices", "lax"])
+@pytest.mark.parametrize("up", [False, True])
+@pytest.mark.parametrize("demodulate", [False, True])
+def test_modulated_convolution(up, demodulate, form):
+    x, weight = RNG.normal(size=(3, 4, 6, 5)), RNG.normal(size=(3, 3, 5, 7))
+    styles = RNG.normal(size=(3, 5))
+    found = layers.modulated_conv(
+        *(jnp.asarray(a, jnp.float32) for a in (x, weight, styles)),
+        up=up,
+        demodulate=demodulate,
+        form=form,
+    )
+    expected = oracle.modulated_conv(x, weight, styles, up, demodulate)
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("mode", ["contiguous", "strided"])
+@pytest.mark.parametrize(("group", "features"), [(4, 1), (2, 3), (8, 2), (100, 1)])
+def test_minibatch_stddev(mode, group, features):
+    x = RNG.normal(size=(8, 3, 2, 6)) * np.arange(1, 9)[:, None, None, None]
+    found = layers.minibatch_stddev(jnp.asarray(x, jnp.float32), group, features, mode)
+    expected = oracle.minibatch_stddev(x, group, features, mode == "strided")
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_minibatch_stddev_refuses_a_batch_that_does_not_split():
+    with pytest.raises(InputError, match="batch of 6"):
+        layers.minibatch_stddev(jnp.zeros((6, 2, 2, 4)), 4, 1)
+
+
+def test_equalised_dense():
+    x, weight, bias = RNG.normal(size=(3, 5)), RNG.normal(size=(5, 2)), RNG.normal(size=2)
+    params = {"weight": jnp.asarray(weight), "bias": jnp.asarray(bias)}
+    found = layers.Dense(2, lr_mult=0.01, activation="leaky").apply({"params": params}, x)
+    y = x @ (weight * 0.01 / np.sqrt(5)) + bias * 0.01
+    np.testing.assert_allclose(found, np.sqrt(2) * np.maximum(y, 0.2 * y), rtol=1e-5, atol=1e-7)
+
+
+def test_weights_start_so_that_activations_keep_their_size():
+    x = jax.random.normal(jax.random.key(0), (64, 512))
+    for lr_mult in (1.0, 0.01):
+        y, _ = layers.Dense(256, lr_mult=lr_mult).init_with_output(jax.random.key(1), x)
+        assert 0.9 < float(jnp.std(y)) < 1.1
+
+
+def test_clamp_and_gain_of_a_convolution():
+    x = jnp.full((1, 4, 4, 3), 1e4)
+    conv = layers.Conv(2, 1, activation="linear", gain=0.5, clamp=3.0)
+    y, _ = conv.init_with_output(jax.random.key(0), x)
+    np.testing.assert_allclose(jnp.abs(y), 1.5)
+    y = layers.leaky(jnp.array([-100.0, -1.0, 1.0, 100.0]), gain=0.5, clamp=3.0)
+    np.testing.assert_allclose(y, [-1.5, -0.1 * np.sqrt(2), 0.5 * np.sqrt(2), 1.5], rtol=1e-6)

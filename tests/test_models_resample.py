@@ -1,0 +1,78 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import oracles_models as oracle
+import pytest
+
+from fairjax.models import resample, strided
+
+RNG = np.random.default_rng(3)
+X = RNG.normal(size=(2, 6, 8, 3))
+KERNEL = RNG.normal(size=(3, 3, 3, 5))
+OPERATIONS = {
+    "blur1": (lambda x, k, f: resample.blur(x, 1, 4.0, f), lambda x, k: oracle.fir(x, 1, 1, 4.0)),
+    "blur2": (lambda x, k, f: resample.blur(x, 2, 1.0, f), lambda x, k: oracle.fir(x, 2, 2)),
+    "image_up": (lambda x, k, f: resample.image_up(x, f), lambda x, k: oracle.image_up(x)),
+    "image_down": (lambda x, k, f: resample.image_down(x, f), lambda x, k: oracle.image_down(x)),
+    "conv_up": (resample.conv_up, oracle.conv_up),
+    "conv_down": (resample.conv_down, oracle.conv_down),
+}
+BOTH = pytest.mark.parametrize("form", ["slices", "lax"])
+EACH = pytest.mark.parametrize("name", OPERATIONS)
+
+
+@BOTH
+@EACH
+def test_against_the_oracle(name, form):
+    ours, theirs = OPERATIONS[name]
+    found = ours(jnp.asarray(X, jnp.float32), jnp.asarray(KERNEL, jnp.float32), form)
+    np.testing.assert_allclose(found, theirs(X, KERNEL), atol=2e-5)
+
+
+@EACH
+def test_both_forms_have_the_same_first_and_second_derivatives(name):
+    ours, _ = OPERATIONS[name]
+    x, k = jnp.asarray(X, jnp.float32), jnp.asarray(KERNEL, jnp.float32)
+
+    def first(x, k, form):
+        return jax.grad(lambda x, k: jnp.sum(jnp.sin(ours(x, k, form))), (0, 1))(x, k)
+
+    def second(x, k, form):
+        dx, dk = first(x, k, form)
+        return jnp.sum(dx**2) + jnp.sum(jnp.sin(dk))
+
+    both = [
+        jax.jit(lambda x, k, f=form: (first(x, k, f), jax.grad(second, (0, 1))(x, k, f)))(x, k)
+        for form in ("slices", "lax")
+    ]
+    for a, b in zip(*map(jax.tree.leaves, both), strict=True):
+        scale = float(jnp.abs(b).max()) or 1.0
+        np.testing.assert_allclose(a / scale, b / scale, atol=1e-5)
+
+
+def test_the_three_strided_forms_are_one_trilinear_form():
+    small, large = RNG.normal(size=(2, 3, 4, 3)), RNG.normal(size=(2, 7, 9, 5))
+    s, g, k = (jnp.asarray(a, jnp.float32) for a in (small, large, KERNEL))
+    expected = np.sum(oracle.scatter_up(small, KERNEL) * large)
+    np.testing.assert_allclose(jnp.sum(strided.grow(s, k) * g), expected, rtol=1e-5)
+    np.testing.assert_allclose(jnp.sum(strided.shrink(g, k) * s), expected, rtol=1e-5)
+    np.testing.assert_allclose(jnp.sum(strided.kernel_gradient(s, g) * k), expected, rtol=1e-5)
+    np.testing.assert_allclose(strided.grow(s, k), oracle.scatter_up(small, KERNEL), atol=1e-5)
+
+
+def test_resampling_keeps_a_constant_image_away_from_the_border():
+    x = jnp.ones((1, 8, 8, 1))
+    np.testing.assert_allclose(resample.image_up(x)[0, 2:-2, 2:-2], 1, atol=1e-6)
+    np.testing.assert_allclose(resample.image_down(x)[0, 1:-1, 1:-1], 1, atol=1e-6)
+
+
+def test_same_size_convolution():
+    found = resample.conv(jnp.asarray(X, jnp.float32), jnp.asarray(KERNEL, jnp.float32))
+    np.testing.assert_allclose(found, oracle.correlate(X, KERNEL), atol=2e-5)
+    found = resample.conv(jnp.asarray(X, jnp.float32), jnp.asarray(KERNEL[:1, :1], jnp.float32))
+    np.testing.assert_allclose(found, oracle.correlate(X, KERNEL[:1, :1]), atol=2e-5)
+
+
+def test_an_unknown_form_is_refused():
+    with pytest.raises(ValueError, match="polyphase"):
+        resample.use_slices("polyphase")

@@ -1,9 +1,12 @@
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import oracles_models as oracle
 import pytest
 
+from fairjax.models.initialize import FAST_COMPILE, initialize
 from fairjax.models.resnet import Conv3x3, ResNet18
 
 
@@ -51,9 +54,9 @@ def test_it_learns_and_updates_the_running_statistics():
     net = ResNet18(4, 2, "stride2")
     labels = jnp.arange(32) % 2
     x = jax.random.normal(jax.random.key(0), (32, 16, 16, 3)) + labels[:, None, None, None]
-    variables = jax.jit(lambda key: net.init(key, x, True))(jax.random.key(1))
+    variables = initialize(net, jax.random.key(1), x, True)
 
-    @jax.jit
+    @partial(jax.jit, compiler_options=FAST_COMPILE)
     def step(variables):
         def loss(params):
             logits, new = net.apply(
@@ -72,7 +75,7 @@ def test_it_learns_and_updates_the_running_statistics():
     for _ in range(15):
         last, after = step(after)
     assert float(last) < 0.3 * float(first)
-    test = jax.jit(lambda x: net.apply(after, x, False))
+    test = jax.jit(lambda x: net.apply(after, x, False), compiler_options=FAST_COMPILE)
     mixed = x.at[1:].multiply(5)  # with running statistics no other image of the batch counts
     np.testing.assert_allclose(test(mixed)[0], test(x)[0], rtol=1e-5, atol=1e-5)
 

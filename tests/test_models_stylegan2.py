@@ -1,3 +1,5 @@
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,8 +9,10 @@ from flax.traverse_util import flatten_dict
 
 from fairjax.errors import InputError
 from fairjax.models import stylegan2
+from fairjax.models.initialize import FAST_COMPILE, initialize
 from fairjax.models.stylegan2 import Discriminator, Generator
 
+quick_jit = partial(jax.jit, compiler_options=FAST_COMPILE)  # the numbers are few
 SMALL = dict(channel_base=48, channel_max=8)
 G = Generator(8, z_dim=6, w_dim=5, mapping_layers=2, **SMALL)
 D = Discriminator(8, mbstd_group=2, mbstd_mode="strided", **SMALL)
@@ -99,7 +103,7 @@ def test_mapping(generator):
 def test_synthesis(generator, form):
     ws = np.random.default_rng(1).normal(size=(3, stylegan2.num_ws(8), 5))
     net = G.clone(resample=form)
-    run = jax.jit(lambda ws: net.apply(generator, ws, noise="const", method="synthesis"))
+    run = quick_jit(lambda ws: net.apply(generator, ws, noise="const", method="synthesis"))
     found = run(jnp.asarray(ws, jnp.float32))
     v = float64(generator)
     expected = oracle.synthesis(v["params"]["synthesis"], v["buffers"]["synthesis"], ws)
@@ -110,7 +114,9 @@ def test_synthesis(generator, form):
 def test_discriminator(discriminator, form):
     image = np.random.default_rng(2).uniform(-1, 1, size=(6, 8, 8, 3))
     net = D.clone(resample=form)
-    found = jax.jit(lambda image: net.apply(discriminator, image))(jnp.asarray(image, jnp.float32))
+    found = quick_jit(lambda image: net.apply(discriminator, image))(
+        jnp.asarray(image, jnp.float32)
+    )
     expected = oracle.discriminator(float64(discriminator["params"]), image, 2)
     assert found.shape == (6,)
     assert found.dtype == jnp.float32
@@ -120,9 +126,9 @@ def test_discriminator(discriminator, form):
 def test_noise(generator):
     z = jnp.ones((2, 6))
     params = {"params": generator["params"]}
-    sample = jax.jit(lambda seed: G.apply(params, z, jax.random.key(seed)))
+    sample = quick_jit(lambda seed: G.apply(params, z, jax.random.key(seed)))
     plain, same = (
-        jax.jit(lambda key, n=noise: G.apply(params, z, key, noise=n))(jax.random.key(1))
+        quick_jit(lambda key, n=noise: G.apply(params, z, key, noise=n))(jax.random.key(1))
         for noise in ("none", "random")
     )
     one = sample(1)
@@ -137,12 +143,12 @@ def test_noise(generator):
 def test_every_style_reaches_the_image(generator):
     ws = jax.random.normal(jax.random.key(0), (1, stylegan2.num_ws(8), 5))
     energy = lambda ws: jnp.sum(G.apply(generator, ws, method="synthesis") ** 2)
-    gradient = jax.jit(jax.grad(energy))(ws)
+    gradient = quick_jit(jax.grad(energy))(ws)
     assert np.all(np.abs(gradient).max(-1) > 0)
 
 
 def test_the_seed_changes_the_weights_and_only_the_seed():
-    make = jax.jit(lambda seed: G.init(jax.random.key(seed), jnp.zeros((1, 6))))
+    make = lambda seed: initialize(G, jax.random.key(seed), jnp.zeros((1, 6)))
     a, b, c = make(0), make(0), make(1)
     jax.tree.map(np.testing.assert_array_equal, a, b)
     for name, value in flatten_dict(a, sep="/").items():
@@ -161,7 +167,7 @@ def test_gradients_are_finite_on_constant_inputs(generator, discriminator):
         slope = jax.grad(lambda x: jnp.sum(D.apply({"params": d}, x)))(jnp.zeros((2, 8, 8, 3)))
         return jnp.sum(jnp.square(slope))
 
-    for gradient in (jax.jit(jax.grad(g_loss))(g), jax.jit(jax.grad(penalty))(d)):
+    for gradient in (quick_jit(jax.grad(g_loss))(g), quick_jit(jax.grad(penalty))(d)):
         assert all(np.all(np.isfinite(a)) for a in jax.tree.leaves(gradient))
         assert any(np.any(a != 0) for a in jax.tree.leaves(gradient))
 
@@ -175,7 +181,7 @@ def test_both_forms_have_the_same_penalty_and_gradient(discriminator):
         return jnp.sum(jnp.square(slope))
 
     a, b = (
-        jax.jit(jax.value_and_grad(lambda p, f=form: penalty(p, f)))(discriminator["params"])
+        quick_jit(jax.value_and_grad(lambda p, f=form: penalty(p, f)))(discriminator["params"])
         for form in ("slices", "lax")
     )
     np.testing.assert_allclose(a[0], b[0], rtol=1e-5)
@@ -199,7 +205,7 @@ def test_sizes():
 def test_the_clamp_bounds_the_activations(generator):
     ws = jnp.ones((1, stylegan2.num_ws(8), 5))
     clamped, free = (
-        jax.jit(lambda c=clamp: G.clone(conv_clamp=c).apply(generator, ws, method="synthesis"))()
+        quick_jit(lambda c=clamp: G.clone(conv_clamp=c).apply(generator, ws, method="synthesis"))()
         for clamp in (0.01, None)
     )
     assert float(jnp.abs(clamped).max()) <= 0.02 + 1e-6 < float(jnp.abs(free).max())

@@ -65,8 +65,8 @@ class MappingNetwork(nn.Module):
 class SynthesisBlock(nn.Module):
     """One resolution of the skip generator: (x, image so far) -> (x, image), both at `resolution`.
 
-    The block at 4 pixels starts from a learned constant. `ws` holds a style for each convolution
-    and one for the image; `noise_keys` one key for each convolution.
+    The first block starts from a learned constant. `ws` has a style for each convolution and one
+    for the image, `noise_keys` a key for each convolution.
     """
 
     resolution: int
@@ -114,8 +114,7 @@ class SynthesisNetwork(nn.Module):
 
     @nn.compact
     def __call__(self, ws: jax.Array, noise_key: jax.Array | None, fixed_noise: bool) -> jax.Array:
-        x: jax.Array | None = None
-        image: jax.Array | None = None
+        x = image = None
         layer = 0
         for size in block_resolutions(self.resolution):
             convs = 1 if size == 4 else 2
@@ -163,9 +162,8 @@ class _Networks(nn.Module):
 class Generator(nn.Module):
     """The generator; use `apply(variables, .., method="mapping")` and `"synthesis"` for the parts.
 
-    Fields: `resolution` and `image_channels` of the image; `channel_base`, `channel_max` give the
-    widths (`channels`); `conv_clamp` clips activations (for half precision); `resample` is the
-    form of the resampling operations (`fairjax.models.resample`).
+    `channel_base` and `channel_max` give the widths (`channels`), `conv_clamp` clips activations
+    (for half precision), `resample` is the form of the resampling (`fairjax.models.resample`).
     """
 
     resolution: int

@@ -27,13 +27,13 @@ def get_config(arg: str | None = None) -> ConfigDict:
 
 
 def small(config: ConfigDict) -> None:
-    """64 px on two CPU cores: a few thousand steps of narrow networks."""
-    config.ratio.update(width=8, stem="stride2", folds=2, batch=32, epochs=10.0, evaluations=5)
+    """64 px on two CPU cores: a few thousand steps of narrow networks, some ten minutes an arm."""
+    config.ratio.update(width=8, stem="stride2", folds=2, batch=32, epochs=10.0, evaluations=10)
     config.judge.update(width=8, stem="stride2", batch=32, epochs=20.0)
     config.gan.update(
         batch=8, kimg=24.0, z_dim=64, w_dim=64, channel_base=1024, channel_max=32,
-        path_length_weight=0.0, ema_kimg=2.0, log_every_kimg=0.4, save_every_kimg=4.0,
-        sample_every_kimg=4.0,
+        path_length_weight=0.0, style_mixing=0.0, ema_kimg=2.0, log_every_kimg=0.4,
+        save_every_kimg=4.0, sample_every_kimg=4.0,
     )  # fmt: skip
     config.eval.update(every_kimg=4.0, samples_during=500, samples=1000, feature_samples=300)
     config.eval.feature_resolution = 96

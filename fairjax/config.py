@@ -45,7 +45,7 @@ def defaults() -> ConfigDict:
 
 def _data() -> dict[str, Any]:
     return {
-        "source": "avatars",  # avatars | folder | celeba | tfds
+        "source": "avatars",  # avatars | folder | celeba | tfds:<name>
         "resolution": 32,  # pixels; power of two
         "channels": 3,
         "crop": "center",  # center | celeba140 | none (the images are square)
@@ -145,6 +145,7 @@ def _gan() -> dict[str, Any]:
         # Optimiser and average.
         "learning_rate_g": 0.0025,
         "learning_rate_d": 0.0025,
+        "decay_from": 1.0,  # share of the training after which the rates fall linearly to 0
         "beta1": 0.0,
         "beta2": 0.99,
         "ema_kimg": 10.0,  # half-life
@@ -332,7 +333,12 @@ def validate(config: ConfigDict, devices: int = 1) -> None:
 def _validate_data(config: ConfigDict, need: Callable[[bool, str, str], None]) -> None:
     data = config.data
     need(config.experiment == "fair_generation", "experiment", "fair_generation")
-    need(data.source in SOURCES, "data.source", f"one of {', '.join(SOURCES)}")
+    need(config.seed >= 0, "seed", "0 or more")
+    need(all(c.isalnum() or c in "_-." for c in config.name) and config.name.strip(".") != "",
+         "name", "letters, digits, _, - and . (it names a folder)")  # fmt: skip
+    source, _, name = data.source.partition(":")
+    need(source in SOURCES and (not name or source == "tfds"), "data.source",
+         f"one of {', '.join(SOURCES)}, or tfds:<name>")  # fmt: skip
     need(data.resolution in (8, 16, 32, 64, 128, 256, 512, 1024), "data.resolution",
          "a power of two from 8 to 1024")  # fmt: skip
     need(data.channels == 3, "data.channels", "3")
@@ -357,7 +363,7 @@ def _validate_data(config: ConfigDict, need: Callable[[bool, str, str], None]) -
             need(0 <= data.folder[key] < 1, f"data.folder.{key}", "in [0, 1)")
     need(data.source != "celeba" or bool(data.celeba.dir), "data.celeba.dir",
          "the folder with img_align_celeba(.zip) and the list files")  # fmt: skip
-    need(data.source != "tfds" or bool(data.tfds.name), "data.tfds.name", "a dataset name")
+    need(source != "tfds" or bool(name or data.tfds.name), "data.tfds.name", "a dataset name")
 
 
 def _validate_gan(config: ConfigDict, arm: str, devices: int, problems: list[str]) -> None:
@@ -378,15 +384,18 @@ def _validate_gan(config: ConfigDict, arm: str, devices: int, problems: list[str
     need(gan.reweight in REWEIGHTINGS, "reweight", f"one of {', '.join(REWEIGHTINGS)}")
     need(gan.groups in ("dataset", "ratio_bins", "attributes"), "groups",
          "dataset, ratio_bins or attributes")  # fmt: skip
+    need(gan.groups != "attributes" or len(config.data.group_attributes) > 0, "groups",
+         "dataset or ratio_bins, as data.group_attributes is empty")  # fmt: skip
     need(gan.dro_bins >= 2, "dro_bins", "at least 2")
     need(gan.dro_start in ("shares", "uniform"), "dro_start", "shares or uniform")
     need(gan.dro_absent in ("skip", "zero"), "dro_absent", "skip or zero")
     need(0 <= gan.style_mixing <= 1, "style_mixing", "in [0, 1]")
+    need(0 <= gan.decay_from <= 1, "decay_from", "in [0, 1]")
     need(0 <= gan.beta1 < 1, "beta1", "in [0, 1)")
     need(0 <= gan.beta2 < 1, "beta2", "in [0, 1)")
     for key in ("kimg", "learning_rate_g", "learning_rate_d", "ema_kimg", "log_every_kimg",
                 "save_every_kimg", "sample_every_kimg", "z_dim", "w_dim", "mapping_layers",
                 "channel_base", "channel_max", "r1_every", "path_length_every"):  # fmt: skip
-        need(gan[key] > 0, key, "positive")
+        need(0 < gan[key] < float("inf"), key, "positive and finite")
     for key in ("r1_gamma", "path_length_weight", "conv_clamp", "ema_rampup", "dro_eta", "dro_c"):
         need(gan[key] >= 0, key, "0 or more")

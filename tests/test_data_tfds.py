@@ -79,6 +79,11 @@ def test_roles_labels_and_pixels(tmp_path, prepared):
         assert data.attributes[position].tolist() == [i % 3, i % 2, i % 4]
 
 
+def test_the_name_may_stand_in_the_source(tmp_path, prepared):
+    named = run(tmp_path / "a", prepared, source="tfds:tiny", tfds={"name": ""})
+    assert named.ids == run(tmp_path / "b", prepared).ids
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [

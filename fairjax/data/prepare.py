@@ -39,7 +39,7 @@ def prepare(config: ConfigDict, folder: Path, log: Callable[[str], None]) -> Dat
     Raises:
       InputError: the config or the images cannot be used.
     """
-    source = config.data.source
+    source = config.data.source.partition(":")[0]  # "tfds:<name>" carries the data set's name
     if source not in SOURCES:
         mend = f"Take one of {sorted(SOURCES)}"
         raise InputError(f"unknown source {source!r}", "data.source", mend)

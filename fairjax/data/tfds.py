@@ -72,10 +72,11 @@ def collect(config: ConfigDict, log: Callable[[str], None]) -> Collected:
       InputError: the source cannot be opened, or lacks a feature that the config names.
     """
     data, own = config.data, config.data.tfds
-    if not own.name:
+    name_of_set = own.name or data.source.partition(":")[2]  # data.source may be "tfds:celeb_a"
+    if not name_of_set:
         raise InputError("no name given", "data.tfds.name", 'Give a name such as "celeb_a"')
     try:
-        source = _source(own.name, own.data_dir, own.split, own.image)
+        source = _source(name_of_set, own.data_dir, own.split, own.image)
         info = source.dataset_info
         count = len(source)
     except Exception as error:
@@ -83,14 +84,14 @@ def collect(config: ConfigDict, log: Callable[[str], None]) -> Collected:
         # folders, splits and file formats; each of them is an answer to the user's config.
         text = " ".join(str(error).split())[:300]
         mend = "Prepare it before with file_format array_record, and set data.tfds.data_dir"
-        raise InputError(f"cannot open {own.name!r}: {text}", "data.tfds", mend) from error
+        raise InputError(f"cannot open {name_of_set!r}: {text}", "data.tfds", mend) from error
     paths = tuple(own.attributes)
     for path in (own.image, *paths):
         try:
             _nested(info.features, path)
         except (KeyError, TypeError) as error:
             mend = f"It has {list(info.features)}"
-            raise InputError(f"no feature {path!r} in {own.name}", "data.tfds", mend) from error
+            raise InputError(f"no feature {path!r} in {name_of_set}", "data.tfds", mend) from error
     columns: list[list[int]] = [[] for _ in paths]
     for i in range(count):
         example = source[i]
@@ -114,14 +115,14 @@ def collect(config: ConfigDict, log: Callable[[str], None]) -> Collected:
         code = {v: i for i, v in enumerate(found)} | {-1: -1}
         labels[:, c] = [code[v] for v in column]
     table = labelled.Table(
-        ids=tuple(f"{own.name}/{own.split}/{i}" for i in range(count)),
+        ids=tuple(f"{name_of_set}/{own.split}/{i}" for i in range(count)),
         labels=labels,
         values=values,
         part=None,
         items=range(count),
         render=render,
         context=Context(
-            own.name,
+            name_of_set,
             own.data_dir,
             own.split,
             own.image,

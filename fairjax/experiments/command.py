@@ -8,16 +8,18 @@ import logging
 import re
 import shlex
 import sys
-from collections.abc import Sequence
+import traceback
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from absl import flags
-from ml_collections import config_flags
+from ml_collections import ConfigDict, config_flags
 
 from fairjax import config as configuration
 from fairjax.data import cache
 from fairjax.errors import InputError
-from fairjax.train import devices, stopping
+from fairjax.train import stopping
 
 log = logging.getLogger("fairjax")
 
@@ -26,8 +28,8 @@ def command_flags(argv: list[str]) -> flags.FlagValues:
     """The flags of the program; overrides of config keys are found in `argv`."""
     values = flags.FlagValues()
     config_flags.DEFINE_config_file(
-        "config", None, "Config file, e.g. configs/quickstart.py or configs/quickstart.py:tiny; any "
-        "key is changed by --config.<key>=<value>.", flag_values=values, sys_argv=argv,
+        "config", None, "Config file, e.g. configs/quickstart.py or configs/quickstart.py:tiny; "
+        "any key is changed by --config.<key>=<value>.", flag_values=values, sys_argv=argv,
     )  # fmt: skip
     flags.DEFINE_string(
         "workdir", "", "Folder of the run. Default: the unfinished run under runs/ with the same "
@@ -52,7 +54,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Runs the command; ends the process with the exit codes of the module's docstring."""
     argv = list(sys.argv if argv is None else argv)
     if any(arg in ("-h", "--help", "--helpfull") for arg in argv[1:]):
-        print(f"{Path(argv[0]).name}: runs an experiment of fairjax.\n{command_flags(argv).get_help()}")
+        print(f"{Path(argv[0]).name}: runs an experiment of fairjax.")
+        print(command_flags(argv).get_help())
         print("Example: python launch/train.py --config=configs/quickstart.py")
         return
     again = shlex.join(["python", *argv])
@@ -60,6 +63,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         _run(argv)
     except InputError as error:
         _end(f"error: {error}", 2)
+    except OSError as error:
+        if error.filename is None:
+            raise  # not about a file or folder
+        # A full disk, a missing permission, a file of the run that somebody removed.
+        mend = "Check the folder and its space; a stage is repeated when its folder is deleted"
+        _end(f"error: {error.filename}: {error.strerror or error}. {mend}", 2)
     except stopping.Diverged as error:
         _end(f"error: {error}", 1)
     except stopping.Interrupted as stop:
@@ -67,6 +76,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _end(message: str, code: int) -> None:
+    message = re.sub(r"\s*\n\s*", " ", message)
     if log.handlers:
         log.error("%s", message)
     else:
@@ -75,32 +85,44 @@ def _end(message: str, code: int) -> None:
 
 
 def _run(argv: list[str]) -> None:
+    stopping.install()
     values = parse(argv)
     config = values.config
     configuration.validate(config)
-    stopping.install()
-    devices.initialise(values.distributed)
     # Imported here, so that --help and a wrong config do not wait for the libraries.
     import jax
 
     from fairjax.experiments import fair_generation, workdir
     from fairjax.experiments.dry_run import report_plan
+    from fairjax.experiments.stages import Stages
+    from fairjax.train import devices
 
+    devices.initialise(values.distributed)
     # Compiling takes longer than a short run; the user's own cache is private, as it must be.
     jax.config.update("jax_compilation_cache_dir", str(cache.root() / "xla"))
-    configuration.validate(config, jax.device_count())
+    try:
+        count = jax.device_count()
+    except RuntimeError as error:
+        raise InputError(
+            f"JAX finds no device it can use ({error})",
+            "JAX_PLATFORMS",
+            "Set it to cpu, or install JAX for your device",
+        ) from error
+    configuration.validate(config, count)
     if values.dry_run:
         print(report_plan(config))
         return
-    folder = workdir.choose(config, values.workdir)
+    folder = workdir.choose(config, values.workdir, values.stage)
     workdir.log_to(None)
+    stages = Stages(folder, fair_generation.plan(config), values.stage)  # refuses what was changed
+    pending = stages.pending()
     with workdir.lock(folder):
-        fair_generation.check(config, folder, values.stage)
         if devices.is_lead():
-            workdir.describe(folder, config, ["python", *argv])
+            if pending:  # a run that has nothing to do leaves the record as it is
+                workdir.describe(folder, config, ["python", *argv])
             workdir.log_to(folder)
         log.info("process %d/%d, %d local and %d global devices (%s)", jax.process_index(),
-                 jax.process_count(), jax.local_device_count(), jax.device_count(),
+                 jax.process_count(), jax.local_device_count(), count,
                  jax.devices()[0].device_kind)  # fmt: skip
         log.info("run %s; interrupt at any time, resume with: %s", folder,
                  shlex.join(["python", *argv]))  # fmt: skip
@@ -119,66 +141,131 @@ def parse(argv: list[str]) -> flags.FlagValues:
     values = command_flags(argv)
     try:
         rest = values(argv)
-    except InputError:
+        config = values.config
+        if config is not None:
+            config.keys()  # ml_collections tells only now that it found no file
+    except stopping.Interrupted:
         raise
-    except (AttributeError, KeyError) as error:
-        raise _unknown_key(argv, error) from error
-    except flags.UnrecognizedFlagError as error:
-        name = error.flagname
-        if name.startswith("config."):
-            raise _unknown_key(argv, error) from error
-        raise InputError(
-            f"unknown flag --{name}",
-            "command line",
-            configuration.nearest(name, list(values)),
-        ) from error
-    except (flags.Error, TypeError, ValueError) as error:
-        cause: BaseException | None = error
-        while cause is not None:  # what a config file itself found wrong (its variant)
-            if isinstance(cause, InputError):
-                raise cause from error
-            cause = cause.__cause__ or cause.__context__
-        raise InputError(
-            str(error).replace("\n", " "), "command line", "See python launch/train.py --help"
-        ) from error
-    except (OSError, ImportError, SyntaxError) as error:
-        raise InputError(
-            f"the config file cannot be read ({error})",
-            "--config",
-            "Give a file such as configs/quickstart.py",
-        ) from error
+    except Exception as error:  # a config file is a program: it can fail in any way
+        raise _explained(argv, error) from error
     if len(rest) > 1:
         raise InputError(
             f"unexpected argument {rest[1]!r}", "command line", "Flags are written --name=value"
         )
-    try:
-        config = values.config
-    except OSError as error:  # raised late by ml_collections, where the file is missing
-        raise InputError(
-            "the config file does not exist",
-            next(a for a in argv if a.lstrip("-").startswith("config=")),
-            "Give a file such as configs/quickstart.py",
-        ) from error
     if config is None:
         raise InputError("no config", "--config", "Give one, e.g. --config=configs/quickstart.py")
+    _check_form(config)
     return values
 
 
-def _unknown_key(argv: list[str], error: Exception) -> InputError:
-    """Names the override that does not exist and the real keys nearest to it."""
-    source = next((a.split("=", 1)[1] for a in argv if re.match(r"--?config=", a)), "")
-    known = configuration.paths(configuration.defaults())
-    wrong = [
-        name
-        for arg in argv
-        if (match := re.match(r"--?(?:no)?(config\.[^=]*)", arg))
-        if (name := match.group(1)) not in known and not name.startswith("config.arms.")
-    ]
-    if not wrong:
-        return InputError(
-            f"a key or file that does not exist ({error})", f"--config={source}",
-            "Compare the config file with fairjax/config.py",
-        )  # fmt: skip
+def _config_file(argv: list[str]) -> str:
+    """What was given for --config, "" where nothing was."""
+    for arg, following in zip(argv, [*argv[1:], ""], strict=True):
+        if match := re.fullmatch(r"--?config(?:=(.*))?", arg):
+            return following if match.group(1) is None else match.group(1)
+    return ""
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _explained(argv: list[str], error: Exception) -> InputError:
+    """What the libraries say about a command line, in one line of ours."""
+    given = _config_file(argv)
+    file = given.split(":", 1)[0]
+    for cause in _causes(error):  # what a config file itself found wrong (its variant)
+        if isinstance(cause, InputError):
+            return cause
+    unknown = isinstance(error, AttributeError | KeyError | flags.UnrecognizedFlagError)
+    if isinstance(error, flags.UnrecognizedFlagError) and not error.flagname.startswith("config."):
+        near = configuration.nearest(error.flagname, list(command_flags(argv[:1])))
+        return InputError(f"unknown flag --{error.flagname}", "command line", near)
+    for cause in _causes(error):
+        lines = [f.lineno for f in traceback.extract_tb(cause.__traceback__) if f.filename == file]
+        if lines:
+            found = f"{type(cause).__name__}: {cause}"
+            return InputError(found, f"{file}, line {lines[-1]}", "Mend the config file")
+    if unknown and not given:
+        return InputError("no config", "--config", "Give one, e.g. --config=configs/quickstart.py")
+    if unknown and _overrides(argv):
+        return _unknown_key(argv, given)
+    if isinstance(error, flags.Error | TypeError | ValueError):
+        # The last line is the reason; before it may be the traceback of a config file.
+        said = str(error).strip().splitlines() or [type(error).__name__]
+        words = said[-1] if "Traceback" in str(error) else " ".join(said)
+        return InputError(words, "command line", "See python launch/train.py --help")
+    reason = "no such file" if not Path(file).exists() else f"{type(error).__name__}: {error}"
     return InputError(
-        f"unknown key {', '.join(wrong)}", "command line", configuration.nearest(wrong[0], known)
+        f"the config file cannot be read ({reason})",
+        f"--config={given}",
+        "Give a Python file such as configs/quickstart.py",
     )
+
+
+def _overrides(argv: list[str]) -> list[str]:
+    """The dotted names of the config keys that a command line sets."""
+    found = (re.match(r"--?(?:no)?(config\.[^=]*)", arg) for arg in argv)
+    return [match.group(1) for match in found if match]
+
+
+def _unknown_key(argv: list[str], given: str) -> InputError:
+    """Names the overrides that do not exist and the real keys nearest to the first one."""
+    known = configuration.paths(parse([argv[0], f"--config={given}"]).config)
+    wrong = [name for name in _overrides(argv) if name not in known]
+    near = configuration.nearest(wrong[0], known) if wrong else "See fairjax/config.py"
+    return InputError(f"unknown key {', '.join(wrong)}", "command line", near)
+
+
+# What the items of a list must be; ml_collections looks only at the list itself.
+_ITEMS: dict[str, tuple[Any, str]] = {
+    "data.group_attributes": (str, "('a','b')"),
+    "data.biased_proportions": ((int, float), "(0.9,0.1)"),
+    "data.reference_proportions": ((int, float), "(0.9,0.1)"),
+    "data.folder.biased": (str, "('a','b')"),
+    "data.folder.reference": (str, "('a','b')"),
+    "data.folder.judge": (str, "('a','b')"),
+    "data.tfds.attributes": (str, "('a','b')"),
+    "judge.attribute_sets": ((tuple, list), "(('a',),('b','c'))"),
+}
+
+
+def _check_form(config: Any) -> None:
+    """Raises InputError unless a config has exactly the keys of `defaults()`, arms apart, and
+    lists and arms hold values of the right kind."""
+    where, mend = "config", "Start from fairjax.config.defaults() and change what differs"
+    if not isinstance(config, ConfigDict):
+        raise InputError(f"get_config returned a {type(config).__name__}", where, mend)
+    known, there = ([n for n in configuration.paths(tree) if not n.startswith("config.arms.")]
+                    for tree in (configuration.defaults(), config))  # fmt: skip
+    problems = [f"unknown key {name}. {configuration.nearest(name, known)}"
+                for name in there if name not in known]  # fmt: skip
+    missing = [name for name in known if name not in there]
+    if missing:
+        problems.append(f"{len(missing)} keys are missing, such as {missing[0]}")
+    if problems:
+        raise InputError("; ".join(problems), where, mend)
+    for key, (kind, example) in _ITEMS.items():
+        value: Any = config
+        for part in key.split("."):
+            value = value[part]
+        if not all(isinstance(item, kind) for item in value):
+            problems.append(f"{key} (={value!r}) must be written like {example}")
+        elif key == "judge.attribute_sets":
+            problems += [f"{key}: {names!r} must be one or more names of attributes"
+                         for names in value
+                         if not (names and all(isinstance(n, str) for n in names))]  # fmt: skip
+    for name, arm in config.arms.items():
+        if not isinstance(arm, ConfigDict):
+            problems.append(f"arms.{name} (={arm!r}) must be a dict of gan keys")
+            continue
+        for key, value in arm.items():
+            if key in config.gan:  # validate() names the nearest keys of the others
+                try:
+                    ConfigDict(config.gan)[key] = value
+                except (TypeError, ValueError) as error:
+                    problems.append(f"arms.{name}.{key} (={value!r}): {error}")
+    if problems:
+        raise InputError("; ".join(problems), where, mend)

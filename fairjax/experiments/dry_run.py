@@ -10,7 +10,8 @@ from ml_collections import ConfigDict
 
 from fairjax.config import with_arm
 from fairjax.experiments import fair_generation, gan_stage
-from fairjax.train.gan import Gan, GanState, Reals
+from fairjax.train.classifier import Classifier
+from fairjax.train.gan import Gan, Reals
 from fairjax.train.progress import clock
 
 # Sustained rates assumed for the time estimate, in GFLOP/s per device; not measured here.
@@ -28,7 +29,9 @@ def abstract_gan(config: ConfigDict, groups: int = 2, images: int = 1000) -> tup
     """The programs of a config and the shapes of (state, batch, reals, key)."""
     gan = gan_stage.programs(config)
     key = jax.eval_shape(lambda: jax.random.key(0))
-    vector = jax.ShapeDtypeStruct((groups,), jnp.float32)
+    vector: Any = jax.ShapeDtypeStruct((groups,), jnp.float32)
+    per_image: Any = jax.ShapeDtypeStruct((images,), jnp.float32)
+    group: Any = jax.ShapeDtypeStruct((images,), jnp.int32)
     state = jax.eval_shape(gan.init, key, vector)
     data = config.data
     shape = (config.gan.batch, data.resolution, data.resolution, data.channels)
@@ -36,34 +39,34 @@ def abstract_gan(config: ConfigDict, groups: int = 2, images: int = 1000) -> tup
         "image": jax.ShapeDtypeStruct(shape, jnp.uint8),
         "index": jax.ShapeDtypeStruct(shape[:1], jnp.int32),
     }
-    reals = Reals(
-        weight=jax.ShapeDtypeStruct((images,), jnp.float32),
-        group=jax.ShapeDtypeStruct((images,), jnp.int32),
-        q=vector,
-        adjustment=vector,
-    )
+    reals = Reals(weight=per_image, group=group, q=vector, adjustment=vector)
     return gan, (state, batch, reals, key)
 
 
-def lower(config: ConfigDict) -> dict[str, Any]:
-    """Lowers the four step programs of an arm abstractly: name -> jax.stages.Lowered."""
+def lower(config: ConfigDict, used_only: bool = False) -> dict[str, Any]:
+    """Lowers the four step programs of an arm abstractly: name -> jax.stages.Lowered.
+
+    `used_only` leaves out those that the config never runs (no R1, no path length).
+    """
     gan, (state, batch, reals, key) = abstract_gan(config)
-    return {
+    path, r1 = gan.path_length or not used_only, gan.r1 or not used_only
+    lowered = {
         "g": gan.g_step.lower(state, key, path_length=False),
-        "g + path length": gan.g_step.lower(state, key, path_length=True),
         "d": gan.d_step.lower(state, batch, reals, key, r1=False),
-        "d + r1": gan.d_step.lower(state, batch, reals, key, r1=True),
     }
+    if path:
+        lowered["g + path length"] = gan.g_step.lower(state, key, path_length=True)
+    if r1:
+        lowered["d + r1"] = gan.d_step.lower(state, batch, reals, key, r1=True)
+    return lowered
 
 
 def flops_per_iteration(config: ConfigDict) -> float:
     """Mean floating-point operations of an iteration, by XLA's count before optimisation."""
-    gan = config.gan
-    of = {name: _flops(lowered) for name, lowered in lower(config).items()}
-    path, r1 = gan.path_length_weight > 0, gan.r1_gamma > 0
-    every_g, every_d = gan.path_length_every, gan.r1_every
-    g = of["g"] + (of["g + path length"] - of["g"]) / every_g * path
-    return g + of["d"] + (of["d + r1"] - of["d"]) / every_d * r1
+    of = {name: _flops(lowered) for name, lowered in lower(config, used_only=True).items()}
+    path = (of.get("g + path length", of["g"]) - of["g"]) / config.gan.path_length_every
+    r1 = (of.get("d + r1", of["d"]) - of["d"]) / config.gan.r1_every
+    return of["g"] + path + of["d"] + r1
 
 
 def _flops(lowered: Any) -> float:
@@ -77,13 +80,26 @@ def report_plan(base: ConfigDict) -> str:
     lines += [f"  {name}" for name in fair_generation.plan(base)]
     kind = jax.devices()[0].platform
     rate = ASSUMED_RATE.get(kind, ASSUMED_RATE["gpu"]) * 1e9 * jax.device_count()
+    data = base.data
+    for stage in ("ratio", "judge"):
+        network = Classifier(base[stage], resolution=data.resolution, channels=data.channels,
+                             classes=2, steps=1)  # fmt: skip
+        state = jax.eval_shape(network.init, jax.eval_shape(lambda: jax.random.key(0)))
+        lines += [
+            "",
+            f"{stage} network",
+            f"  ResNet-18     {size(state.params)[0]:>12,} parameters (with two classes); "
+            f"state {size(state)[1] / 1e6:,.1f} MB",
+        ]
     total = 0.0
+    flops_of: dict[Gan, float] = {}  # arms that differ in data only share their programs
     for arm in base.arms:
         config = with_arm(base, arm)
-        _, (state, batch, _, _) = abstract_gan(config)
-        assert isinstance(state, GanState)
+        gan, (state, batch, _, _) = abstract_gan(config)
         rhythm = gan_stage.rhythm(config)
-        flops = flops_per_iteration(config)
+        if gan not in flops_of:
+            flops_of[gan] = flops_per_iteration(config)
+        flops = flops_of[gan]
         seconds = flops * rhythm.total / rate
         total += seconds
         lines += [
@@ -92,7 +108,8 @@ def report_plan(base: ConfigDict) -> str:
             f"  generator     {size(state.g)[0]:>12,} parameters",
             f"  discriminator {size(state.d)[0]:>12,} parameters",
             f"  state         {size(state)[1] / 1e6:>12,.1f} MB on every device; "
-            f"batch {size(batch)[1] / 1e6:,.1f} MB over {jax.device_count()} device(s)",
+            f"batch {size(batch)[1] / 1e6:,.1f} MB over {jax.device_count()} device(s); "
+            "activations come on top",
             f"  steps         {rhythm.total:>12,} ({config.gan.kimg:g} kimg, batch "
             f"{config.gan.batch}); log every {rhythm.log}, save every {rhythm.save}, evaluate "
             f"every {rhythm.evaluate} steps",

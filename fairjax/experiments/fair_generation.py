@@ -1,5 +1,6 @@
 """The main experiment: biased and reference images in, a fair generator and its evidence out."""
 
+import json
 import logging
 from functools import cached_property
 from pathlib import Path
@@ -83,7 +84,25 @@ def run(config: ConfigDict, workdir: Path, only: str | None = None) -> Path:
 
 
 def _report(workdir: Path) -> None:
-    log.info("report: %s", build(workdir))
+    page = build(workdir)
+    found = json.loads((page.parent / "metrics.json").read_text())
+    log.info("report: %s", found["answer"]["headline"])
+    for sentence in found["answer"]["sentences"]:
+        log.info("report: %s", sentence)
+    # Where fairness is lost: data, weighted data, generators.
+    for link in (found["weights"] or {}).get("chain", []):
+        log.info("chain, %s: %s: %.3f", link["attribute"], link["name"], link["value"])
+    for arm, results in found["arms"].items():
+        for words, figures in (
+            ("generator", results["figures"]),
+            ("generator, mean of the last four evaluations", results["last_four"] or {}),
+        ):
+            for name, figure in figures.items():
+                kind, _, rest = name.partition("/")
+                if kind == "fairness_discrepancy" and rest.endswith("hard/corrected/reference"):
+                    log.info("chain, %s: %s %s: %s", rest.split("/")[0], words, arm,
+                             "insufficient evidence" if figure["value"] is None
+                             else f"{figure['value']:.3f}")  # fmt: skip
 
 
 class _Shared:

@@ -26,7 +26,7 @@ from fairjax.train.weight_files import load_tree, save_tree
 log = logging.getLogger("fairjax")
 
 # Keys of `gan` that the compiled programs do not depend on: arms that differ in these share them.
-DATA_ONLY = ("reweight", "groups", "dro_bins", "dro_c", "dro_start", "kimg", "log_every_kimg",
+DATA_ONLY = ("reweight", "groups", "dro_bins", "dro_c", "dro_start", "log_every_kimg",
              "save_every_kimg", "sample_every_kimg")  # fmt: skip
 _programs: dict[str, Gan] = {}
 

@@ -80,9 +80,7 @@ def train_judge(config: ConfigDict, dataset: Dataset, names: tuple[str, ...], fo
         log.info("judge %s: recall of '%s' on judge_test %.3f", label, name, accuracy)
 
 
-def _errors(
-    network: Classifier, variables: dict, dataset: Dataset, names: tuple[str, ...]
-) -> dict:
+def _errors(network: Classifier, variables: dict, dataset: Dataset, names: tuple[str, ...]) -> dict:
     """Confusion matrix on judge_test (row = true class) and mean probabilities per true class."""
     positions = dataset.roles["judge_test"]
     truth = dataset.classes(names, positions)

@@ -17,7 +17,9 @@ from fairjax.data.prepare import Dataset
 from fairjax.errors import InputError
 from fairjax.evaluate.figures import Figure, write_figures
 from fairjax.experiments import keys
+from fairjax.experiments.stages import read_arrays
 from fairjax.objectives import draw, ratio
+from fairjax.report.drawing import save_png, weight_histogram
 from fairjax.train import loop
 from fairjax.train.classifier import Classifier, probabilities
 from fairjax.train.devices import is_lead, local_slice
@@ -64,6 +66,13 @@ def train_fold(
         n_held = max(1, round(len(members) * config.ratio.validation_share))
         held.append(np.sort(members[:n_held]))
         train.append(np.sort(members[n_held:]))
+    for name, images_of in zip(("biased", "reference"), train, strict=True):
+        if not len(images_of):
+            raise InputError(
+                f"no image of the {name} set is left to train fold {k} of {config.ratio.folds} on",
+                f"data ({name})",
+                "Give more images of this set",
+            )
     table = draw.balanced(train, config.ratio.batch)
     held_all = np.concatenate(held)
     mass = np.concatenate([np.full(len(h), 0.5 / len(h)) for h in held])
@@ -99,15 +108,14 @@ def pooled_logits(workdir: Path, config: ConfigDict, n: int) -> tuple[np.ndarray
     """(out-of-fold logits of the training list [n], logits of ratio_test, [folds, m])."""
     logits, tests = np.full(n, np.nan), []
     for k in range(config.ratio.folds):
-        with np.load(workdir / f"ratio/fold_{k}/logits.npz") as saved:
-            logits[saved["index"]] = saved["logits"]
-            tests.append(saved["test_logits"])
+        path = workdir / f"ratio/fold_{k}/logits.npz"
+        saved = read_arrays(path, "index", "logits", "test_logits")
+        logits[saved["index"]] = saved["logits"]
+        tests.append(saved["test_logits"])
     return logits, np.stack(tests)
 
 
-def calibration(
-    logits: np.ndarray, is_reference: np.ndarray, kind: str
-) -> tuple[float, float]:
+def calibration(logits: np.ndarray, is_reference: np.ndarray, kind: str) -> tuple[float, float]:
     """(slope, offset) of the calibrated logit, fitted with equal mass on both sets.
 
     "platt" fits both (Platt, 1999), "temperature" the slope only (Guo et al., 2017).
@@ -141,9 +149,8 @@ def make_weights(workdir: Path, config: ConfigDict, dataset: Dataset, folder: Pa
         raw, test = pooled_logits(workdir, config, len(reference))
         slope, offset = calibration(raw, reference, config.ratio.calibration)
         logits = slope * raw + offset
-        calibrated = (slope * test + offset).mean(0)
         extra |= {"source": "estimated", "slope": slope, "offset": offset}
-        figures += _test_figures(dataset, test.mean(0), calibrated, extra)
+        figures += _test_figures(dataset, test, slope * test + offset, extra)
     weights = ratio.importance_weights(
         logits, reference, alpha=config.weights.alpha, clip=config.weights.clip,
         normalise=config.weights.normalise,
@@ -170,6 +177,7 @@ def make_weights(workdir: Path, config: ConfigDict, dataset: Dataset, folder: Pa
             manifest=np.array(dataset.manifest["hash"]),
         )
         write_figures(folder / "summary.json", figures, extra)
+        save_png(weight_histogram(**extra["histogram"]), folder / "histogram.png")
     for figure in figures:
         log.info("weights: %s = %.4g", figure.name, figure.value)
     for link in extra["chain"]:
@@ -179,16 +187,19 @@ def make_weights(workdir: Path, config: ConfigDict, dataset: Dataset, folder: Pa
 def load_weights(workdir: Path, dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
     """(weight [n], log ratio [n]) by training index, checked against the manifest."""
     path = workdir / "weights/weights.npz"
-    with np.load(path) as saved:
-        same = str(saved["manifest"]) == dataset.manifest["hash"]
-        same = same and [str(i) for i in saved["id"]] == [dataset.ids[i] for i in dataset.training]
-        if not same or not np.all(np.isfinite(saved["weight"])) or saved["weight"].min() < 0:
-            raise InputError(
-                "weights of other images, or not finite, or negative",
-                str(path),
-                "Delete the folder weights/ and rerun",
-            )
-        return saved["weight"], saved["log_ratio"]
+    saved = read_arrays(path, "manifest", "id", "weight", "log_ratio")
+    same = str(saved["manifest"]) == dataset.manifest["hash"]
+    same = same and [str(i) for i in saved["id"]] == [dataset.ids[i] for i in dataset.training]
+    weight, log_ratio = saved["weight"], saved["log_ratio"]
+    same = same and weight.shape == log_ratio.shape == saved["id"].shape
+    finite = same and bool(np.isfinite(weight).all() and np.isfinite(log_ratio).all())
+    if not finite or weight.min() < 0 or weight.max() == 0:
+        raise InputError(
+            "weights of other images, or not finite, or negative, or all zero",
+            str(path),
+            f"Delete the folder {path.parent} and rerun: this stage is repeated",
+        )
+    return weight, log_ratio
 
 
 def _plain(name: str, value: float, n: int, note: str = "") -> Figure:
@@ -198,12 +209,17 @@ def _plain(name: str, value: float, n: int, note: str = "") -> Figure:
 def _test_figures(
     dataset: Dataset, raw: np.ndarray, calibrated: np.ndarray, extra: dict[str, Any]
 ) -> list[Figure]:
-    """Log-loss on ratio_test beside the Bayes value, and calibration before and after."""
+    """Log-loss on ratio_test beside the Bayes value, and calibration before and after.
+
+    Logits are [folds, m]: each fold's network is judged by itself, as each makes its own weights.
+    """
     truth = dataset.domain[dataset.roles["ratio_test"]] == 1
     if min(truth.sum(), (~truth).sum()) < 2:
         return []
     value, error = ratio.balanced_log_loss(calibrated, truth)
-    tables = {"before": ratio.reliability(raw, truth), "after": ratio.reliability(calibrated, truth)}
+    every = np.tile(truth, len(raw))
+    tables = {"before": ratio.reliability(raw.ravel(), every),
+              "after": ratio.reliability(calibrated.ravel(), every)}  # fmt: skip
     extra["calibration"] = tables
     figures = [Figure("log_loss/ratio_test", value, value - 1.96 * error, value + 1.96 * error,
                       len(truth), "chance is 0.693")]  # fmt: skip

@@ -4,9 +4,13 @@ import json
 import logging
 import os
 import time
+import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from fairjax.config import digest
 from fairjax.errors import InputError
@@ -22,6 +26,35 @@ def write_json(path: Path, document: Any) -> None:
     draft = path.with_name(path.name + ".draft")
     draft.write_text(json.dumps(document, indent=1, sort_keys=True, default=list) + "\n")
     os.replace(draft, path)
+
+
+def read_arrays(path: Path, *names: str) -> dict[str, np.ndarray]:
+    """Reads the named arrays of an NPZ that a stage wrote.
+
+    Raises:
+      InputError: the file is gone or damaged.
+    """
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in names}
+    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+        raise _damaged(path, error) from error
+
+
+def read_json(path: Path) -> Any:
+    """Reads a JSON file that a stage wrote; raises InputError where it is gone or damaged."""
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: Path, error: Exception) -> InputError:
+    return InputError(
+        f"gone or damaged ({error})",
+        str(path),
+        f"Delete the folder {path.parent} and rerun: this stage is repeated",
+    )
 
 
 class Stages:
@@ -41,9 +74,8 @@ class Stages:
         self._plan = {name: json.loads(json.dumps(tree, default=list, sort_keys=True))
                       for name, tree in plan.items()}  # fmt: skip
         if only is not None and not any(self._selected(name) for name in plan):
-            raise InputError(
-                f"no stage is named '{only}'", "--stage", f"Stages: {', '.join(plan)}"
-            )
+            raise InputError(f"no stage is named '{only}'", "--stage", f"Stages: {', '.join(plan)}")
+        self._made: set[str] = set()  # the stages that this process ran
         problems = [p for name in plan for p in self._changed(name)]
         if problems:
             raise InputError(
@@ -54,22 +86,38 @@ class Stages:
 
     def _selected(self, name: str) -> bool:
         only = self._only
-        return only is None or name == only or only in name.split("/") or name.startswith(f"{only}/")
+        return (
+            only is None or name == only or only in name.split("/") or name.startswith(f"{only}/")
+        )
 
     def _record(self, name: str, which: str) -> dict[str, Any] | None:
         path = self._workdir / name / which
         if not path.exists():
             return None
+        keys = {"config", "inputs"} | ({"output", "seconds"} if which == "DONE" else set())
         try:
-            return json.loads(path.read_text())
-        except ValueError as error:
+            record = json.loads(path.read_text())
+            if not keys <= record.keys():
+                raise ValueError(f"it lacks {', '.join(sorted(keys - record.keys()))}")
+        except (OSError, ValueError, AttributeError) as error:
             raise InputError(
-                "not a record of a stage", str(path), "Delete this stage's folder and rerun"
+                f"not a record of a stage ({error})",
+                str(path),
+                f"Delete the folder {path.parent} and rerun: this stage is repeated",
             ) from error
+        return record
+
+    def _begun(self, name: str) -> dict[str, Any] | None:
+        """The record of a stage that began and was interrupted; None where it has made nothing yet
+        (its input was refused, say), so that it may begin in another way."""
+        folder = self._workdir / name
+        if not folder.is_dir() or {f.name for f in folder.iterdir()} <= {"STARTED"}:
+            return None
+        return self._record(name, "STARTED")
 
     def _changed(self, name: str) -> list[str]:
         """Config keys in which a finished or begun stage differs from the plan, as sentences."""
-        record = self._record(name, "DONE") or self._record(name, "STARTED")
+        record = self._record(name, "DONE") or self._begun(name)
         if record is None:
             return []
         before, now = _flat(record["config"]), _flat(self._plan[name])
@@ -80,6 +128,16 @@ class Stages:
     def done(self, name: str) -> bool:
         """Whether the stage is finished; the lead process decides for all."""
         return lead_says((self._workdir / name / "DONE").exists())
+
+    def _view(self, name: str) -> bool:
+        """A stage without config (the report) only shows what others made: it is always cheap to
+        make again, and is, whenever it is asked for by name or what it shows has changed."""
+        return not self._plan[name]
+
+    def pending(self) -> list[str]:
+        """The stages that `run` would not skip, as far as is known before they run."""
+        return [name for name in self._plan if self._selected(name)
+                and (not self.done(name) or (self._view(name) and self._only == name))]  # fmt: skip
 
     def fingerprint(self, name: str) -> str:
         """Hash of what a finished stage read and, as far as it says, of what it made."""
@@ -109,15 +167,18 @@ class Stages:
             return
         inputs = {need: self.fingerprint(need) for need in needs}
         folder = self._workdir / name
-        record = self._record(name, "DONE")
-        if self.done(name) and record is not None:
-            changed = [n for n in needs if record["inputs"].get(n) != inputs[n]]
-            if changed:
-                raise InputError(
-                    f"stage {name} was finished on another version of {', '.join(changed)}",
-                    str(folder),
-                    "Delete this folder to run the stage again, or use another --workdir",
-                )
+        done = self.done(name)
+        record = self._record(name, "DONE") if done else self._begun(name)
+        changed = [n for n in needs if record and record["inputs"].get(n) != inputs[n]]
+        if changed and not self._view(name):
+            raise InputError(
+                f"stage {name} was {'finished' if done else 'begun'} on another version of "
+                f"{', '.join(changed)}",
+                str(folder),
+                "Delete this folder to run the stage again, or use another --workdir",
+            )
+        again = self._view(name) and (changed or self._only == name or self._made & {*needs})
+        if done and record and not again:
             log.info("stage %s: done before (%s)", name, clock(record["seconds"]))
             return
         log.info("stage %s", name)
@@ -128,9 +189,13 @@ class Stages:
         output = body(folder) or {}
         seconds = time.monotonic() - began
         if is_lead():
-            done = {"config": self._plan[name], "inputs": inputs, "output": output,
-                    "seconds": round(seconds, 1)}  # fmt: skip
-            write_json(folder / "DONE", done)
+            write_json(
+                folder / "DONE",
+                {"config": self._plan[name], "inputs": inputs, "output": output,
+                 "seconds": round(seconds, 1)},
+            )  # fmt: skip
+        lead_says(True)  # the other processes wait until DONE is there to be read
+        self._made.add(name)
         log.info("stage %s: finished in %s", name, clock(seconds))
 
 

@@ -1,44 +1,53 @@
 """The folder of one run: which one it is, what is written at its start, and who may use it."""
 
+import contextlib
 import datetime
 import fcntl
 import importlib.metadata
 import json
 import logging
+import os
 import platform
 import shlex
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
 
 import jax
+import numpy as np
 from ml_collections import ConfigDict
 
 import fairjax
 from fairjax.config import digest
 from fairjax.errors import InputError
 from fairjax.experiments.stages import write_json
+from fairjax.train.devices import is_lead
 
 log = logging.getLogger("fairjax")
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "clu", "grain",
             "tensorflow-datasets", "ml_collections", "pillow")  # fmt: skip
 
 
-def choose(config: ConfigDict, workdir: str, root: Path = Path("runs")) -> Path:
+def choose(
+    config: ConfigDict, workdir: str, stage: str | None = None, root: Path = Path("runs")
+) -> Path:
     """The folder given, or the unfinished run with the same config, or a new one under `root`.
 
-    A new folder is named after the config and the date; a finished run is never reused.
+    A new folder is named after the config and the date. A finished run is reused only for a single
+    `stage` of it. In a run of many processes the lead process chooses for all.
     """
-    if workdir:
-        return Path(workdir)
+    return Path(workdir) if workdir else _agreed(_unfinished(config, stage, root))
+
+
+def _unfinished(config: ConfigDict, stage: str | None, root: Path) -> Path:
     wanted = digest(config)
-    for path in sorted(root.glob("*/config.json"), reverse=True):
+    for path in sorted(root.glob("*/config.json"), key=_newest_last, reverse=True):
         try:
             same = digest(json.loads(path.read_text())) == wanted
-        except ValueError:
+        except (OSError, ValueError):
             continue  # a foreign or damaged file is not this run
-        if same and not (path.parent / "report" / "DONE").exists():
+        if same and (stage or not (path.parent / "report" / "DONE").exists()):
             return path.parent
     stem = root / f"{config.name}-{datetime.date.today():%Y%m%d}"
     fresh, n = stem, 2
@@ -47,31 +56,59 @@ def choose(config: ConfigDict, workdir: str, root: Path = Path("runs")) -> Path:
     return fresh
 
 
-def lock(workdir: Path) -> IO[str]:
-    """Holds the workdir until the process ends; raises InputError where another run holds it."""
-    try:
-        workdir.mkdir(parents=True, exist_ok=True)
-        handle = (workdir / "lock").open("w")
-    except OSError as error:
-        raise InputError(
-            f"the folder cannot be written ({error.strerror})",
-            f"--workdir={workdir}",
-            "Choose a folder with write permission and free space",
-        ) from error
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        handle.close()
-        raise InputError(
-            "another run is using this folder",
-            f"--workdir={workdir}",
-            "Wait for its end, or choose another folder",
-        ) from error
-    return handle
+def _newest_last(path: Path) -> tuple[float, str]:
+    return path.stat().st_mtime, str(path)
+
+
+def _agreed(path: Path) -> Path:
+    """The lead process's path, in all processes."""
+    if jax.process_count() == 1:
+        return path
+    from jax.experimental import multihost_utils
+
+    text = np.frombuffer(str(path).encode().ljust(4096), np.uint8)
+    return Path(bytes(multihost_utils.broadcast_one_to_all(text)).decode().rstrip())
+
+
+@contextlib.contextmanager
+def lock(workdir: Path) -> Iterator[None]:
+    """Holds the workdir; raises InputError where another run holds it or it cannot be written.
+
+    The lead process holds it for all; the system frees it when that process ends, however it ends.
+    """
+    if not is_lead():
+        yield
+        return
+    where = f"--workdir={workdir}"
+    with contextlib.ExitStack() as stack:
+        try:
+            workdir.mkdir(parents=True, exist_ok=True)
+            handle = stack.enter_context((workdir / "lock").open("a+"))
+        except OSError as error:
+            raise InputError(
+                f"the folder cannot be written ({error.strerror})",
+                where,
+                "Choose a folder with write permission and free space",
+            ) from error
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            handle.seek(0)
+            raise InputError(
+                f"another run is using this folder (process {handle.read().strip() or '?'})",
+                where,
+                "Wait for its end, or choose another folder",
+            ) from error
+        except OSError as error:
+            log.warning("%s cannot be locked (%s): start no second run on it", workdir, error)
+        handle.truncate(0)
+        handle.write(f"{os.getpid()}\n")
+        handle.flush()
+        yield
 
 
 def describe(workdir: Path, config: ConfigDict, command: list[str]) -> None:
-    """Writes config.json, command.txt and versions.json; log.txt is opened for appending."""
+    """Writes config.json, command.txt and versions.json."""
     write_json(workdir / "config.json", config.to_dict())
     (workdir / "command.txt").write_text(shlex.join(command) + "\n")
     device = jax.devices()[0]

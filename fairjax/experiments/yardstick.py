@@ -1,6 +1,5 @@
 """What samples are measured with, during training and at its end: judges, features, references."""
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from fairjax.evaluate.figures import Figure
 from fairjax.evaluate.neighbours import memorisation_figure, nearest
 from fairjax.experiments.judge_stage import Judge
 from fairjax.experiments.ratio_stage import RatioScore
+from fairjax.experiments.stages import read_json
 from fairjax.models import efficientnet, random_features
 
 ENOUGH = 3  # images per set below which a kernel distance does not exist
@@ -27,8 +27,10 @@ class Yardstick:
         self.judges: list[Judge] = []
         for names in map(tuple, config.judge.attribute_sets):
             path = workdir / "judge" / "+".join(names) / "summary.json"
-            summary = json.loads(path.read_text())
-            errors = JudgeErrors(np.array(summary["confusion"]), np.array(summary["soft_confusion"]))
+            summary = read_json(path)
+            errors = JudgeErrors(
+                np.array(summary["confusion"]), np.array(summary["soft_confusion"])
+            )
             self.judges.append(Judge(workdir, config, dataset, names, errors))
         roles = dataset.roles
         self._reference = roles["metric_reference"]
@@ -90,7 +92,7 @@ class Yardstick:
         """Mean p(reference | x) of samples and of both held-out sets; needs no labels."""
         if self._config.weights.true_ratio:
             return  # no ratio network was trained
-        summary = json.loads((self._workdir / "weights/summary.json").read_text())
+        summary = read_json(self._workdir / "weights/summary.json")
         score = RatioScore(
             self._workdir, self._config, self._dataset, summary["slope"], summary["offset"]
         )

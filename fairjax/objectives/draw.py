@@ -15,7 +15,7 @@ class Stratum(NamedTuple):
     """
 
     positions: np.ndarray  # int32 [m]
-    count: int
+    draws: int
     cumulative: np.ndarray | None = None
 
 
@@ -30,6 +30,8 @@ def uniform(positions: np.ndarray, batch: int) -> Table:
 def weighted(weights: np.ndarray, batch: int) -> Table:
     """Position i of [0, n) is drawn in proportion to weights[i] >= 0 (importance resampling)."""
     weights = np.asarray(weights, np.float64)
+    if weights.ndim != 1:
+        raise ValueError(f"drawing weights must be a vector, found shape {weights.shape}")
     if not (np.all(np.isfinite(weights)) and np.all(weights >= 0) and weights.sum() > 0):
         raise ValueError("drawing weights must be finite, not negative, and not all zero")
     positions = np.flatnonzero(weights).astype(np.int32)
@@ -43,14 +45,20 @@ def balanced(sets: list[np.ndarray], batch: int) -> Table:
 
 
 def draw(seed: int, step: int, table: Table) -> np.ndarray:
-    """Returns int32 [batch]: the same for the same arguments on any machine.
+    """Returns int32 [batch], in random order: the same for the same arguments on any machine.
 
     A counter-based generator (Philox) is set to (seed, step), so step n costs the same as step 0.
+    The step is the third of four counter words: steps would only overlap after 2**128 numbers.
+
+    Args:
+      seed: 0 or more.
+      step: 0 or more.
+      table: what is drawn from.
     """
     rng = np.random.Generator(np.random.Philox(key=seed, counter=[0, 0, step, 0]))
     parts = []
-    for positions, count, cumulative in table:
-        u = rng.random(count)
+    for positions, draws, cumulative in table:
+        u = rng.random(draws)
         if cumulative is None:
             chosen = np.minimum((u * len(positions)).astype(np.int64), len(positions) - 1)
         else:

@@ -28,8 +28,9 @@ def importance_weights(
       float64 [n], finite.
 
     Raises:
-      ValueError: a logit is not finite.
+      ValueError: a logit is not finite, or the two arguments differ in shape.
     """
+    _same_shape(logits, is_reference)
     if not np.all(np.isfinite(logits)):
         raise ValueError(f"{np.sum(~np.isfinite(logits))} density-ratio logits are not finite")
     w = np.exp(np.clip(alpha * np.asarray(logits, np.float64), -50, 50))
@@ -48,14 +49,19 @@ def effective_sample_size(weights: np.ndarray) -> float:
 
 def log_losses(logits: np.ndarray, is_reference: np.ndarray) -> np.ndarray:
     """Binary cross-entropy per example in nats, [n] -> [n]."""
+    _same_shape(logits, is_reference)
     sign = np.where(is_reference, 1.0, -1.0)
     return np.logaddexp(0, -sign * np.asarray(logits, np.float64))
 
 
 def balanced_log_loss(logits: np.ndarray, is_reference: np.ndarray) -> tuple[float, float]:
-    """(mean over both sets with equal mass, standard error), in nats; chance is ln 2."""
-    losses = log_losses(logits, is_reference)
-    sides = [losses[is_reference], losses[~np.asarray(is_reference, bool)]]
+    """(mean over both sets with equal mass, standard error), in nats; chance is ln 2.
+
+    Logits are [m], or [folds, m] for the mean log-loss of several networks on the same m images.
+    """
+    losses = np.mean([log_losses(one, is_reference) for one in np.atleast_2d(logits)], axis=0)
+    reference = np.asarray(is_reference, bool)
+    sides = [losses[reference], losses[~reference]]
     value = 0.5 * sum(float(s.mean()) for s in sides)
     error = 0.5 * np.sqrt(sum(float(s.var(ddof=1)) / len(s) for s in sides))
     return value, float(error)
@@ -81,10 +87,12 @@ def reliability(
     """Reliability table over equal-width bins of p(reference | x), both sets with equal mass.
 
     Returns:
-      {"confidence", "frequency", "count"}: one entry per bin that holds examples. Giving the sets
-      equal mass restores the prior of the training batches, without which odds look miscalibrated.
+      {"confidence": mean p, "frequency": share of reference images, "count": examples, "mass":
+      share of the mass}, one entry per bin that holds examples. Giving the sets equal mass restores
+      the prior of the training batches, without which odds look miscalibrated.
     """
-    p = 1 / (1 + np.exp(-np.asarray(logits, np.float64)))
+    _same_shape(logits, is_reference)
+    p = np.exp(-np.logaddexp(0, -np.asarray(logits, np.float64)))
     reference = np.asarray(is_reference, bool)
     mass = np.where(reference, 0.5 / max(reference.sum(), 1), 0.5 / max((~reference).sum(), 1))
     which = np.minimum((p * bins).astype(int), bins - 1)
@@ -104,3 +112,11 @@ def calibration_error(table: dict[str, list[float]]) -> float:
     """Expected calibration error of a `reliability` table (Naeini et al., 2015)."""
     gap = np.abs(np.subtract(table["confidence"], table["frequency"]))
     return float(np.sum(np.asarray(table["mass"]) * gap))
+
+
+def _same_shape(logits: np.ndarray, is_reference: np.ndarray) -> None:
+    """[n] against [n, 1] would silently broadcast to [n, n]."""
+    if np.shape(logits) != np.shape(is_reference):
+        raise ValueError(
+            f"logits {np.shape(logits)} and is_reference {np.shape(is_reference)} differ in shape"
+        )

@@ -9,8 +9,7 @@ import jax.numpy as jnp
 
 def weighted_mean(losses: jax.Array, weights: jax.Array) -> jax.Array:
     """sum(w * l) / batch, both [batch] (Choi et al., 2020, eq. 4: not divided by sum(w))."""
-    if losses.shape != weights.shape:  # (n,) * (n, 1) would silently give an (n, n) matrix
-        raise ValueError(f"losses {losses.shape} and weights {weights.shape} differ in shape")
+    _vectors(losses=losses, weights=weights)
     return jnp.mean(weights * losses)
 
 
@@ -26,8 +25,10 @@ def group_means(
       k: number of groups.
 
     Returns:
-      (means [k], 0 where the group is absent; present bool [k]).
+      (means [k], 0 where the group is absent; present bool [k]). A group whose examples all have
+      weight 0 is absent.
     """
+    _vectors(losses=losses, weights=weights, groups=groups)
     member = jax.nn.one_hot(groups, k, dtype=losses.dtype)  # a negative group is a zero row
     mass = weights @ member
     present = mass > 0
@@ -47,8 +48,9 @@ def group_dro(
     """One exponentiated-gradient step on q and the loss under the new q.
 
     Sagawa et al., 2020, algorithm 1, in the form of the design: only the present groups are
-    updated, with losses centred on their q-mean, and they share among themselves the mass they
-    had; equal losses, and a constant added to all losses, leave q alone.
+    updated, and they share among themselves the mass they had; so equal losses, and a constant
+    added to all losses, leave q alone. (A shift of the losses cancels in that sharing: centring
+    them on their q-mean or, as here for the sake of rounding, on the largest is the same.)
 
     Args:
       means: loss per group [k], from `group_means`.
@@ -56,19 +58,28 @@ def group_dro(
       q: group weights [k], sum 1.
       eta: step size.
       adjustment: C / sqrt(n_g) per group (their section 3.3), only for the update of q.
-      absent: "skip", or "zero": an absent group counts as loss 0 and is updated too, as in the
-        published classifier code.
+      absent: "skip", or "zero": an absent group counts as loss 0 (plus its adjustment) and is
+        updated too, as in the published classifier code.
 
     Returns:
       (loss = sum over the present groups of q_g L_g, new q [k]). No gradient flows through q.
     """
-    scores = jax.lax.stop_gradient(means) + adjustment
+    _vectors(means=means, present=present, q=q)
+    scores = jax.lax.stop_gradient(jnp.where(present, means, 0)) + adjustment
     active = present if absent == "skip" else jnp.ones_like(present)
-    if absent == "zero":
-        scores = jnp.where(present, scores, 0)
+    largest = jnp.max(jnp.where(active & (q > 0), scores, -jnp.inf))
+    # A group with q = 0 stays there, however large its loss (0 * inf would be NaN).
+    raised = jnp.where(active, q * jnp.exp(eta * jnp.minimum(scores - largest, 0)), 0)
     mass = jnp.sum(jnp.where(active, q, 0))
-    centre = jnp.sum(jnp.where(active, q * scores, 0)) / jnp.maximum(mass, 1e-12)
-    raised = jnp.where(active, q * jnp.exp(eta * (scores - centre)), 0)
-    raised = raised * mass / jnp.maximum(jnp.sum(raised), 1e-12)
+    # The quotient first: it is exactly 1 where all losses are equal.
+    raised = raised * (mass / jnp.maximum(jnp.sum(raised), 1e-30))
     q = jax.lax.stop_gradient(jnp.where(active, raised, q))
     return jnp.sum(jnp.where(present, q * means, 0)), q
+
+
+def _vectors(**named: jax.Array) -> None:
+    """(n,) times (n, 1) would silently give an (n, n) matrix."""
+    shapes = {name: x.shape for name, x in named.items()}
+    if len(set(shapes.values())) > 1 or any(len(shape) != 1 for shape in shapes.values()):
+        found = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
+        raise ValueError(f"vectors of one length are needed, found {found}")

@@ -4,6 +4,7 @@ import base64
 import io
 import math
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import matplotlib
@@ -12,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import FuncFormatter
+from PIL import Image
 
 COLOURS = ("#6b7a8f", "#d1662b", "#2f7fb8", "#3d9170", "#8a63b5", "#b8902a", "#c24d6e", "#4f5bb5")
 _LIGHT = {"text": "#3a4250", "line": "#d5d9e0", "strong": "#111827"}
@@ -26,6 +28,13 @@ class Picture(NamedTuple):
     dark: str
     width: int
     alt: str
+
+
+def save_png(picture: Picture, path: Path) -> None:
+    """Writes the light form of a chart, on white, as a PNG file of its own."""
+    drawn = Image.open(io.BytesIO(base64.b64decode(picture.light.split(",", 1)[1]))).convert("RGBA")
+    white = Image.new("RGBA", drawn.size, "white")
+    Image.alpha_composite(white, drawn).convert("RGB").save(path)
 
 
 class Line(NamedTuple):

@@ -15,11 +15,11 @@ from ml_collections import ConfigDict
 
 from fairjax.models.resnet import ResNet18
 from fairjax.objectives.losses import cross_entropy
+from fairjax.train.devices import put_replicated
 from fairjax.train.loop import Task
 
 
-@struct.dataclass
-class ClassifierState:
+class ClassifierState(struct.PyTreeNode):
     """Everything that survives a restart; `best` is what the classifier is used with."""
 
     step: jax.Array
@@ -27,7 +27,7 @@ class ClassifierState:
     batch_stats: Any
     optimiser: Any
     best: Any  # {"params", "batch_stats"} at the smallest held-out log-loss
-    best_loss: jax.Array
+    best_loss: jax.Array  # largest float32 before the first evaluation: a state is finite
 
 
 Held = Callable[[], tuple[np.ndarray, np.ndarray, np.ndarray]]
@@ -66,12 +66,17 @@ class Classifier:
             batch_stats=stats,
             optimiser=self._optimiser.init(params),
             best={"params": params, "batch_stats": stats},
-            best_loss=jnp.asarray(jnp.inf, jnp.float32),
+            best_loss=jnp.asarray(jnp.finfo(jnp.float32).max, jnp.float32),
         )
 
     def _step(
-        self, state: ClassifierState, batch: dict[str, jax.Array], key: jax.Array
+        self,
+        state: ClassifierState,
+        batch: dict[str, jax.Array],
+        labels: jax.Array,
+        key: jax.Array,
     ) -> tuple[ClassifierState, dict[str, jax.Array]]:
+        truth = labels[batch["index"]]
         x = batch["image"].astype(jnp.float32) / 127.5 - 1
         if self._config.flip:
             flips = jax.random.bernoulli(jax.random.fold_in(key, state.step), shape=(len(x),))
@@ -84,11 +89,11 @@ class Classifier:
                 train=True,
                 mutable=["batch_stats"],
             )
-            return cross_entropy(logits, batch["label"]).mean(), (updates["batch_stats"], logits)
+            return cross_entropy(logits, truth).mean(), (updates["batch_stats"], logits)
 
         (loss, (stats, logits)), grads = jax.value_and_grad(loss_of, has_aux=True)(state.params)
         updates, optimiser = self._optimiser.update(grads, state.optimiser, state.params)
-        accuracy = jnp.mean(logits.argmax(-1) == batch["label"])
+        accuracy = jnp.mean(logits.argmax(-1) == truth)
         state = state.replace(
             step=state.step + 1,
             params=optax.apply_updates(state.params, updates),
@@ -99,7 +104,8 @@ class Classifier:
 
     def _logits(self, variables: Any, images: jax.Array) -> jax.Array:
         x = images.astype(jnp.float32) / 127.5 - 1
-        return self._model.apply(variables, x, train=False)
+        logits: Any = self._model.apply(variables, x, train=False)
+        return logits
 
     def predict(self, variables: Any, images: np.ndarray, batch: int = 128) -> np.ndarray:
         """Images uint8 [n, H, W, C] -> logits float32 [n, classes], with running statistics."""
@@ -120,18 +126,15 @@ class Classifier:
           held: returns (images [m, H, W, C], labels [m], mass [m], sum 1) for choosing the
             parameters: the smallest mass-weighted log-loss wins.
         """
-        on_device = jnp.asarray(labels, jnp.int32)
+        on_device = put_replicated(np.asarray(labels, np.int32))
 
         def step(
             state: ClassifierState, batch: dict[str, jax.Array], key: jax.Array, i: int
         ) -> tuple[ClassifierState, dict[str, jax.Array]]:
             del i
-            labelled = {"image": batch["image"], "label": on_device[batch["index"]]}
-            return self._program(state, labelled, key)
+            return self._program(state, batch, on_device, key)
 
-        def evaluate(
-            state: ClassifierState, i: int
-        ) -> tuple[ClassifierState, dict[str, float]]:
+        def evaluate(state: ClassifierState, i: int) -> tuple[ClassifierState, dict[str, float]]:
             del i
             images, truth, mass = held()
             now = {"params": state.params, "batch_stats": state.batch_stats}

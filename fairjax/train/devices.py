@@ -1,5 +1,6 @@
 """Processes, devices and shardings: the only file that knows how many there are."""
 
+import functools
 import os
 
 import jax
@@ -44,6 +45,7 @@ def initialise(distributed: str) -> None:
         ) from error
 
 
+@functools.cache
 def mesh() -> jax.sharding.Mesh:
     """All devices on one axis, "data". Auto axes: the default (Explicit) refuses reshapes."""
     return jax.make_mesh((jax.device_count(),), ("data",), axis_types=(AxisType.Auto,))

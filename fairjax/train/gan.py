@@ -5,6 +5,7 @@ and `d_step` (discriminator, every few steps also R1), in the published order; e
 latents and an optimiser update of its own. Importance weights enter where real images do.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -14,33 +15,20 @@ import optax
 from flax import struct
 from ml_collections import ConfigDict
 
-from fairjax.models.stylegan2 import Discriminator, Generator, num_ws
+from fairjax.models.stylegan2 import num_ws
 from fairjax.objectives.losses import ADVERSARIAL
 from fairjax.objectives.reduce import group_dro, group_means, weighted_mean
-from fairjax.train.devices import put_replicated, spread
+from fairjax.train.devices import put_replicated, replicated, spread
+from fairjax.train.gan_state import GanState, lazy_adam, networks
 from fairjax.train.loop import Task
 
-W_AVG_BETA = 0.995  # per generator pass of a training step, as published
+W_AVG_BETA = 0.995  # in the main phase of each network
 PATH_LENGTH_DECAY = 0.01
 
-
-@struct.dataclass
-class GanState:
-    """Everything that survives a restart; arrays only."""
-
-    step: jax.Array
-    g: Any
-    d: Any
-    ema: Any  # moving average of g: the generator that is evaluated and shipped
-    g_optimiser: Any
-    d_optimiser: Any
-    w_avg: jax.Array  # [w_dim], for truncation
-    pl_mean: jax.Array  # running mean path length
-    q: jax.Array  # group weights of group DRO [k], sum 1
+Evaluate = Callable[[Any, int], dict[str, float]]
 
 
-@struct.dataclass
-class Reals:
+class Reals(struct.PyTreeNode):
     """What is known of each training image, by its position in the training list."""
 
     weight: jax.Array  # importance weight in the loss [n]; ones when reals are resampled
@@ -49,9 +37,7 @@ class Reals:
     adjustment: jax.Array  # C / sqrt(n_g) [k]
 
 
-def reals(
-    weight: np.ndarray, group: np.ndarray, q: np.ndarray, adjustment: np.ndarray
-) -> Reals:
+def reals(weight: np.ndarray, group: np.ndarray, q: np.ndarray, adjustment: np.ndarray) -> Reals:
     """Puts the vectors on all devices."""
     return Reals(
         weight=put_replicated(weight.astype(np.float32)),
@@ -59,25 +45,6 @@ def reals(
         q=put_replicated(q.astype(np.float32)),
         adjustment=put_replicated(adjustment.astype(np.float32)),
     )
-
-
-def networks(gan: ConfigDict, resolution: int, channels: int) -> tuple[Generator, Discriminator]:
-    """The two networks of a `gan` config tree."""
-    shape = {"resolution": resolution, "image_channels": channels,
-             "channel_base": gan.channel_base, "channel_max": gan.channel_max,
-             "conv_clamp": gan.conv_clamp or None}  # fmt: skip
-    g = Generator(
-        z_dim=gan.z_dim, w_dim=gan.w_dim, mapping_layers=gan.mapping_layers, **shape
-    )
-    return g, Discriminator(mbstd_group=gan.mbstd_group, **shape)
-
-
-def lazy_adam(
-    gan: ConfigDict, learning_rate: float, every: int, regularised: bool
-) -> optax.GradientTransformation:
-    """Adam, corrected for a regulariser that runs every `every` steps (Karras et al., 2020, B)."""
-    c = every / (every + 1) if regularised else 1.0
-    return optax.adam(learning_rate * c, b1=gan.beta1**c, b2=gan.beta2**c, eps=1e-8)
 
 
 class Gan:
@@ -93,14 +60,14 @@ class Gan:
         self.d_adam = lazy_adam(gan, gan.learning_rate_d, gan.r1_every, self.r1)
         self.g_step = jax.jit(self._g_step, static_argnames="path_length", donate_argnums=0)
         self.d_step = jax.jit(self._d_step, static_argnames="r1", donate_argnums=0)
-        self._sample = jax.jit(self._images, static_argnums=2)
+        # Replicated: in a run of several processes each must be able to read all of it.
+        self._sample = jax.jit(self._images, static_argnums=2, out_shardings=replicated())
 
-    def init(self, key: jax.Array, q: jax.Array) -> GanState:
+    def init(self, key: jax.Array, q: jax.Array | np.ndarray) -> GanState:
         """A fresh state; the key decides all initial weights."""
         k_g, k_d = jax.random.split(key)
         image = jnp.zeros((1, self.resolution, self.resolution, self.channels))
         g = self.g.init(k_g, jnp.zeros((1, self.gan.z_dim)), noise="none")["params"]
-        # With minibatch statistics any batch size of one is its own group.
         d = self.d.init(k_d, image)["params"]
         return GanState(
             step=jnp.zeros((), jnp.int32),
@@ -118,26 +85,33 @@ class Gan:
         """Latents -> (ws [n, num_ws, w_dim] with style mixing, mean w [w_dim])."""
         k_z, k_mix, k_cut, k_use = jax.random.split(key, 4)
         layers = num_ws(self.resolution)
-        z = spread(jax.random.normal(k_z, (n, self.gan.z_dim)))
-        w = self.g.apply({"params": params}, z, method="mapping")
+        w = self._mapped(params, k_z, n)
         ws = jnp.broadcast_to(w[:, None], (n, layers, self.gan.w_dim))
         if self.gan.style_mixing > 0:
-            z2 = spread(jax.random.normal(k_mix, (n, self.gan.z_dim)))
-            w2 = self.g.apply({"params": params}, z2, method="mapping")
+            w2 = self._mapped(params, k_mix, n)
             cut = jax.random.randint(k_cut, (), 1, layers)
             mixes = jax.random.bernoulli(k_use, self.gan.style_mixing)
             second = (jnp.arange(layers) >= jnp.where(mixes, cut, layers))[None, :, None]
             ws = jnp.where(second, w2[:, None], ws)
         return ws, jax.lax.stop_gradient(w.mean(0))
 
+    def _mapped(self, params: Any, key: jax.Array, n: int) -> jax.Array:
+        z = spread(jax.random.normal(key, (n, self.gan.z_dim)))
+        w: Any = self.g.apply({"params": params}, z, method="mapping")
+        return w
+
+    def _synthesised(self, params: Any, ws: jax.Array, key: jax.Array) -> jax.Array:
+        images: Any = self.g.apply({"params": params}, ws, key, method="synthesis")
+        return images
+
     def _fakes(self, params: Any, key: jax.Array, n: int) -> tuple[jax.Array, jax.Array]:
         k_style, k_noise = jax.random.split(key)
         ws, mean = self._styles(params, k_style, n)
-        images = self.g.apply({"params": params}, ws, k_noise, method="synthesis")
-        return images, mean
+        return self._synthesised(params, ws, k_noise), mean
 
     def _logits(self, params: Any, images: jax.Array) -> jax.Array:
-        return self.d.apply({"params": params}, images)
+        logits: Any = self.d.apply({"params": params}, images)
+        return logits
 
     def _g_step(
         self, state: GanState, key: jax.Array, path_length: bool
@@ -187,7 +161,7 @@ class Gan:
         y = jax.random.normal(k_directions, shape) / self.resolution
 
         def projected(ws: jax.Array) -> jax.Array:
-            return jnp.sum(self.g.apply({"params": g}, ws, k_noise, method="synthesis") * y)
+            return jnp.sum(self._synthesised(g, ws, k_noise) * y)
 
         grads = jax.grad(projected)(ws)
         return jnp.sqrt(jnp.square(grads).sum(2).mean(1) + 1e-12)
@@ -240,7 +214,8 @@ class Gan:
                 count = present[g].astype(jnp.float32)  # an absent group adds nothing to a mean
                 metrics[f"group_loss/{g}"] = (means[g] * count, count)
                 metrics[f"group_inside_margin/{g}"] = (shares[g] * count, count)
-                metrics[f"q/{g}"] = q[g]
+                if self.gan.dro:
+                    metrics[f"q/{g}"] = q[g]
         if r1:
 
             def regulariser(d: Any) -> jax.Array:
@@ -262,7 +237,7 @@ class Gan:
     def _images(self, params: Any, key: jax.Array, n: int) -> jax.Array:
         k_z, k_noise = jax.random.split(key)
         z = spread(jax.random.normal(k_z, (n, self.gan.z_dim)))
-        images = self.g.apply({"params": params}, z, k_noise)
+        images: Any = self.g.apply({"params": params}, z, k_noise)
         return jnp.clip(jnp.round(images * 127.5 + 127.5), 0, 255).astype(jnp.uint8)
 
     def sample(self, params: Any, key: jax.Array, n: int, batch: int) -> np.ndarray:
@@ -273,16 +248,17 @@ class Gan:
         ]
         return np.concatenate(parts)[:n]
 
-    def task(self, name: str, reals: Reals, evaluate: Any, grid_key: jax.Array) -> Task:
+    def task(self, name: str, reals: Reals, evaluate: Evaluate, grid_key: jax.Array) -> Task:
         """One training run on the given weights and groups.
 
         Args:
           name: shown in progress lines.
           reals: weight and group of every training image.
-          evaluate: (ema parameters, step) -> {figure name: value}.
+          evaluate: (ema parameters, number of steps) -> {figure name: value}.
           grid_key: key of the fixed latents of the sample grid.
         """
         pl_every, r1_every = self.gan.path_length_every, self.gan.r1_every
+        start = np.asarray(reals.q)  # a program cannot hold an array of several processes
 
         def step(
             state: GanState, batch: dict[str, jax.Array], key: jax.Array, i: int
@@ -290,17 +266,16 @@ class Gan:
             state, of_g = self.g_step(
                 state, key, path_length=self.path_length and i % pl_every == 0
             )
-            state, of_d = self.d_step(
-                state, batch, reals, key, r1=self.r1 and i % r1_every == 0
-            )
+            state, of_d = self.d_step(state, batch, reals, key, r1=self.r1 and i % r1_every == 0)
             return state, of_g | of_d
 
         return Task(
             name,
-            init=lambda key: self.init(key, reals.q),
+            init=lambda key: self.init(key, start),
             step=step,
             evaluate=lambda state, i: (state, evaluate(state.ema, i)),
             sample=lambda state: grid(self.sample(state.ema, grid_key, 64, 64)),
+            parameters=lambda state: {"generator": state.g, "discriminator": state.d},
         )
 
 

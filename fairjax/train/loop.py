@@ -1,7 +1,9 @@
 """THE loop: every network of fairjax is trained by `run`.
 
 A step is a function of (state, batch, key): batch and key are functions of (seed, step), so a run
-that is killed at any moment and started again ends with the same bits (on one kind of device).
+that is killed at any moment and started again ends with the same bits (on one kind of device), and
+its metrics read as if nothing had happened. A signal saves at once, which also ends the interval
+over which metrics are averaged: the record then has one more line.
 """
 
 import logging
@@ -15,8 +17,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from clu import parameter_overview
 from PIL import Image
 
+from fairjax.models.initialize import FAST_COMPILE
 from fairjax.train import stopping
 from fairjax.train.checkpoints import Checkpoints
 from fairjax.train.devices import is_lead, put_batch, replicated
@@ -34,9 +38,11 @@ Batches = Callable[[int, int], Iterator[dict[str, np.ndarray]]]
 class Task:
     """What is trained: pure functions of a state that holds arrays only and a field `step`.
 
-    `step(state, batch, key, i)` may choose its compiled program by the host integer i; it returns
-    metrics on the device. `evaluate(state, i)` may return a changed state (the best parameters so
-    far). `sample(state)` returns an image grid uint8 [H, W, C].
+    `step(state, batch, key, i)` may choose its compiled program by the host integer i, the number
+    of steps before; it returns metrics on the device: a number, or a pair (sum, count) where a step
+    may have nothing to report. `evaluate(state, i)`, after i steps, may return a changed state (the
+    best parameters so far). `sample(state)` returns an image grid uint8 [H, W, C].
+    `parameters(state)` is what a new run lists in the log.
     """
 
     name: str
@@ -44,6 +50,7 @@ class Task:
     step: Callable[[Any, dict[str, jax.Array], jax.Array, int], tuple[Any, Metrics]]
     evaluate: Callable[[Any, int], tuple[Any, dict[str, float]]] | None = None
     sample: Callable[[Any], np.ndarray] | None = None
+    parameters: Callable[[Any], Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -58,6 +65,7 @@ class Rhythm:
     sample: int = 0
 
     def due(self, every: int, step: int) -> bool:
+        """Whether something that happens each `every` steps (0 = never) happens after `step`."""
         return bool(every) and (step % every == 0 or step == self.total)
 
 
@@ -85,8 +93,14 @@ def run(task: Task, batches: Batches, key: jax.Array, rhythm: Rhythm, folder: Pa
     """
     with Checkpoints(folder / "checkpoints") as checkpoints:
         if checkpoints.latest is None:
-            state = jax.jit(task.init, out_shardings=replicated())(key)
+            first = jax.jit(task.init, out_shardings=replicated(), compiler_options=FAST_COMPILE)
+            state = first(key)
             start = 0
+            if task.parameters is not None:
+                table = parameter_overview.get_parameter_overview(
+                    task.parameters(state), include_stats=False
+                )
+                log.info("%s: parameters\n%s", task.name, table)
         else:
             state = checkpoints.restore(abstract_state(task, key))
             start = int(state.step)
@@ -148,13 +162,16 @@ def _steps(
             if evaluates and task.evaluate is not None:
                 state, figures = task.evaluate(state, step)
                 streams.write(step, step * images / 1000, figures)
-            if rhythm.due(rhythm.sample, step) and task.sample is not None and is_lead():
-                path = folder / "samples" / f"{step * images / 1000:09.2f}kimg.png"
-                path.parent.mkdir(exist_ok=True)
-                Image.fromarray(task.sample(state)).save(path)
+            if rhythm.due(rhythm.sample, step) and task.sample is not None:
+                picture = task.sample(state)  # in every process: it may run on all devices
+                if is_lead():
+                    path = folder / "samples" / f"{step * images / 1000:09.2f}kimg.png"
+                    path.parent.mkdir(exist_ok=True)
+                    Image.fromarray(picture).save(path)
             if saves:
                 if not bool(_finite(state)):
-                    raise stopping.Diverged(_diverged(task, step, ["the state"], checkpoints.latest))
+                    words = _diverged(task, step, ["the state"], checkpoints.latest)
+                    raise stopping.Diverged(words)
                 checkpoints.save(step, state)
             if stop is not None:
                 raise stopping.Interrupted(stop)
@@ -172,13 +189,10 @@ def _finite(state: Any) -> jax.Array:
 
 
 def _means(interval: list[Metrics]) -> dict[str, float]:
-    """Mean of each metric over the steps that report it (R1 only every so often).
-
-    A metric is a number, or a pair (sum, count) where a step may have nothing to report.
-    """
+    """Mean of each metric, on the host, over the steps that report it (R1 only every so often)."""
     sums: dict[str, float] = {}
     counts: dict[str, float] = {}
-    for metrics in jax.device_get(interval):
+    for metrics in interval:
         for name, value in metrics.items():
             total, count = value if isinstance(value, tuple) else (value, 1.0)
             sums[name] = sums.get(name, 0.0) + float(total)
@@ -188,8 +202,8 @@ def _means(interval: list[Metrics]) -> dict[str, float]:
 
 def _brief(interval: Interval) -> str:
     """The losses of the newest step, for the progress line."""
-    newest = jax.device_get(interval[1][-1]) if interval[1] else {}
-    return " ".join(f"{n} {float(v):.3f}" for n, v in newest.items() if n.startswith("loss"))
+    newest = _means(jax.device_get(interval[1][-1:]))
+    return " ".join(f"{n} {v:.3f}" for n, v in newest.items() if n.startswith("loss"))
 
 
 def _write(
@@ -203,16 +217,19 @@ def _write(
 ) -> None:
     if not interval:
         return
-    means = _means(interval)
-    bad = [name for name, value in means.items() if not math.isfinite(value)]
-    if bad:
-        raise stopping.Diverged(_diverged(task, step, bad, checkpoint))
-    streams.write(step, step * images / 1000, means | {"images_per_second": rate})
+    fetched = jax.device_get(interval)
+    for i, metrics in enumerate(fetched):
+        bad = [name for name, value in _means([metrics]).items() if not math.isfinite(value)]
+        if bad:
+            first = step - len(fetched) + 1 + i
+            raise stopping.Diverged(_diverged(task, first, bad, checkpoint))
+    streams.write(step, step * images / 1000, _means(fetched) | {"images_per_second": rate})
 
 
 def _diverged(task: Task, step: int, terms: list[str], checkpoint: int | None) -> str:
     good = "none yet" if checkpoint is None else f"step {checkpoint}"
     return (
-        f"{task.name}: not finite at or shortly before step {step}: {', '.join(terms)}. "
-        f"Last good checkpoint: {good}. Lower the learning rate or raise gan.r1_gamma"
+        f"{task.name}: not finite at step {step}: {', '.join(terms)}. "
+        f"Last good checkpoint: {good}. "
+        "Use another --workdir with a lower learning rate (a GAN: or a higher gan.r1_gamma)"
     )

@@ -41,7 +41,8 @@ class Meter:
                 TimeRemainingColumn(),
                 console=console,
             )
-            self._task = self._bar.add_task(title, total=total, completed=start, text="")
+            self._task = self._bar.add_task(title, total=total, text="")
+            self._bar.update(self._task, completed=start)
 
     def __enter__(self) -> "Meter":
         if self._bar:

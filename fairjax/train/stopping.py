@@ -44,12 +44,18 @@ def install() -> None:
 
 @contextmanager
 def deferred() -> Iterator[None]:
-    """Inside, a first signal only sets the flag that `requested` reads."""
+    """Inside, a first signal only sets the flag that `requested` reads.
+
+    Raises:
+      Interrupted: at the end, for a signal that came after the last look at `requested`.
+    """
     _flag.deferred, _flag.signum = True, None
     try:
         yield
     finally:
         _flag.deferred = False
+    if _flag.signum is not None:
+        raise Interrupted(_flag.signum)
 
 
 def requested() -> int | None:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import time
 from pathlib import Path
 
@@ -21,7 +22,9 @@ class Streams:
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / "metrics.jsonl"
         kept = [line for line in _lines(path) if json.loads(line)["step"] <= step]
-        path.write_text("".join(line + "\n" for line in kept))
+        draft = path.with_name(path.name + ".draft")
+        draft.write_text("".join(line + "\n" for line in kept))
+        os.replace(draft, path)  # a kill in between must not cost the record
         self._file = path.open("a")
         # TensorBoard drops events behind a restart by itself, given the step to purge from.
         self._events = SummaryWriter(str(folder), purge_step=step + 1 if step else None)

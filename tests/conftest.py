@@ -1,0 +1,31 @@
+"""What all tests share: CPU devices and one cache of compiled programs.
+
+The settings are environment variables, so that the programs that tests start have them too.
+"""
+
+import atexit
+import os
+import shutil
+import tempfile
+
+import pytest
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+if "FAIRJAX_CACHE" not in os.environ:
+    os.environ["FAIRJAX_CACHE"] = tempfile.mkdtemp(prefix="fairjax-tests-")
+    atexit.register(shutil.rmtree, os.environ["FAIRJAX_CACHE"], ignore_errors=True)
+# The folder that the command itself uses (experiments/command.py), so nothing is compiled twice.
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", os.path.join(os.environ["FAIRJAX_CACHE"], "xla"))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+
+
+@pytest.fixture(autouse=True)
+def strict_broadcasting(request):
+    """In the objectives (n,) against (n, 1) is the classic silent mistake: there it is an error."""
+    import jax  # not before the variables above are set
+
+    if request.path.name.startswith("test_objectives_"):
+        with jax.numpy_rank_promotion("raise"):
+            yield
+    else:
+        yield

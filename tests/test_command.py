@@ -1,0 +1,88 @@
+"""The command line: flags, overrides, help, exit codes. Bad input is in test_bad_inputs.py."""
+
+import signal
+
+import pipeline
+import pytest
+
+from fairjax.experiments import command
+from fairjax.train import stopping
+
+pytestmark = pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
+QUICKSTART = f"--config={pipeline.ROOT}/configs/quickstart.py"
+
+
+def test_help_lists_every_flag(capsys):
+    command.main(["launch/train.py", "--help"])
+    said = capsys.readouterr().out
+    for words in ("--config", "--workdir", "--stage", "dry_run", "--distributed", "<auto|on|off>",
+                  "configs/quickstart.py"):  # fmt: skip
+        assert words in said
+
+
+def test_overrides_reach_the_config():
+    config = command.parse(
+        ["x", f"{QUICKSTART}:tiny", "--config.gan.kimg=3", "--config.data.folder.biased=('a','b')",
+         "--config.arms.equi.reweight=loss", "--noconfig.ratio.flip", "--config.gan.dro",
+         "--config.judge.attribute_sets=(('long_hair',),('skin','beard'))"]
+    ).config  # fmt: skip
+    assert config.gan.kimg == 3.0
+    assert isinstance(config.gan.kimg, float)
+    assert config.data.folder.biased == ("a", "b")
+    assert config.arms.equi.reweight == "loss"
+    assert config.ratio.flip is False
+    assert config.gan.dro is True
+    assert config.judge.attribute_sets == (("long_hair",), ("skin", "beard"))
+    assert config.data.resolution == 16
+    assert config.name == "quickstart_tiny"
+
+
+def test_flags_of_two_words_and_their_defaults():
+    values = command.parse(["x", "--config", QUICKSTART.split("=")[1], "--workdir", "w"])
+    assert values.workdir == "w"
+    assert values.stage is None
+    assert values.dry_run is False
+    assert values.distributed == "auto"
+
+
+def test_parsing_leaves_no_trace():
+    """Each call has flags of its own: an override of one is not there in the next."""
+    command.parse(["x", QUICKSTART, "--config.gan.kimg=3"])
+    assert command.parse(["x", QUICKSTART]).config.gan.kimg != 3
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "words"),
+    [
+        (stopping.Diverged("loss/g at step 7"), 1, "error: loss/g at step 7"),
+        (stopping.Interrupted(signal.SIGTERM), 143, "Go on with: python launch/train.py '--a b'"),
+        (stopping.Interrupted(signal.SIGINT), 130, "stopped by SIGINT"),
+        (OSError(28, "No space left on device", "/full/disk"), 2, "/full/disk: No space left"),
+    ],
+)
+def test_exit_codes(error, code, words, monkeypatch, capsys):
+    def fail(argv):
+        raise error
+
+    monkeypatch.setattr(command, "_run", fail)
+    with pytest.raises(SystemExit) as end:
+        command.main(["launch/train.py", "--a b"])
+    assert end.value.code == code
+    (line,) = capsys.readouterr().err.splitlines()
+    assert words in line
+
+
+def test_a_mistake_of_ours_keeps_its_traceback(monkeypatch):
+    """Only what a user can cause becomes a line; everything else is a bug and shows itself."""
+    for error in (ValueError("bug"), OSError("no file name"), KeyError("bug")):
+        monkeypatch.setattr(command, "_run", lambda argv, e=error: (_ for _ in ()).throw(e))
+        with pytest.raises(type(error)):
+            command.main(["launch/train.py"])
+
+
+def test_answers_are_one_line(monkeypatch, capsys):
+    error = stopping.Diverged("one\n  two\n\nthree")
+    monkeypatch.setattr(command, "_run", lambda argv: (_ for _ in ()).throw(error))
+    with pytest.raises(SystemExit):
+        command.main(["launch/train.py"])
+    assert capsys.readouterr().err == "error: one two three\n"

@@ -1,0 +1,156 @@
+import pytest
+from ml_collections import ConfigDict
+
+from fairjax import config as configuration
+from fairjax.config import defaults, digest, nearest, paths, validate, variant, with_arm
+from fairjax.errors import InputError
+
+
+def problems(config, **kwargs):
+    """The problems that validation reports, as one text; fails where it reports none."""
+    with pytest.raises(InputError) as error:
+        validate(config, **kwargs)
+    return str(error.value)
+
+
+def test_defaults_are_valid_and_fresh():
+    validate(defaults())
+    changed = defaults()
+    changed.data.bias = 0.7
+    assert defaults().data.bias == 0.9
+
+
+def test_all_problems_are_reported_at_once():
+    config = defaults()
+    config.data.bias = 1.5
+    config.ratio.folds = 1
+    config.gan.loss = "wasserstein"
+    config.eval.samples = 0
+    config.weights.alpha = -1.0
+    text = problems(config)
+    assert text.startswith("config fair_generation: 5 problem(s): ")
+    assert "data.bias (=1.5) must be between 0 and 1" in text
+    assert "gan.loss (='wasserstein') must be hinge or logistic" in text
+    for key in ("ratio.folds (=1)", "eval.samples (=0)", "weights.alpha (=-1.0)"):
+        assert key in text
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("data.source", "flickr"),
+        ("data.resolution", 48),
+        ("data.crop", "none at all"),
+        ("data.perc", 0.0),
+        ("data.split", "paper"),
+        ("data.biased_proportions", (0.9, 0.2)),
+        ("data.reference_proportions", (1.5, -0.5)),
+        ("ratio.stem", "vgg"),
+        ("ratio.batch", 7),
+        ("ratio.calibration", "isotonic"),
+        ("ratio.validation_share", 0.5),
+        ("judge.epochs", 0.0),
+        ("weights.clip", 0.5),
+        ("eval.features", "inception"),
+        ("eval.every_kimg", 0.0),
+        ("gan.reweight", "sometimes"),
+        ("gan.groups", "hair"),
+        ("gan.dro_absent", "ignore"),
+        ("gan.beta2", 1.0),
+        ("gan.style_mixing", 1.1),
+        ("gan.mbstd_group", 5),
+        ("gan.kimg", 0.0),
+        ("gan.r1_gamma", -1.0),
+    ],
+)
+def test_a_bad_value_is_named_with_its_key(key, value):
+    config = defaults()
+    config.update_from_flattened_dict({key: value})
+    text = problems(config)
+    assert "1 problem(s)" in text
+    assert f"{key} (={config_value(config, key)!r}) must be" in text
+
+
+def config_value(config, key):
+    for part in key.split("."):
+        config = config[part]
+    return config
+
+
+def test_sources_need_what_they_read():
+    config = defaults()
+    config.data.source = "folder"
+    text = problems(config)
+    assert "data.folder.biased" in text
+    assert "data.folder.reference" in text
+    config.data.source = "celeba"
+    assert "data.celeba.dir" in problems(config)
+    config.data.source = "tfds"
+    assert "data.tfds.name" in problems(config)
+
+
+def test_batches_must_split_over_the_devices():
+    config = defaults()
+    validate(config, devices=4)
+    text = problems(config, devices=3)
+    for key in ("gan.batch", "ratio.batch", "judge.batch"):
+        assert f"{key} (=" in text
+    config.gan.update(batch=8, mbstd_group=4)
+    validate(config, devices=2)
+    assert "gan.mbstd_group" in problems(config, devices=4)  # two images on each device
+
+
+def test_arms_are_validated_with_their_own_values():
+    config = defaults()
+    config.arms = ConfigDict(
+        {"good": {"reweight": "loss"}, "bad": {"dro_bins": 1}, "worse": {"r1_gama": 2.0}}
+    )
+    text = problems(config)
+    assert "2 problem(s)" in text
+    assert "gan.dro_bins (=1) must be at least 2 (arm bad)" in text
+    assert "arms.worse.r1_gama is no key of gan. Did you mean gan.r1_gamma" in text
+    config.arms = ConfigDict({})
+    assert "at least one arm" in problems(config)
+    config.arms = ConfigDict({"a/b": {}})
+    assert "'a/b'" in problems(config)
+
+
+def test_an_arm_changes_a_copy():
+    config = defaults()
+    config.arms = ConfigDict({"equi": {"reweight": "none", "kimg": 7.0}, "main": {}})
+    equi = with_arm(config, "equi")
+    assert (equi.gan.reweight, equi.gan.kimg) == ("none", 7.0)
+    assert config.gan.reweight == "resample"
+    assert with_arm(config, "main").gan == config.gan
+
+
+def test_variants():
+    changes = configuration.variants()
+    with pytest.raises(InputError, match=r"variant 'huge' does not exist.*:tiny, :128, :256"):
+        variant(defaults(), "huge", changes)
+    assert variant(defaults(), None, changes).to_dict() == defaults().to_dict()
+    tiny = variant(defaults(), "tiny", changes)
+    assert tiny.name == "fair_generation_tiny"
+    assert tiny.data.resolution == 16
+    validate(tiny)
+    large = variant(defaults(), "128", changes)
+    validate(large)
+    assert large.data.resolution == 128
+    assert large.gan.r1_gamma == pytest.approx(0.0002 * 128**2 / 32)
+
+
+def test_digest_is_of_the_values():
+    assert digest(defaults()) == digest(defaults().to_dict())
+    assert digest({"a": 1, "b": (2, 3)}) == digest({"b": [2, 3], "a": 1})
+    changed = defaults()
+    changed.gan.dro_eta *= 1.001
+    assert digest(changed) != digest(defaults())
+
+
+def test_nearest_names():
+    names = paths(defaults())
+    assert "config.gan.r1_gamma" in names
+    assert "config.data.folder.biased" in names
+    assert nearest("config.gan.r1gamma", names).startswith("Did you mean config.gan.r1_gamma")
+    assert "config.gan.kimg" in nearest("config.x.kimg", names)  # the right key in a wrong place
+    assert nearest("zzz", ["a", "b"]) == "Known names: a, b"

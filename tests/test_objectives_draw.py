@@ -1,0 +1,84 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import chisquare
+
+from fairjax.objectives.draw import balanced, draw, uniform, weighted
+
+WEIGHTS = np.array([0.0, 1.0, 5.0, 0.5, 0.0, 3.5])
+TABLES = {
+    "uniform": uniform(np.arange(3, 40), 32),
+    "weighted": weighted(WEIGHTS, 32),
+    "balanced": balanced([np.arange(20), np.arange(20, 23)], 32),
+}
+
+
+@pytest.mark.parametrize("name", TABLES)
+@given(seed=st.integers(0, 2**63 - 1), step=st.integers(0, 10**12))
+@settings(max_examples=25, deadline=None)
+def test_a_draw_is_a_function_of_seed_and_step(name, seed, step):
+    table = TABLES[name]
+    first = draw(seed, step, table)
+    assert first.dtype == np.int32
+    assert first.shape == (32,)
+    np.testing.assert_array_equal(first, draw(seed, np.int64(step), table))
+    assert not np.array_equal(first, draw(seed, step + 1, table))
+    assert not np.array_equal(first, draw(seed + 1, step, table))
+
+
+def test_steps_do_not_share_numbers():
+    table = uniform(np.arange(10**6), 16)
+    drawn = np.concatenate([draw(7, step, table) for step in range(500)])
+    repeats = len(drawn) - len(np.unique(drawn))
+    assert repeats < 60  # by chance 8000**2 / 2 / 10**6 = 32; a shared stream gives thousands
+
+
+def frequencies(table, n, steps=400):
+    drawn = np.concatenate([draw(11, step, table) for step in range(steps)])
+    return np.bincount(drawn, minlength=n)
+
+
+def test_resampling_follows_the_weights():
+    counts = frequencies(TABLES["weighted"], 6)
+    there = WEIGHTS > 0
+    assert counts[~there].sum() == 0
+    expected = counts.sum() * WEIGHTS[there] / WEIGHTS.sum()
+    assert chisquare(counts[there], expected).pvalue > 1e-3
+
+
+def test_uniform_draws_are_uniform():
+    counts = frequencies(TABLES["uniform"], 40)
+    assert counts[:3].sum() == 0
+    assert chisquare(counts[3:]).pvalue > 1e-3
+
+
+def test_balanced_draws_hold_each_set_in_each_batch():
+    for step in range(20):
+        assert (draw(0, step, TABLES["balanced"]) < 20).sum() == 16
+    odd = balanced([np.array([0]), np.array([1]), np.array([2])], 8)
+    np.testing.assert_array_equal(np.bincount(draw(0, 0, odd)), [3, 3, 2])
+
+
+def test_batches_are_shuffled():
+    # Unshuffled, the first half would always be of the first set.
+    first_half = [(draw(0, step, TABLES["balanced"])[:16] < 20).mean() for step in range(200)]
+    assert np.mean(first_half) == pytest.approx(0.5, abs=0.03)
+    assert np.std(first_half) > 0.05
+
+
+def test_positions_may_be_any_numbers():
+    assert set(draw(0, 0, uniform(np.array([5, 900, 77]), 64))) == {5, 77, 900}
+
+
+@pytest.mark.parametrize("weights", [[0, 0], [1, -1], [1, np.nan], [1, np.inf], [[1.0], [2.0]]])
+def test_impossible_weights_are_refused(weights):
+    with pytest.raises(ValueError, match="drawing weights"):
+        weighted(np.array(weights), 4)
+
+
+def test_empty_sets_are_refused():
+    with pytest.raises(ValueError, match="empty"):
+        uniform(np.array([]), 4)
+    with pytest.raises(ValueError, match="empty"):
+        balanced([np.arange(3), np.array([])], 4)

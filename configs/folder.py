@@ -4,7 +4,8 @@ Command: python launch/train.py --config=configs/folder.py
   --config.data.folder.biased="('DIR_A','DIR_B')" --config.data.folder.reference="('DIR_C',)"
 With labels, for judging only: --config.data.folder.attributes=labels.csv
   --config.data.folder.judge="('DIR_D',)" --config.judge.attribute_sets="(('gender',),)"
-Laptop: the same with configs/folder.py:tiny (16 px, a smoke test) or :small (64 px, hours on a CPU).
+Laptop: the same with configs/folder.py:tiny (16 px, a smoke test) or :small (64 px, narrow
+networks, a few thousand steps).
 """
 
 from ml_collections import ConfigDict

@@ -1,6 +1,6 @@
 """The default configuration tree of `fair_generation`, its variants and its validation.
 
-A file in `configs/` calls `defaults()`, changes what differs and returns `variant(config, arg, {...})`.
+A file in `configs/` calls `defaults()`, changes what differs, returns `variant(config, arg, ...)`.
 All code reads `config.a.b`; a default that is not in this file does not exist.
 """
 

@@ -176,8 +176,8 @@ def test_flips_are_drawn_anew_and_half_of_them(first_state):
 def test_a_signal_before_the_first_evaluation_saves(network, tmp_path):
     handler = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
     stopping.install()
-    images, labels, _ = sets(64, 5)
-    task, batches = task_and_feed(network, images, labels, (images, labels))
+    images, labels, _ = sets(1500, 5)
+    task, batches = task_and_feed(network, images, labels, (images[:64], labels[:64]))
 
     def terminated(start, stop):
         os.kill(os.getpid(), signal.SIGTERM)

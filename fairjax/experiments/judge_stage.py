@@ -1,4 +1,4 @@
-"""Stage `judge`: one attribute classifier per attribute set, with its errors on images of its own."""
+"""Stage `judge`: one classifier per attribute set, with its errors on images of its own."""
 
 import logging
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The default configuration tree of `fair_generation`, its variants and its validation.
+"""The default configuration tree of `fair_generation` and its variants.
 
 A file in `configs/` calls `defaults()`, changes what differs, returns `variant(config, arg, ...)`.
 All code reads `config.a.b`; a default that is not in this file does not exist.
@@ -13,10 +13,6 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from fairjax.errors import InputError
-
-SOURCES = ("avatars", "folder", "celeba", "tfds")
-REWEIGHTINGS = ("none", "loss", "resample")
-PAPER_SETTINGS = ("90_10", "80_20", "multi")
 
 
 def defaults() -> ConfigDict:
@@ -274,128 +270,3 @@ def paths(config: ConfigDict, prefix: str = "config") -> list[str]:
         if isinstance(value, ConfigDict):
             names.extend(paths(value, f"{prefix}.{key}"))
     return names
-
-
-def validate(config: ConfigDict, devices: int = 1) -> None:
-    """Raises one `InputError` that lists every problem of the config; computes nothing."""
-    problems: list[str] = []
-
-    def need(ok: bool, key: str, rule: str) -> None:
-        if not ok:
-            value: Any = config
-            for part in key.split("."):
-                value = value[part]
-            problems.append(f"{key} (={value!r}) must be {rule}")
-
-    _validate_data(config, need)
-    for stage in ("ratio", "judge"):
-        need(config[stage].width >= 1, f"{stage}.width", "at least 1")
-        need(config[stage].stem in ("imagenet", "stride2", "small"), f"{stage}.stem",
-             "imagenet, stride2 or small")  # fmt: skip
-        need(config[stage].batch >= 2 and config[stage].batch % (2 * devices) == 0,
-             f"{stage}.batch", f"a multiple of 2 x {devices} devices")  # fmt: skip
-        need(config[stage].epochs > 0, f"{stage}.epochs", "positive")
-        need(config[stage].learning_rate > 0, f"{stage}.learning_rate", "positive")
-        need(config[stage].evaluations >= 1, f"{stage}.evaluations", "at least 1")
-        need(0 < config[stage].validation_share < 0.5, f"{stage}.validation_share",
-             "between 0 and 0.5")  # fmt: skip
-    need(config.ratio.folds >= 2, "ratio.folds", "at least 2 (cross-fitting)")
-    need(config.ratio.calibration in ("platt", "temperature", "none"), "ratio.calibration",
-         "platt, temperature or none")  # fmt: skip
-    need(config.weights.alpha >= 0, "weights.alpha", "0 or more")
-    need(config.weights.clip == 0 or config.weights.clip >= 1, "weights.clip",
-         "0 (off) or at least 1")  # fmt: skip
-    need(not config.weights.true_ratio or config.data.source == "avatars", "weights.true_ratio",
-         "False unless data.source is avatars, where the ratio is known")  # fmt: skip
-    need(config.eval.features in ("none", "efficientnet_lite0"), "eval.features",
-         "none or efficientnet_lite0")  # fmt: skip
-    for key in ("samples_during", "samples", "feature_samples", "batch"):
-        need(config.eval[key] >= 1, f"eval.{key}", "at least 1")
-    need(config.eval.every_kimg > 0, "eval.every_kimg", "positive")
-    need(len(config.arms) > 0, "arms", "at least one arm")
-    for name, overrides in config.arms.items():
-        unknown = [key for key in overrides if key not in config.gan]
-        for key in unknown:
-            problems.append(f"arms.{name}.{key} is no key of gan. "
-                            + nearest(f"gan.{key}", paths(config.gan, "gan")))  # fmt: skip
-        if not all(c.isalnum() or c in "_-" for c in name):
-            problems.append(f"arms: the name '{name}' may have letters, digits, _ and - only")
-        if not unknown:
-            _validate_gan(with_arm(config, name), name, devices, problems)
-    if problems:
-        raise InputError(
-            f"{len(problems)} problem(s): " + "; ".join(problems),
-            f"config {config.name}",
-            "Change these keys in the config file or by --config.<key>=<value>",
-        )
-
-
-def _validate_data(config: ConfigDict, need: Callable[[bool, str, str], None]) -> None:
-    data = config.data
-    need(config.experiment == "fair_generation", "experiment", "fair_generation")
-    need(config.seed >= 0, "seed", "0 or more")
-    need(all(c.isalnum() or c in "_-." for c in config.name) and config.name.strip(".") != "",
-         "name", "letters, digits, _, - and . (it names a folder)")  # fmt: skip
-    source, _, name = data.source.partition(":")
-    need(source in SOURCES and (not name or source == "tfds"), "data.source",
-         f"one of {', '.join(SOURCES)}, or tfds:<name>")  # fmt: skip
-    need(data.resolution in (8, 16, 32, 64, 128, 256, 512, 1024), "data.resolution",
-         "a power of two from 8 to 1024")  # fmt: skip
-    need(data.channels == 3, "data.channels", "3")
-    need(data.crop in ("center", "celeba140", "none"), "data.crop", "center, celeba140 or none")
-    need(data.split in ("proportions", "paper"), "data.split", "proportions or paper")
-    need(data.split != "paper" or data.source == "celeba", "data.split",
-         "proportions unless data.source is celeba")  # fmt: skip
-    need(data.paper_setting in PAPER_SETTINGS, "data.paper_setting",
-         f"one of {', '.join(PAPER_SETTINGS)}")  # fmt: skip
-    need(0 < data.perc <= 1, "data.perc", "above 0 and at most 1")
-    need(0 < data.bias < 1, "data.bias", "between 0 and 1")
-    for key in ("biased_proportions", "reference_proportions"):
-        shares = tuple(data[key])
-        need(not shares or (min(shares) >= 0 and abs(sum(shares) - 1) < 1e-6), f"data.{key}",
-             "shares of 0 or more that sum to 1")  # fmt: skip
-    for key in ("n_biased", "n_ratio_test", "n_judge_fit", "n_judge_test", "n_metric_reference"):
-        need(data[key] >= 0, f"data.{key}", "0 or more")
-    if data.source == "folder":
-        need(bool(data.folder.biased), "data.folder.biased", "at least one folder")
-        need(bool(data.folder.reference), "data.folder.reference", "at least one folder")
-        for key in ("holdout", "metric_share", "judge_test_share"):
-            need(0 <= data.folder[key] < 1, f"data.folder.{key}", "in [0, 1)")
-    need(data.source != "celeba" or bool(data.celeba.dir), "data.celeba.dir",
-         "the folder with img_align_celeba(.zip) and the list files")  # fmt: skip
-    need(source != "tfds" or bool(name or data.tfds.name), "data.tfds.name", "a dataset name")
-
-
-def _validate_gan(config: ConfigDict, arm: str, devices: int, problems: list[str]) -> None:
-    gan = config.gan
-
-    def need(ok: bool, key: str, rule: str) -> None:
-        if not ok:
-            problem = f"gan.{key} (={gan[key]!r}) must be {rule}"
-            problem += f" (arm {arm})" if key in config.arms[arm] else ""
-            if problem not in problems:
-                problems.append(problem)
-
-    group = max(int(gan.mbstd_group), 1)
-    need(gan.batch >= 1 and gan.batch % devices == 0, "batch", f"a multiple of {devices} devices")
-    need(gan.mbstd_group >= 0 and (gan.batch // devices) % group == 0, "mbstd_group",
-         f"0 or a divisor of the {gan.batch // max(devices, 1)} images per device")  # fmt: skip
-    need(gan.loss in ("hinge", "logistic"), "loss", "hinge or logistic")
-    need(gan.reweight in REWEIGHTINGS, "reweight", f"one of {', '.join(REWEIGHTINGS)}")
-    need(gan.groups in ("dataset", "ratio_bins", "attributes"), "groups",
-         "dataset, ratio_bins or attributes")  # fmt: skip
-    need(gan.groups != "attributes" or len(config.data.group_attributes) > 0, "groups",
-         "dataset or ratio_bins, as data.group_attributes is empty")  # fmt: skip
-    need(gan.dro_bins >= 2, "dro_bins", "at least 2")
-    need(gan.dro_start in ("shares", "uniform"), "dro_start", "shares or uniform")
-    need(gan.dro_absent in ("skip", "zero"), "dro_absent", "skip or zero")
-    need(0 <= gan.style_mixing <= 1, "style_mixing", "in [0, 1]")
-    need(0 <= gan.decay_from <= 1, "decay_from", "in [0, 1]")
-    need(0 <= gan.beta1 < 1, "beta1", "in [0, 1)")
-    need(0 <= gan.beta2 < 1, "beta2", "in [0, 1)")
-    for key in ("kimg", "learning_rate_g", "learning_rate_d", "ema_kimg", "log_every_kimg",
-                "save_every_kimg", "sample_every_kimg", "z_dim", "w_dim", "mapping_layers",
-                "channel_base", "channel_max", "r1_every", "path_length_every"):  # fmt: skip
-        need(0 < gan[key] < float("inf"), key, "positive and finite")
-    for key in ("r1_gamma", "path_length_weight", "conv_clamp", "ema_rampup", "dro_eta", "dro_c"):
-        need(gan[key] >= 0, key, "0 or more")

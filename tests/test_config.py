@@ -2,8 +2,9 @@ import pytest
 from ml_collections import ConfigDict
 
 from fairjax import config as configuration
-from fairjax.config import defaults, digest, nearest, paths, validate, variant, with_arm
+from fairjax.config import defaults, digest, nearest, paths, variant, with_arm
 from fairjax.errors import InputError
+from fairjax.validation import validate
 
 
 def problems(config, **kwargs):
@@ -154,3 +155,13 @@ def test_nearest_names():
     assert nearest("config.gan.r1gamma", names).startswith("Did you mean config.gan.r1_gamma")
     assert "config.gan.kimg" in nearest("config.x.kimg", names)  # the right key in a wrong place
     assert nearest("zzz", ["a", "b"]) == "Known names: a, b"
+
+
+def test_an_arm_with_a_wrong_type_or_no_channels_is_named():
+    config = defaults()
+    config.arms = ConfigDict({"odd": {"batch": 8.5}, "thin": {"channel_base": 16}})
+    with pytest.raises(InputError) as found:
+        validate(config)
+    assert "arms.odd" in str(found.value)
+    assert "8.5" in str(found.value)
+    assert "channel_base (=16)" in str(found.value)

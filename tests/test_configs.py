@@ -16,6 +16,7 @@ from ml_collections import ConfigDict
 from fairjax import config as configuration
 from fairjax.errors import InputError
 from fairjax.experiments import command, dry_run, fair_generation, gan_stage
+from fairjax.validation import validate
 
 FILES = sorted(path.stem for path in (pipeline.ROOT / "configs").glob("*.py"))
 # What a config cannot know: where the user's images are.
@@ -61,7 +62,7 @@ def test_every_config_has_tiny_and_the_full_ones_other_sizes():
 @pytest.mark.parametrize(("name", "variant"), ALL)
 def test_loads_and_validates(name, variant):
     config = load(name, variant)
-    configuration.validate(config)
+    validate(config)
     command._check_form(config)
     assert config.name == (name if variant is None else f"{name}_{variant}")
     if variant in ("128", "256"):

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-SHARED = ("errors", "config")
+SHARED = ("errors", "config", "validation")
 ROOMS = ("data", "objectives", "models", "train", "evaluate", "report", "experiments")
 FLOOR = ("models", "objectives", "data")
 # What each room may import besides itself and the shared files. Rooms of one floor do not know each
@@ -24,6 +24,8 @@ MAY = {
     "data": (),
     "errors": (),
     "config": (),
+    "validation": (),
+    "validation": (),
 }
 ONLY = {"objectives": {"jax", "numpy", "optax"}}
 NEVER = {"data": {"jax", "flax", "optax", "orbax"}, "report": {"jax", "flax"}}

@@ -1,16 +1,17 @@
 """All stages as a user runs them: a subprocess, killed, resumed, on several kinds of data."""
 
+import fcntl
 import json
 import random
 import re
 import signal
-import sys
 from pathlib import Path
 
 import make_celeba
 import numpy as np
 import pipeline
 import pytest
+from ml_collections import ConfigDict
 from PIL import Image
 
 from fairjax.data import avatars
@@ -193,10 +194,16 @@ def test_sigint_between_the_trainings(tmp_path):
     assert "stopped by SIGINT" in said.strip().splitlines()[-1]
 
 
-def test_celeba_through_all_stages(tmp_path):
+@pytest.fixture
+def same(quickstart) -> list[str]:
+    """Overrides that make a config train the quickstart's networks, compiled by then."""
+    return pipeline.same_programs(ConfigDict(json.loads((quickstart / "config.json").read_text())))
+
+
+def test_celeba_through_all_stages(same, tmp_path):
     make_celeba.make(tmp_path / "celeba", 1300)
     workdir = tmp_path / "run"
-    ok(pipeline.run(workdir, "--config=configs/celeba_bias09.py:tiny",
+    ok(pipeline.run(workdir, "--config=configs/celeba_bias09.py:tiny", *same,
                     f"--config.data.celeba.dir={tmp_path / 'celeba'}"))  # fmt: skip
     manifest = json.loads((workdir / "data/manifest.json").read_text())
     assert manifest["roles"]["train_biased"]["groups"]["Male"] == {"not Male": 216, "Male": 24}
@@ -205,7 +212,7 @@ def test_celeba_through_all_stages(tmp_path):
     assert "CelebA" in (workdir / "report/index.html").read_text()
 
 
-def test_folder_without_labels_through_all_stages(tmp_path):
+def test_folder_without_labels_through_all_stages(same, tmp_path):
     """No attribute is measured, and the page says so; the label-free figures are there."""
     rng = np.random.default_rng(0)
     for name, n, long_hair in (("biased", 120, 0.1), ("reference", 60, 0.5)):
@@ -215,7 +222,7 @@ def test_folder_without_labels_through_all_stages(tmp_path):
             picture = avatars.draw(avatars.options(row, (len(name), i)), 24, 24)
             Image.fromarray(picture).save(tmp_path / name / f"{i}.png")
     workdir = tmp_path / "run"
-    ok(pipeline.run(workdir, "--config=configs/folder.py:tiny",
+    ok(pipeline.run(workdir, "--config=configs/folder.py:tiny", *same,
                     f"--config.data.folder.biased={tmp_path / 'biased'}",
                     f"--config.data.folder.reference={tmp_path / 'reference'}"))  # fmt: skip
     assert not (workdir / "judge").exists()
@@ -226,11 +233,8 @@ def test_folder_without_labels_through_all_stages(tmp_path):
     assert re.search(r"no attribute was measured", page, re.IGNORECASE)
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="signals")
 def test_second_run_on_the_same_folder_is_refused(straight):
     """While one run holds the folder, another one answers in one line."""
-    import fcntl
-
     with (straight / "lock").open("a") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
         done = pipeline.run(straight)

@@ -1,3 +1,4 @@
+import jax
 import jax.numpy as jnp
 import numpy as np
 import oracles
@@ -23,6 +24,20 @@ def test_lazy_adam_is_adam_with_corrected_constants(every, beta1):
         updates, state = adam.update(jnp.asarray(gradient, jnp.float32), state)
         params = params + updates
         np.testing.assert_allclose(params, oracle.update(gradient), rtol=1e-4, atol=1e-6)
+
+
+def test_the_rate_falls_to_zero_at_the_end_of_the_training():
+    gan = defaults().gan
+    gan.update(batch=8, kimg=0.8, decay_from=0.6, beta2=0.0)  # 100 iterations, 125 updates
+    adam = lazy_adam(gan, 0.01, 4, regularised=True)
+    state, sizes = adam.init(jnp.zeros(1)), []
+    step = jax.jit(adam.update)
+    for _ in range(125):
+        updates, state = step(jnp.ones(1), state)  # with both betas 0 an update is the rate
+        sizes.append(-float(updates[0]))
+    rate = 0.01 * 4 / 5
+    np.testing.assert_allclose(sizes[:76], rate, rtol=1e-5)
+    np.testing.assert_allclose(sizes[75:], rate * (1 - np.arange(50) / 50), atol=1e-7)
 
 
 def test_networks_take_the_shape_of_the_config():

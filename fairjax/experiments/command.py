@@ -20,6 +20,7 @@ from fairjax import config as configuration
 from fairjax.data import cache
 from fairjax.errors import InputError
 from fairjax.train import stopping
+from fairjax.validation import validate
 
 log = logging.getLogger("fairjax")
 
@@ -88,7 +89,7 @@ def _run(argv: list[str]) -> None:
     stopping.install()
     values = parse(argv)
     config = values.config
-    configuration.validate(config)
+    validate(config)
     # Imported here, so that --help and a wrong config do not wait for the libraries.
     import jax
 
@@ -108,7 +109,7 @@ def _run(argv: list[str]) -> None:
             "JAX_PLATFORMS",
             "Set it to cpu, or install JAX for your device",
         ) from error
-    configuration.validate(config, count)
+    validate(config, count)
     if values.dry_run:
         print(report_plan(config))
         return

@@ -2,7 +2,7 @@
 
 import json
 import logging
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from fairjax.experiments import gan_stage, judge_stage, ratio_stage
 from fairjax.experiments.stages import Stages
 from fairjax.experiments.yardstick import Yardstick
 from fairjax.report.build import build
+from fairjax.train.classifier import Classifier
 
 log = logging.getLogger("fairjax")
 
@@ -57,29 +58,22 @@ def run(config: ConfigDict, workdir: Path, only: str | None = None) -> Path:
       InputError: input that cannot be used. Interrupted, Diverged: see `fairjax.train.stopping`.
     """
     stages = Stages(workdir, plan(config), only)
-    shared = _Shared(workdir, config)
-
-    stages.run("data", [], shared.prepare)
+    make = _Bodies(workdir, config)
+    sets = [tuple(names) for names in config.judge.attribute_sets]
     ratios = [name for name in plan(config) if name.startswith("ratio/")]
+    judges = [f"judge/{'+'.join(names)}" for names in sets]
+
+    stages.run("data", [], make.data)
     for k, name in enumerate(ratios):
-        stages.run(name, ["data"], lambda folder, k=k: ratio_stage.train_fold(
-            config, shared.dataset, shared.ratio_programs, k, folder))  # fmt: skip
-    stages.run("weights", ["data", *ratios], lambda folder: ratio_stage.make_weights(
-        workdir, config, shared.dataset, folder))  # fmt: skip
-    judges = []
-    for names in map(tuple, config.judge.attribute_sets):
-        judges.append(f"judge/{'+'.join(names)}")
-        stages.run(judges[-1], ["data"], lambda folder, names=names: judge_stage.train_judge(
-            config, shared.dataset, names, folder))  # fmt: skip
-    evals = []
+        stages.run(name, ["data"], partial(make.ratio, k))
+    stages.run("weights", ["data", *ratios], make.weights)
+    for names, name in zip(sets, judges, strict=True):
+        stages.run(name, ["data"], partial(make.judge, names))
     for arm in config.arms:
-        gan, evals = f"arms/{arm}/gan", [*evals, f"arms/{arm}/eval"]
-        stages.run(gan, ["data", "weights", *judges], lambda folder, arm=arm: gan_stage.train_arm(
-            workdir, config, shared.dataset, arm, shared.yardstick, folder))  # fmt: skip
-        stages.run(evals[-1], ["data", "weights", *judges, gan],
-                   lambda folder, arm=arm: gan_stage.measure_arm(
-                       workdir, config, shared.dataset, arm, shared.yardstick, folder))  # fmt: skip
-    stages.run("report", evals, lambda folder: _report(workdir))
+        gan = f"arms/{arm}/gan"
+        stages.run(gan, ["data", "weights", *judges], partial(make.gan, arm))
+        stages.run(f"arms/{arm}/eval", ["data", "weights", *judges, gan], partial(make.eval, arm))
+    stages.run("report", [f"arms/{arm}/eval" for arm in config.arms], make.report)
     return workdir / "report/index.html"
 
 
@@ -105,23 +99,14 @@ def _report(workdir: Path) -> None:
                              else f"{figure['value']:.3f}")  # fmt: skip
 
 
-class _Shared:
-    """What several stages use, loaded from the files of finished stages when first needed."""
+class _Bodies:
+    """The bodies of the stages, with what several of them load from files of finished stages."""
 
     def __init__(self, workdir: Path, config: ConfigDict):
         self._workdir, self._config = workdir, config
 
-    def prepare(self, folder: Path) -> dict[str, Any]:
-        dataset = data.prepare(self._config, folder, log.info)
-        examples = {}
-        for name in ("biased", "reference"):
-            positions = dataset.roles[f"train_{name}"][:64]
-            examples[name] = dataset.images[positions]
-        np.savez(folder / "examples.npz", **examples)
-        return {"manifest": dataset.manifest["hash"]}
-
     @cached_property
-    def dataset(self) -> Dataset:
+    def _dataset(self) -> Dataset:
         folder = self._workdir / "data"
         try:
             return data.load(folder)
@@ -130,9 +115,40 @@ class _Shared:
             return data.prepare(self._config, folder, log.info)
 
     @cached_property
-    def ratio_programs(self) -> tuple[Any, int]:
-        return ratio_stage.classifier(self._config, self.dataset)
+    def _ratio_programs(self) -> tuple[Classifier, int]:
+        return ratio_stage.classifier(self._config, self._dataset)
 
     @cached_property
-    def yardstick(self) -> Yardstick:
-        return Yardstick(self._workdir, self._config, self.dataset)
+    def _yardstick(self) -> Yardstick:
+        return Yardstick(self._workdir, self._config, self._dataset)
+
+    def data(self, folder: Path) -> dict[str, Any]:
+        dataset = data.prepare(self._config, folder, log.info)
+        shown = {
+            name: dataset.images[dataset.roles[f"train_{name}"][:64]]
+            for name in ("biased", "reference")
+        }
+        np.savez(folder / "examples.npz", allow_pickle=False, **shown)
+        return {"manifest": dataset.manifest["hash"]}
+
+    def ratio(self, k: int, folder: Path) -> None:
+        ratio_stage.train_fold(self._config, self._dataset, self._ratio_programs, k, folder)
+
+    def weights(self, folder: Path) -> None:
+        ratio_stage.make_weights(self._workdir, self._config, self._dataset, folder)
+
+    def judge(self, names: tuple[str, ...], folder: Path) -> None:
+        judge_stage.train_judge(self._config, self._dataset, names, folder)
+
+    def gan(self, arm: str, folder: Path) -> None:
+        gan_stage.train_arm(
+            self._workdir, self._config, self._dataset, arm, self._yardstick, folder
+        )
+
+    def eval(self, arm: str, folder: Path) -> None:
+        gan_stage.measure_arm(
+            self._workdir, self._config, self._dataset, arm, self._yardstick, folder
+        )
+
+    def report(self, folder: Path) -> None:
+        _report(self._workdir)

@@ -165,8 +165,8 @@ def measure_arm(
     if is_lead():
         shown = samples[:256]
         judged = {f"judge/{judge.label}": judge(shown) for judge in yardstick.judges}
-        np.savez(folder / "samples.npz", images=shown, **judged)
-        np.savez(folder / "neighbours.npz", **pairs)
+        np.savez(folder / "samples.npz", allow_pickle=False, images=shown, **judged)
+        np.savez(folder / "neighbours.npz", allow_pickle=False, **pairs)
         write_figures(folder / "metrics.json", figures)
     for figure in figures:
         if figure.name.startswith(("fairness", "kid/eff", "ratio_score", "memor")):

@@ -100,7 +100,7 @@ def train_fold(
         two = network.predict(best, dataset.images[positions])
         out[name] = two[:, 1] - two[:, 0]
     if is_lead():
-        np.savez(folder / "logits.npz", **out)
+        np.savez(folder / "logits.npz", allow_pickle=False, **out)
         save_tree(folder / "network.safetensors", best)
 
 

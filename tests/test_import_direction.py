@@ -25,7 +25,6 @@ MAY = {
     "errors": (),
     "config": (),
     "validation": (),
-    "validation": (),
 }
 ONLY = {"objectives": {"jax", "numpy", "optax"}}
 NEVER = {"data": {"jax", "flax", "optax", "orbax"}, "report": {"jax", "flax"}}

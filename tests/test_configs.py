@@ -148,14 +148,13 @@ def check_lowered(name: str, variant: str | None) -> None:
         assert of["d + r1"] > of["d"] > 0
 
 
-@pytest.mark.parametrize("name", FILES)
-def test_step_programs_lower(name):
-    check_lowered(name, None)
+def test_small_step_programs_lower():
+    check_lowered("quickstart", "tiny")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "variant"), [(n, v) for n, v in ALL if v in ("128", "256")])
-def test_step_programs_lower_at_other_sizes(name, variant):
+@pytest.mark.parametrize(("name", "variant"), [x for x in ALL if x[1] in (None, "128", "256")])
+def test_full_size_step_programs_lower(name, variant):
     check_lowered(name, variant)
 
 

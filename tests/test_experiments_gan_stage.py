@@ -1,0 +1,85 @@
+"""What the discriminator is told of the training images: weights, groups and how they are drawn."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from fairjax.config import defaults
+from fairjax.errors import InputError
+from fairjax.experiments import gan_stage
+from fairjax.objectives import draw
+
+WEIGHT = np.array([0.5, 0.5, 0.5, 2.5, 1.0, 1.0])
+LOG_RATIO = np.log([0.5, 0.5, 0.5, 2.5, 0.6, 2.6])
+
+
+def dataset(classes=(0, 0, 0, 1, 0, 1)):
+    labels = np.array(classes)
+    return SimpleNamespace(
+        training=np.arange(6),
+        domain=np.array([0, 0, 0, 0, 1, 1]),
+        classes=lambda names, positions: labels[positions],
+    )
+
+
+def config(**gan):
+    tree = defaults()
+    tree.gan.batch = 8
+    tree.gan.update(gan)
+    return tree
+
+
+def shares_drawn(table):
+    drawn = np.concatenate([draw.draw(1, step, table) for step in range(4000)])
+    return np.bincount(drawn, minlength=6) / len(drawn)
+
+
+def test_resampling_draws_by_weight_and_leaves_the_loss_alone():
+    examples, table = gan_stage.real_examples(config(), dataset(), WEIGHT, LOG_RATIO)
+    assert np.array_equal(examples.weight, np.ones(6))
+    np.testing.assert_allclose(shares_drawn(table), WEIGHT / WEIGHT.sum(), atol=0.01)
+
+
+def test_loss_weights_draw_uniformly_and_none_ignores_them():
+    examples, table = gan_stage.real_examples(config(reweight="loss"), dataset(), WEIGHT, LOG_RATIO)
+    np.testing.assert_allclose(examples.weight, WEIGHT)
+    np.testing.assert_allclose(shares_drawn(table), np.full(6, 1 / 6), atol=0.01)
+    examples, table = gan_stage.real_examples(config(reweight="none"), dataset(), WEIGHT, LOG_RATIO)
+    assert np.array_equal(examples.weight, np.ones(6))
+    np.testing.assert_allclose(shares_drawn(table), np.full(6, 1 / 6), atol=0.01)
+
+
+@pytest.mark.parametrize(
+    ("groups", "expected"),
+    [
+        ("dataset", [0, 0, 0, 0, 1, 1]),
+        ("ratio_bins", [0, 0, 0, 1, 1, 1]),  # halves by the ratio; no label is read
+        ("attributes", [0, 0, 0, 1, 0, 1]),
+    ],
+)
+def test_groups(groups, expected):
+    found = gan_stage.groups(config(groups=groups), dataset(), LOG_RATIO)
+    assert found.tolist() == expected
+
+
+def test_groups_by_attributes_need_labels():
+    with pytest.raises(InputError, match="2 training images have no label"):
+        gan_stage.groups(config(groups="attributes"), dataset((0, -1, 0, 1, -1, 1)), LOG_RATIO)
+
+
+def test_q_starts_at_the_weighted_shares_and_rare_groups_get_more_slack():
+    changes = {"groups": "dataset", "dro": True, "dro_c": 2.0}
+    examples, _ = gan_stage.real_examples(config(**changes), dataset(), WEIGHT, LOG_RATIO)
+    np.testing.assert_allclose(examples.q, [4 / 6, 2 / 6], rtol=1e-6)
+    np.testing.assert_allclose(examples.adjustment, [1.0, 2 / np.sqrt(2)], rtol=1e-6)
+    changes["dro_start"] = "uniform"
+    examples, _ = gan_stage.real_examples(config(**changes), dataset(), WEIGHT, LOG_RATIO)
+    np.testing.assert_allclose(examples.q, [0.5, 0.5])
+
+
+def test_thousand_images_become_steps():
+    tree = config(batch=16, kimg=48.0, save_every_kimg=6.0)
+    tree.eval.every_kimg = 12.0
+    rhythm = gan_stage.rhythm(tree)
+    assert (rhythm.total, rhythm.save, rhythm.evaluate) == (3000, 375, 750)

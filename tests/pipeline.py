@@ -41,7 +41,7 @@ def get_config() -> ConfigDict:
                        n_judge_test=40, n_metric_reference=40)  # fmt: skip
     config.ratio.update(width=2, batch=16, evaluations=4)
     config.judge.update(width=2, batch=16, evaluations=4)
-    config.gan.update(kimg=2.4, channel_max=4, log_every_kimg=0.08,
+    config.gan.update(kimg=2.4, channel_max=4, path_length_weight=0.0, log_every_kimg=0.08,
                       save_every_kimg=0.4, sample_every_kimg=1.2)  # fmt: skip
     config.eval.update(every_kimg=1.2, samples_during=50, samples=100, features="none")
     return config
@@ -60,6 +60,7 @@ def same_programs(config: ConfigDict) -> list[str]:
         f"--config.{stage}.{key}={value}"
         for stage in ("ratio", "judge", "gan")
         for key, value in config[stage].items()
+        if key != "attribute_sets"
     ]
 
 

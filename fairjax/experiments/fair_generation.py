@@ -43,11 +43,6 @@ def plan(config: ConfigDict) -> dict[str, Any]:
     return stages
 
 
-def check(config: ConfigDict, workdir: Path, only: str | None = None) -> None:
-    """Raises InputError where the workdir was begun under another config; writes nothing."""
-    Stages(workdir, plan(config), only)
-
-
 def run(config: ConfigDict, workdir: Path, only: str | None = None) -> Path:
     """Runs all stages that are not done (or those named `only`).
 

@@ -145,7 +145,9 @@ class Classifier:
             if loss < float(state.best_loss):
                 # A copy: the parameters themselves are donated to the next step.
                 best = jax.tree.map(jnp.copy, now)
-                state = state.replace(best=best, best_loss=jnp.asarray(loss, jnp.float32))
+                state = state.replace(
+                    best=best, best_loss=put_replicated(np.asarray(loss, np.float32))
+                )
             return state, {"loss/held_out": loss, "accuracy/held_out": accuracy}
 
         return Task(name, self.init, step, evaluate)

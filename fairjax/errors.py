@@ -14,4 +14,5 @@ class InputError(ValueError):
 
     def __init__(self, found: str, where: str, mend: str):
         self.found, self.where, self.mend = found, where, mend
-        super().__init__(f"{where}: {found}. {mend}".rstrip(".") + ".")
+        text = f"{where}: {found}. {mend}"
+        super().__init__(text if text.endswith(("?", ".")) else f"{text}.")

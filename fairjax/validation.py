@@ -36,6 +36,8 @@ def validate(config: ConfigDict, devices: int = 1) -> None:
         need(config[stage].evaluations >= 1, f"{stage}.evaluations", "at least 1")
         need(0 < config[stage].validation_share < 0.5, f"{stage}.validation_share",
              "between 0 and 0.5")  # fmt: skip
+    sets = [frozenset(names) for names in config.judge.attribute_sets]
+    need(len(sets) == len({*sets}), "judge.attribute_sets", "different sets")
     need(config.ratio.folds >= 2, "ratio.folds", "at least 2 (cross-fitting)")
     need(config.ratio.calibration in ("platt", "temperature", "none"), "ratio.calibration",
          "platt, temperature or none")  # fmt: skip

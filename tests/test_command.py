@@ -1,4 +1,4 @@
-"""The command line: flags, overrides, help, exit codes. Bad input is in test_bad_inputs.py."""
+"""The command line: flags, overrides, help, exit codes. Bad input is in bad_inputs/."""
 
 import signal
 

@@ -88,8 +88,13 @@ def test_shape_and_facts_decide_the_entry():
     assert len(keys) == 3
 
 
-def test_json_is_replaced_as_a_whole(tmp_path):
-    cache.write_json(tmp_path / "a.json", {"x": 1})
+def test_write_json_leaves_the_old_file_whole(tmp_path, monkeypatch):
+    path = tmp_path / "a.json"
+    cache.write_json(path, {"x": (1, 2)})
     with pytest.raises(TypeError):
-        cache.write_json(tmp_path / "a.json", {"x": object()})
-    assert json.loads((tmp_path / "a.json").read_text()) == {"x": 1}
+        cache.write_json(path, {"x": 1j})
+    assert json.loads(path.read_text()) == {"x": [1, 2]}
+    monkeypatch.setattr(os, "replace", lambda *a: (_ for _ in ()).throw(OSError("killed")))
+    with pytest.raises(OSError, match="killed"):
+        cache.write_json(path, {"x": 3})
+    assert json.loads(path.read_text()) == {"x": [1, 2]}

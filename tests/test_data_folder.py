@@ -38,7 +38,11 @@ def home(tmp_path):
 def run(home, sets=(), lines=None, skip_bad_files=False, **folder):
     own = dict(biased=(str(home / "biased"),), reference=(str(home / "reference"),))
     settings = config(
-        source="folder", sets=sets, skip_bad_files=skip_bad_files, folder={**own, **folder}
+        source="folder",
+        sets=sets,
+        group_attributes=(),
+        skip_bad_files=skip_bad_files,
+        folder={**own, **folder},
     )
     return prepare(settings, home / "data", (lines if lines is not None else []).append)
 

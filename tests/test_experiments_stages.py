@@ -1,13 +1,12 @@
 """Stages: skipped when done, refused when changed, chained by what they read."""
 
 import json
-import os
 
 import numpy as np
 import pytest
 
 from fairjax.errors import InputError
-from fairjax.experiments.stages import Stages, read_arrays, read_json, write_json
+from fairjax.experiments.stages import Stages, read_arrays, read_json
 
 PLAN = {
     "data": {"n": 3},
@@ -176,18 +175,6 @@ def test_damaged_record(text, tmp_path):
     (tmp_path / "data/DONE").write_text(text)
     with pytest.raises(InputError, match=r"data/DONE: not a record.*Delete the folder"):
         Stages(tmp_path, PLAN)
-
-
-def test_write_json_leaves_the_old_file_whole(tmp_path, monkeypatch):
-    path = tmp_path / "a.json"
-    write_json(path, {"x": (1, 2)})
-    with pytest.raises(TypeError):
-        write_json(path, {"x": 1j})
-    assert json.loads(path.read_text()) == {"x": [1, 2]}
-    monkeypatch.setattr(os, "replace", lambda *a: (_ for _ in ()).throw(OSError("killed")))
-    with pytest.raises(OSError, match="killed"):
-        write_json(path, {"x": 3})
-    assert json.loads(path.read_text()) == {"x": [1, 2]}
 
 
 def test_read_arrays(tmp_path):

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
+from fairjax.data.cache import write_json
 from fairjax.errors import InputError
 from fairjax.evaluate.fairness import JudgeErrors, fairness_figures
-from fairjax.evaluate.figures import Figure, write_figures, write_json
+from fairjax.evaluate.figures import Figure, write_figures
 from fairjax.report.build import build
 from fairjax.report.words import answer
 from fairjax.report.workdir import read

@@ -300,3 +300,9 @@ def test_gan_resumes_with_the_same_bits_and_without_compiling_again(tmp_path):
     np.testing.assert_allclose(np.sum(q, 1), 1, rtol=1e-5)
     assert len(np.unique(q, axis=0)) == len(q)  # q moves from line to line
     np.testing.assert_allclose(np.sum(straight[0].q), 1, rtol=1e-5)
+
+
+def test_the_last_time_is_the_end_and_none_falls_shortly_before():
+    rhythm = Rhythm(total=23, images_per_step=8, log=5, save=7, evaluate=0)
+    due = {every: [s for s in range(1, 24) if rhythm.due(every, s)] for every in (0, 5, 7, 11, 30)}
+    assert due == {0: [], 5: [5, 10, 15, 20, 23], 7: [7, 14, 23], 11: [11, 23], 30: [23]}

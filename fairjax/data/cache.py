@@ -49,11 +49,23 @@ def sha256(value: Any) -> str:
     return hashlib.sha256(canonical(value).encode()).hexdigest()
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Writes JSON so that a reader sees either the old file or the complete new one."""
-    part = path.with_name(path.name + ".part")
-    part.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    os.replace(part, path)
+def write_json(path: str | os.PathLike, value: Any) -> None:
+    """Writes JSON so that a reader sees either the old file or the complete new one.
+
+    Raises:
+      TypeError, ValueError: the value is not JSON (NaN is not); the old file stays.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(path.name + ".draft")
+    text = json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False, default=_plain)
+    draft.write_text(text + "\n", encoding="utf-8")
+    os.replace(draft, path)
+
+
+def _plain(value: Any) -> Any:
+    """A NumPy value, or anything that can be listed, as JSON."""
+    return value.tolist() if hasattr(value, "tolist") else list(value)
 
 
 def _block_hash(data: bytes) -> str:

@@ -61,78 +61,82 @@ def select(config: ConfigDict, table: Table) -> Selection:
     judged = tuple(dict.fromkeys(a for s in config.judge.attribute_sets for a in s))
     group_of, names = _classes(table, groups, "data.group_attributes")
     judged_of, judged_names = _classes(table, judged, "judge.attribute_sets")
-    biased, reference = group_proportions(
-        len(names), data.bias, data.biased_proportions, data.reference_proportions
-    )
-    rng = np.random.default_rng([int(config.seed), 0])
     n = len(table.ids)
+    rng = np.random.default_rng([int(config.seed), 0])
     part = np.zeros(n, np.int8) if table.part is None else table.part
     pools = [[0]] * 4 if table.part is None else [[1], [1], [2], [0, 1, 2]]
     stock = splits.Stock(part, rng.permutation(n))
-    half = data.n_ratio_test // 2
     if paper:
-        cuts = []
-        for p in (splits.TRAIN, splits.VALIDATION):
-            here = np.flatnonzero(part == p)
-            pair = splits.paper_split(group_of[here], data.paper_setting, data.perc, p)
-            cuts.append([here[indices] for indices in pair])
-        (train_biased, train_reference), validation = cuts
-        stock.claim(np.concatenate([train_biased, train_reference]))
-        biased = tuple(
-            np.bincount(group_of[train_biased], minlength=len(names)) / len(train_biased)
-        )
-        reference = (1 / len(names),) * len(names)
-        tests = []
-        for candidates, group_shares in zip(validation, (biased, reference), strict=True):
-            outside = np.where(np.isin(np.arange(n), candidates), group_of, -1)
-            pair = splits.take_training(
-                stock,
-                outside,
-                names,
-                (group_shares, group_shares),
-                (half, 0),
-                [splits.VALIDATION],
-                "ratio_test",
-                "data.n_ratio_test",
-            )
-            tests.append(pair[0])
-        ratio_biased, ratio_reference = tests
+        train, test, shares = _paper_training(data, stock, part, group_of, names)
     else:
-        shares = (biased, reference)
+        shares = group_proportions(
+            len(names), data.bias, data.biased_proportions, data.reference_proportions
+        )
         sizes = (int(data.n_biased), round(data.n_biased * data.perc))
-        train_biased, train_reference = splits.take_training(
+        half = data.n_ratio_test // 2
+        train = splits.take_training(
             stock, group_of, names, shares, sizes, [0], "training", "data.n_biased"
         )
-        ratio_biased, ratio_reference = splits.take_training(
-            stock,
-            group_of,
-            names,
-            shares,
-            (half, half),
-            pools[0],
-            "ratio_test",
+        test = splits.take_training(
+            stock, group_of, names, shares, (half, half), pools[0], "ratio_test",
             "data.n_ratio_test",
-        )
+        )  # fmt: skip
     wanted = splits.Sizes(
-        len(train_biased),
-        len(train_reference),
-        2 * half,
+        len(train[0]),
+        len(train[1]),
+        2 * (data.n_ratio_test // 2),
         data.n_judge_fit,
         data.n_judge_test,
         data.n_metric_reference,
     )
     rest, notes = splits.take_rest(
-        stock, group_of, reference, judged_of, len(judged_names), wanted, pools[1:]
+        stock, group_of, shares[1], judged_of, len(judged_names), wanted, pools[1:]
     )
     roles = {
-        "train_biased": train_biased,
-        "train_reference": train_reference,
-        "ratio_test": np.sort(np.concatenate([ratio_biased, ratio_reference])),
+        "train_biased": train[0],
+        "train_reference": train[1],
+        "ratio_test": np.sort(np.concatenate(test)),
         **rest,
     }
-    is_reference = [train_reference, ratio_reference, rest["metric_reference"]]
-    ratio = true_ratio(groups, names, biased, reference)
+    is_reference = [train[1], test[1], rest["metric_reference"]]
+    ratio = true_ratio(groups, names, *shares)
     return Selection(roles, np.concatenate(is_reference), groups, ratio, notes)
+
+
+Pair = tuple[np.ndarray, np.ndarray]  # of the biased and of the reference set
+
+
+def _paper_training(
+    data: ConfigDict,
+    stock: splits.Stock,
+    part: np.ndarray,
+    group_of: np.ndarray,
+    names: tuple[str, ...],
+) -> tuple[Pair, Pair, tuple[tuple[float, ...], tuple[float, ...]]]:
+    """(training images, ratio_test images, group shares) of the paper's split, each for both sets.
+
+    ratio_test comes from the paper's validation candidates, with the shares of the training sets.
+    """
+    cuts = []
+    for p in (splits.TRAIN, splits.VALIDATION):
+        here = np.flatnonzero(part == p)
+        pair = splits.paper_split(group_of[here], data.paper_setting, data.perc, p)
+        cuts.append([here[indices] for indices in pair])
+    (biased, reference), validation = cuts
+    stock.claim(np.concatenate([biased, reference]))
+    shares = (
+        tuple(np.bincount(group_of[biased], minlength=len(names)) / len(biased)),
+        (1 / len(names),) * len(names),
+    )
+    tests = []
+    for candidates, of_groups in zip(validation, shares, strict=True):
+        group_here = np.where(np.isin(np.arange(len(part)), candidates), group_of, -1)
+        taken, _ = splits.take_training(
+            stock, group_here, names, (of_groups, of_groups), (data.n_ratio_test // 2, 0),
+            [splits.VALIDATION], "ratio_test", "data.n_ratio_test",
+        )  # fmt: skip
+        tests.append(taken)
+    return (biased, reference), (tests[0], tests[1]), shares
 
 
 def _classes(

@@ -69,10 +69,17 @@ def attribute_sets(config: ConfigDict, collected: Collected) -> list[tuple[str, 
     """Returns the attribute sets to count: the groups' and the judge's, each once.
 
     Raises:
-      InputError: the judge's config names an attribute that the data lacks. Data without any
-        attribute is fine: nothing is counted then.
+      InputError: the config names an attribute that the data lacks. Data without any attribute is
+        fine where the config names none: nothing is counted then.
     """
     if not collected.attribute_values:
+        for where, named in (
+            ("judge.attribute_sets", config.judge.attribute_sets),
+            ("data.group_attributes", config.data.group_attributes),
+        ):
+            if named:
+                mend = "Give a table of labels (data.folder.attributes), or leave this empty"
+                raise InputError(f"{list(named)}, but the data has no attributes", where, mend)
         return []
     sets = [collected.group_attributes] if collected.group_attributes else []
     sets += [tuple(s) for s in config.judge.attribute_sets]

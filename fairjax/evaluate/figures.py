@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from fairjax.data.cache import write_json
 from fairjax.errors import InputError
 
 
@@ -75,15 +76,6 @@ def from_entries(entries: dict[str, Any]) -> dict[str, Figure]:
     return figures
 
 
-def write_json(path: str | os.PathLike, document: Any) -> None:
-    """Writes a JSON file in one step: a reader sees the old file or the new one, never a half."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(path.name + ".draft")
-    draft.write_text(json.dumps(without_nan(document), indent=1, allow_nan=False) + "\n", "utf-8")
-    os.replace(draft, path)
-
-
 def write_figures(
     path: str | os.PathLike, figures: Iterable[Figure], extra: dict[str, Any] | None = None
 ) -> None:
@@ -99,7 +91,7 @@ def write_figures(
     """
     if extra and "figures" in extra:
         raise ValueError('extra must not have a key "figures"')
-    write_json(path, {"figures": as_entries(figures), **(extra or {})})
+    write_json(path, {"figures": as_entries(figures), **without_nan(extra or {})})
 
 
 def read_figures(path: str | os.PathLike) -> dict[str, Figure]:

@@ -14,7 +14,7 @@ from fairjax.data import prepare as data
 from fairjax.data.prepare import Dataset
 from fairjax.errors import InputError
 from fairjax.experiments import gan_stage, judge_stage, ratio_stage
-from fairjax.experiments.stages import Stages
+from fairjax.experiments.stages import Stages, read_json
 from fairjax.experiments.yardstick import Yardstick
 from fairjax.report.build import build
 from fairjax.train.classifier import Classifier
@@ -107,7 +107,14 @@ class _Bodies:
             return data.load(folder)
         except InputError as error:  # the cache belongs to the user, who may have cleaned it
             log.info("%s; preparing it again", error)
-            return data.prepare(self._config, folder, log.info)
+            dataset = data.prepare(self._config, folder, log.info)
+        if dataset.manifest["hash"] != read_json(folder / "DONE")["output"]["manifest"]:
+            raise InputError(
+                "the images are no longer those on which this run began",
+                str(folder),
+                "Restore them, or use another --workdir",
+            )
+        return dataset
 
     @cached_property
     def _ratio_programs(self) -> tuple[Classifier, int]:

@@ -9,17 +9,16 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from fairjax.config import digest, with_arm
-from fairjax.data.feed import batches
+from fairjax.data.cache import write_json
 from fairjax.data.prepare import Dataset
 from fairjax.errors import InputError
 from fairjax.evaluate.figures import write_figures
 from fairjax.experiments import keys
 from fairjax.experiments.ratio_stage import load_weights
-from fairjax.experiments.stages import write_json
 from fairjax.experiments.yardstick import Yardstick
 from fairjax.objectives import draw
 from fairjax.train import loop
-from fairjax.train.devices import is_lead, local_slice
+from fairjax.train.devices import is_lead
 from fairjax.train.gan import Gan, Reals, reals
 from fairjax.train.weight_files import load_tree, save_tree
 
@@ -124,10 +123,7 @@ def train_arm(
     task = gan.task(f"gan {name}", examples, evaluate, keys.root(config.seed, "grid"))
     state = loop.run(
         task,
-        lambda start, stop: batches(
-            dataset.images, lambda step: draw.draw(seed, step, table), dataset.training,
-            start, stop, local=local_slice(config.gan.batch),
-        ),
+        loop.drawn(dataset.images, dataset.training, table, seed=seed, batch=config.gan.batch),
         keys.root(config.seed, "gan"),
         rhythm(config),
         folder,

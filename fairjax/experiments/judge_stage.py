@@ -6,16 +6,15 @@ from pathlib import Path
 import numpy as np
 from ml_collections import ConfigDict
 
-from fairjax.data.feed import batches
+from fairjax.data.cache import write_json
 from fairjax.data.prepare import Dataset
 from fairjax.errors import InputError
 from fairjax.evaluate.fairness import JudgeErrors
 from fairjax.experiments import keys
-from fairjax.experiments.stages import write_json
 from fairjax.objectives import draw
 from fairjax.train import loop
 from fairjax.train.classifier import Classifier, probabilities
-from fairjax.train.devices import is_lead, local_slice
+from fairjax.train.devices import is_lead
 from fairjax.train.weight_files import load_tree, save_tree
 
 log = logging.getLogger("fairjax")
@@ -64,10 +63,7 @@ def train_judge(config: ConfigDict, dataset: Dataset, names: tuple[str, ...], fo
     every = max(1, steps // config.judge.evaluations)
     state = loop.run(
         task,
-        lambda start, stop: batches(
-            dataset.images, lambda step: draw.draw(seed, step, table), positions,
-            start, stop, local=local_slice(config.judge.batch),
-        ),
+        loop.drawn(dataset.images, positions, table, seed=seed, batch=config.judge.batch),
         keys.root(config.seed, "judge", label),
         loop.Rhythm(steps, config.judge.batch, log=min(50, every), save=every, evaluate=every),
         folder,

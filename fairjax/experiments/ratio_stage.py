@@ -12,7 +12,6 @@ import numpy as np
 from ml_collections import ConfigDict
 from sklearn.linear_model import LogisticRegression
 
-from fairjax.data.feed import batches
 from fairjax.data.prepare import Dataset
 from fairjax.errors import InputError
 from fairjax.evaluate.figures import Figure, write_figures
@@ -22,7 +21,7 @@ from fairjax.objectives import draw, ratio
 from fairjax.report.drawing import save_png, weight_histogram
 from fairjax.train import loop
 from fairjax.train.classifier import Classifier, probabilities
-from fairjax.train.devices import is_lead, local_slice
+from fairjax.train.devices import is_lead
 from fairjax.train.weight_files import load_tree, save_tree
 
 log = logging.getLogger("fairjax")
@@ -82,10 +81,7 @@ def train_fold(
     every = max(1, steps // config.ratio.evaluations)
     state = loop.run(
         task,
-        lambda start, stop: batches(
-            dataset.images, lambda step: draw.draw(seed, step, table), dataset.training,
-            start, stop, local=local_slice(config.ratio.batch),
-        ),
+        loop.drawn(dataset.images, dataset.training, table, seed=seed, batch=config.ratio.batch),
         keys.root(config.seed, "ratio", k),
         loop.Rhythm(steps, config.ratio.batch, log=min(50, every), save=every, evaluate=every),
         folder,

@@ -2,7 +2,6 @@
 
 import json
 import logging
-import os
 import time
 import zipfile
 import zlib
@@ -13,19 +12,12 @@ from typing import Any
 import numpy as np
 
 from fairjax.config import digest
+from fairjax.data.cache import write_json
 from fairjax.errors import InputError
 from fairjax.train.devices import is_lead, lead_says
 from fairjax.train.progress import clock
 
 log = logging.getLogger("fairjax")
-
-
-def write_json(path: Path, document: Any) -> None:
-    """Writes JSON in one step: a reader sees the old file or the new one, never half of one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(path.name + ".draft")
-    draft.write_text(json.dumps(document, indent=1, sort_keys=True, default=list) + "\n")
-    os.replace(draft, path)
 
 
 def read_arrays(path: Path, *names: str) -> dict[str, np.ndarray]:

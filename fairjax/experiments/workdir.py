@@ -20,8 +20,8 @@ from ml_collections import ConfigDict
 
 import fairjax
 from fairjax.config import digest
+from fairjax.data.cache import write_json
 from fairjax.errors import InputError
-from fairjax.experiments.stages import write_json
 from fairjax.train.devices import is_lead
 
 log = logging.getLogger("fairjax")

@@ -48,6 +48,8 @@ class Yardstick:
         return self._dataset.images[positions]
 
     def _random(self, images: np.ndarray) -> np.ndarray:
+        if not len(images):
+            return np.zeros((0, random_features.FEATURES))
         return np.asarray(random_features.features(images), np.float64)
 
     def fairness(self, samples: np.ndarray, draws: int = 1000) -> Iterator[Figure]:
@@ -107,16 +109,21 @@ class Yardstick:
     def neighbours(
         self, samples: np.ndarray, show: int = 16
     ) -> tuple[list[Figure], dict[str, np.ndarray]]:
-        """Memorisation figure over all samples and, for `show` of them, the nearest image."""
+        """Memorisation figure over all samples and, for `show` of them, the nearest image.
+
+        Without held-out images there is nothing to compare distances with: no figure then.
+        """
         training = self._dataset.training
         features = self._random(self._images(training))
         rows, distances = nearest(self._random(samples), features)
         held = self._random(self._images(np.concatenate(list(self._held.values()))))
-        held_distances = nearest(held, features)[1] if len(held) else np.zeros(0)
-        figure = memorisation_figure("memorisation/random_conv", distances, held_distances)
+        figures = []
+        if len(held):
+            held_distances = nearest(held, features)[1]
+            figures = [memorisation_figure("memorisation/random_conv", distances, held_distances)]
         pairs = {
             "samples": samples[:show],
             "neighbours": self._images(training[rows[:show]]),
             "distance": distances[:show],
         }
-        return [figure], pairs
+        return figures, pairs

@@ -9,7 +9,8 @@ import jinja2
 import numpy as np
 
 from fairjax import __version__
-from fairjax.evaluate.figures import write_json
+from fairjax.data.cache import write_json
+from fairjax.evaluate.figures import without_nan
 from fairjax.report import pictures, sheets, tables, words
 from fairjax.report.workdir import Arm, Run, read
 
@@ -51,7 +52,7 @@ def build(workdir: Path) -> Path:
     folder = workdir / "report"
     page = folder / "index.html"
     folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / "metrics.json", tables.metrics(run))
+    write_json(folder / "metrics.json", without_nan(tables.metrics(run)))
     _write(folder / "model_card.md", room.get_template("model_card.md.j2").render(context))
     _write(page, room.get_template("page.html.j2").render(context))
     return page

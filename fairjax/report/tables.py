@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fairjax.evaluate.figures import Figure
+from fairjax.evaluate.figures import Figure, as_entries
 from fairjax.report import words
 from fairjax.report.workdir import Arm, Judge, Run, flat, insufficient
 
@@ -209,12 +209,6 @@ def metrics(run: Run) -> dict[str, Any]:
     """`report/metrics.json`: every figure of the run in one place."""
     said = words.answer(run)
 
-    def entries(figures: dict[str, Figure]) -> dict[str, Any]:
-        return {
-            name: {"value": f.value, "low": f.low, "high": f.high, "n": f.n, "note": f.note}
-            for name, f in figures.items()
-        }
-
     return {
         "answer": {
             "headline": said.headline,
@@ -226,9 +220,15 @@ def metrics(run: Run) -> dict[str, Any]:
             arm.name: {name: insufficient(run, arm, name) for name in run.judges}
             for arm in run.arms
         },
-        "weights": {"figures": entries(run.weight_figures), "chain": run.weights.get("chain", [])},
+        "weights": {
+            "figures": as_entries(run.weight_figures.values()),
+            "chain": run.weights.get("chain", []),
+        },
         "arms": {
-            arm.name: {"figures": entries(arm.figures), "last_four": entries(last_four(arm))}
+            arm.name: {
+                "figures": as_entries(arm.figures.values()),
+                "last_four": as_entries(last_four(arm).values()),
+            }
             for arm in run.arms
         },
     }

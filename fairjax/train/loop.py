@@ -20,10 +20,12 @@ import numpy as np
 from clu import parameter_overview
 from PIL import Image
 
+from fairjax.data.feed import batches
 from fairjax.models.initialize import FAST_COMPILE
+from fairjax.objectives import draw
 from fairjax.train import stopping
 from fairjax.train.checkpoints import Checkpoints
-from fairjax.train.devices import is_lead, put_batch, replicated
+from fairjax.train.devices import is_lead, local_slice, put_batch, replicated
 from fairjax.train.progress import Meter
 from fairjax.train.streams import Streams
 
@@ -65,8 +67,35 @@ class Rhythm:
     sample: int = 0
 
     def due(self, every: int, step: int) -> bool:
-        """Whether something that happens each `every` steps (0 = never) happens after `step`."""
-        return bool(every) and (step % every == 0 or step == self.total)
+        """Whether something that happens each `every` steps (0 = never) happens after `step`.
+
+        The last time is after the last step; one that would fall shortly before it is left out.
+        """
+        if not every or step == self.total:
+            return bool(every)
+        return step % every == 0 and 2 * (self.total - step) >= every
+
+
+def drawn(
+    images: np.ndarray, positions: np.ndarray, table: draw.Table, *, seed: int, batch: int
+) -> Batches:
+    """Batches by draws of (seed, step) from the table, whose indices count in `positions`.
+
+    Args:
+      images: uint8 [n, H, W, C].
+      positions: where in `images` the training list lies.
+      table: probabilities over the training list.
+      seed: of the draws.
+      batch: global batch; each process fetches its part only.
+    """
+
+    def order(step: int) -> np.ndarray:
+        return draw.draw(seed, step, table)
+
+    def feed(start: int, stop: int) -> Iterator[dict[str, np.ndarray]]:
+        return batches(images, order, positions, start, stop, local=local_slice(batch))
+
+    return feed
 
 
 def abstract_state(task: Task, key: jax.Array) -> Any:
@@ -74,12 +103,12 @@ def abstract_state(task: Task, key: jax.Array) -> Any:
     return jax.eval_shape(task.init, key)
 
 
-def run(task: Task, batches: Batches, key: jax.Array, rhythm: Rhythm, folder: Path) -> Any:
+def run(task: Task, feed: Batches, key: jax.Array, rhythm: Rhythm, folder: Path) -> Any:
     """Trains from the newest checkpoint in `folder` (or from `task.init`) to the end.
 
     Args:
       task: what is trained.
-      batches: (start, stop) -> the batches of these steps, this process's part.
+      feed: (start, stop) -> the batches of these steps, this process's part; see `drawn`.
       key: root key of the stage; the step folds itself in.
       rhythm: when to log, save, evaluate, sample and end.
       folder: receives checkpoints/, metrics.jsonl, event files and samples/.
@@ -114,13 +143,13 @@ def run(task: Task, batches: Batches, key: jax.Array, rhythm: Rhythm, folder: Pa
             stopping.deferred(),
         ):
             return _steps(
-                task, batches, key, rhythm, folder, state, start, checkpoints, streams, meter
+                task, feed, key, rhythm, folder, state, start, checkpoints, streams, meter
             )
 
 
 def _steps(
     task: Task,
-    batches: Batches,
+    feed: Batches,
     key: jax.Array,
     rhythm: Rhythm,
     folder: Path,
@@ -134,9 +163,9 @@ def _steps(
     pending: list[Metrics] = []  # of the current interval; they stay on the device
     previous: Interval | None = None  # the interval before
     last_log = time.monotonic()
-    feed = batches(start, rhythm.total)
+    examples = feed(start, rhythm.total)
     try:
-        for step, batch in zip(range(start + 1, rhythm.total + 1), feed, strict=True):
+        for step, batch in zip(range(start + 1, rhythm.total + 1), examples, strict=True):
             # The order of what follows matters: whatever belongs to a step is written before the
             # state of that step is saved, so that a restart neither loses nor repeats it.
             state, metrics = task.step(state, put_batch(batch), key, step - 1)
@@ -176,7 +205,7 @@ def _steps(
             if stop is not None:
                 raise stopping.Interrupted(stop)
     finally:
-        close = getattr(feed, "close", None)
+        close = getattr(examples, "close", None)
         if close is not None:
             close()
     return state

@@ -1,0 +1,183 @@
+"""The data: the stage stops before anything is made."""
+
+import csv
+import json
+import shutil
+from pathlib import Path
+
+import make_celeba
+import numpy as np
+import pytest
+from answers import QUICKSTART, says
+from PIL import Image
+
+from fairjax.experiments.command import main
+
+
+def test_impossible_proportions(refused, celeba, tmp_path):
+    line = refused("--config=configs/celeba_bias09.py:tiny", f"--config.data.celeba.dir={celeba}",
+                   f"--workdir={tmp_path / 'run'}")  # fmt: skip
+    says(line, "data.n_biased", "training needs 276 'not Male', 84 'Male'; there are", "at most")
+    assert not (tmp_path / "run/data/manifest.json").exists()
+
+
+def test_a_refused_value_can_be_mended_in_the_same_workdir(refused, celeba, tmp_path):
+    args = ["--config=configs/celeba_bias09.py:tiny", f"--workdir={tmp_path / 'run'}"]
+    for wrong in ("/nowhere", "/elsewhere"):
+        says(refused(*args, f"--config.data.celeba.dir={wrong}"), wrong, "is not a folder")
+
+
+@pytest.fixture(scope="module")
+def celeba(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("celeba")
+    make_celeba.make(folder, 20)
+    return folder
+
+
+def test_paper_split_of_a_small_celeba(refused, celeba):
+    line = refused("--config=configs/celeba_bias09.py", f"--config.data.celeba.dir={celeba}",
+                   f"--workdir={celeba / 'run'}")  # fmt: skip
+    says(line, "90_10", "[94509, 40504]", 'data.split="proportions"')
+
+
+def test_celeba_files_missing(refused, celeba, tmp_path):
+    args = ("--config=configs/celeba_bias09.py:tiny", f"--workdir={tmp_path / 'run'}")
+    says(refused(*args, f"--config.data.celeba.dir={tmp_path / 'no'}"), str(tmp_path / "no"))
+    for name in ("list_attr_celeba.txt", "list_eval_partition.txt", "img_align_celeba.zip"):
+        folder = tmp_path / f"without {name}"
+        shutil.copytree(celeba, folder, ignore=shutil.ignore_patterns(name, "run"))
+        says(refused(*args, f"--config.data.celeba.dir={folder}"), str(folder), name)
+
+
+def test_celeba_list_cut_off(refused, celeba, tmp_path):
+    folder = tmp_path / "cut"
+    shutil.copytree(celeba, folder, ignore=shutil.ignore_patterns("run"))
+    path = folder / "list_attr_celeba.txt"
+    path.write_text(path.read_text()[:-200])
+    line = refused("--config=configs/celeba_bias09.py:tiny", f"--config.data.celeba.dir={folder}",
+                   f"--workdir={tmp_path / 'run'}")  # fmt: skip
+    says(line, str(path), "Use the file as published")
+
+
+def test_unknown_attribute(refused, celeba, tmp_path):
+    workdir = f"--workdir={tmp_path / 'run'}"
+    line = refused("--config=configs/celeba_bias09.py:tiny", f"--config.data.celeba.dir={celeba}",
+                   "--config.judge.attribute_sets=(('male',),)", workdir)  # fmt: skip
+    says(line, "'male'", "judge.attribute_sets", "'Male'")
+    line = refused(QUICKSTART, "--config.data.group_attributes=('hair',)", workdir)
+    says(line, "'hair'", "data.group_attributes", "long_hair")
+
+
+def test_wrong_number_of_shares(refused, tmp_path):
+    line = refused(QUICKSTART, "--config.data.reference_proportions=(0.2,0.3,0.5)",
+                   f"--workdir={tmp_path / 'run'}")  # fmt: skip
+    says(line, "data.reference_proportions", "3 shares", "2 groups")
+
+
+def picture(path: Path, value: int) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(value)
+    Image.fromarray(rng.integers(0, 256, (12, 12, 3), np.uint8)).save(path)
+
+
+@pytest.fixture
+def folders(tmp_path) -> tuple[str, ...]:
+    """Arguments of a run on two folders of images; the images differ."""
+    for i in range(12):
+        picture(tmp_path / f"biased/{i}.png", i)
+        picture(tmp_path / f"reference/{i}.png", 100 + i)
+    return ("--config=configs/folder.py:tiny", f"--workdir={tmp_path / 'run'}", "--stage=data",
+            f"--config.data.folder.biased={tmp_path / 'biased'}",
+            f"--config.data.folder.reference={tmp_path / 'reference'}")  # fmt: skip
+
+
+def test_folder_missing_or_empty(refused, folders, tmp_path):
+    says(refused(*folders, f"--config.data.folder.biased={tmp_path / 'gone'}"),
+         "data.folder.biased", str(tmp_path / "gone"), "does not exist")  # fmt: skip
+    (tmp_path / "empty").mkdir()
+    says(refused(*folders, f"--config.data.folder.reference={tmp_path / 'empty'}"),
+         "data.folder.reference", "is empty", "PNG")  # fmt: skip
+    (tmp_path / "empty/notes.txt").write_text("x")
+    says(refused(*folders, f"--config.data.folder.reference={tmp_path / 'empty'}"), "no image file")
+
+
+def test_a_cut_zip_instead_of_a_folder(refused, folders, tmp_path):
+    (tmp_path / "images.zip").write_bytes(b"PK\x03\x04 cut off")
+    says(refused(*folders, f"--config.data.folder.biased={tmp_path / 'images.zip'}"),
+         "images.zip", "neither a folder nor a zip")  # fmt: skip
+
+
+def test_undecodable_image(refused, folders, tmp_path):
+    path = tmp_path / "biased/3.png"
+    path.write_bytes(path.read_bytes()[:100])
+    says(refused(*folders), "biased/3.png", "skip_bad_files")
+    assert not (tmp_path / "run/data/manifest.json").exists()
+    main(["launch/train.py", *folders, "--config.data.skip_bad_files=True"])
+    manifest = json.loads((tmp_path / "run/data/manifest.json").read_text())
+    assert len(manifest["bad_files"]) == 1
+    assert manifest["bad_files"][0].startswith("biased/3.png")
+
+
+def test_reference_too_small(refused, folders, tmp_path):
+    for i in range(3, 12):
+        (tmp_path / f"reference/{i}.png").unlink()
+    says(refused(*folders), "data.folder.reference", "only 3 different images", "at least 4")
+
+
+def labels(path: Path, head: list[str], rows: list[list[str]]) -> str:
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows([head, *rows])
+    return f"--config.data.folder.attributes={path}"
+
+
+def test_reference_too_small_for_the_folds(refused, folders, tmp_path):
+    for i in range(4, 12):
+        (tmp_path / f"reference/{i}.png").unlink()
+    args = [arg for arg in folders if not arg.startswith("--stage")]
+    line = refused(*args)
+    says(line, "no image of the reference set is left to train fold", "Give more images")
+
+
+@pytest.mark.parametrize(
+    "named", ["data.group_attributes=('sex',)", "judge.attribute_sets=(('sex',),)"]
+)
+def test_attributes_without_labels(refused, folders, named):
+    """An attribute is named, and no table of labels was given."""
+    says(refused(*folders, f"--config.{named}"), named.partition("=")[0], "'sex'", "no attributes")
+
+
+def test_images_that_changed_under_a_run(refused, folders, tmp_path, monkeypatch):
+    """The prepared images are gone, and what lies in the folder now is something else."""
+    args = [arg for arg in folders if not arg.startswith("--stage")]
+    main(["launch/train.py", *folders])
+    picture(tmp_path / "biased/0.png", 700)
+    monkeypatch.setenv("FAIRJAX_CACHE", str(tmp_path / "empty cache"))
+    line = refused(*args, "--stage=ratio")
+    says(line, str(tmp_path / "run/data"), "no longer those", "another --workdir")
+
+
+def test_label_tables(refused, folders, tmp_path):
+    path = tmp_path / "labels.csv"
+    missing = f"--config.data.folder.attributes={tmp_path / 'none.csv'}"
+    says(refused(*folders, missing), "none.csv", "data.folder.attributes", "CSV or Parquet")
+    says(refused(*folders, labels(path, ["file"], [["0.png"]])), "labels.csv", "attribute column")
+    says(refused(*folders, labels(path, ["name", "sex"], [["a.png", "1"]])),
+         "no row fits an image", "'a.png'", "bare file name")  # fmt: skip
+    says(refused(*folders, labels(path, ["file", "sex"], [["0.png", "1", "2"]])),
+         "row 2", "3 columns instead of 2")  # fmt: skip
+    (tmp_path / "labels.parquet").write_bytes(b"PAR1 no")
+    says(refused(*folders, f"--config.data.folder.attributes={tmp_path / 'labels.parquet'}"),
+         "labels.parquet", "Save it anew")  # fmt: skip
+
+
+def test_judge_images_without_labels(refused, folders, tmp_path):
+    picture(tmp_path / "judge/0.png", 500)
+    says(refused(*folders, f"--config.data.folder.judge={tmp_path / 'judge'}"),
+         "data.folder.judge", "without attributes")  # fmt: skip
+
+
+def test_a_label_that_the_table_lacks(refused, folders, tmp_path):
+    table = labels(tmp_path / "labels.csv", ["file", "sex"],
+                   [[f"biased/{i}.png", str(i % 2)] for i in range(12)])  # fmt: skip
+    says(refused(*folders, table, "--config.judge.attribute_sets=(('gender',),)"),
+         "'gender'", "'sex'", "judge.attribute_sets")  # fmt: skip

@@ -120,6 +120,9 @@ def _gan() -> dict[str, Any]:
         "mapping_layers": 8,
         "channel_base": 16384,
         "channel_max": 512,
+        "g_architecture": "skip",  # skip | resnet | orig
+        "d_architecture": "resnet",  # resnet | skip | orig
+        "half_resolutions": 0,  # how many of the highest resolutions compute in bfloat16
         "mbstd_group": 4,  # images per minibatch-stddev group; 0 = off
         "conv_clamp": 0.0,  # 0 = off
         # Objective.

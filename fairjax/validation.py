@@ -125,6 +125,9 @@ def _validate_gan(config: ConfigDict, arm: str, devices: int, problems: list[str
     need(gan.batch >= 1 and gan.batch % devices == 0, "batch", f"a multiple of {devices} devices")
     need(gan.mbstd_group >= 0 and (gan.batch // devices) % group == 0, "mbstd_group",
          f"0 or a divisor of the {gan.batch // max(devices, 1)} images per device")  # fmt: skip
+    for key in ("g_architecture", "d_architecture"):
+        need(gan[key] in ("skip", "resnet", "orig"), key, "skip, resnet or orig")
+    need(gan.half_resolutions >= 0, "half_resolutions", "0 or more")
     need(gan.loss in ("hinge", "logistic"), "loss", "hinge or logistic")
     need(gan.reweight in REWEIGHTINGS, "reweight", f"one of {', '.join(REWEIGHTINGS)}")
     need(gan.groups in ("dataset", "ratio_bins", "attributes"), "groups",

@@ -101,51 +101,97 @@ def dense(p, x, lr_mult=1.0):
     return x @ (p["weight"] * lr_mult / np.sqrt(x.shape[1])) + p["bias"] * lr_mult
 
 
-def mapping(p, z):
-    x = z / np.sqrt((z**2).mean(1, keepdims=True) + 1e-8)
-    for i in range(len(p)):
+def second_moment(x):
+    return x / np.sqrt((x**2).mean(1, keepdims=True) + 1e-8)
+
+
+def mapping(p, z, c=None):
+    parts = [] if z is None else [second_moment(z)]
+    if c is not None:
+        parts.append(second_moment(dense(p["embed"], c)))
+    x = np.concatenate(parts, 1)
+    for i in range(len([name for name in p if name.startswith("fc")])):
         x = leaky(dense(p[f"fc{i}"], x, 0.01))
     return x
 
 
-def synthesis(p, noise, ws):
-    """The skip generator at 8 pixels, written out layer by layer; `noise` has fixed images."""
+def clip(x, limit):
+    return x if limit is None else np.clip(x, -limit, limit)
 
-    def layer(name, block, x, w, up):
+
+def synthesis(p, noise, ws, architecture="skip", clamp=None):
+    """The generator, written out block by block; `noise` has fixed images."""
+
+    def layer(name, block, x, w, up, gain=1.0):
         q = p[block][name]
         y = modulated_conv(x, q["weight"], dense(q["affine"], w), up=up)
         fixed = noise[block][name]["noise_const"][None, :, :, None]
-        return leaky(y + fixed * q["noise_strength"] + q["bias"])
+        y = leaky(y + fixed * q["noise_strength"] + q["bias"]) * gain
+        return clip(y, None if clamp is None else clamp * gain)
 
     def rgb(block, x, w):
         q = p[block]["torgb"]
         styles = dense(q["affine"], w) / np.sqrt(x.shape[-1])
-        return modulated_conv(x, q["weight"], styles, demodulate=False) + q["bias"]
+        y = modulated_conv(x, q["weight"], styles, demodulate=False) + q["bias"]
+        return clip(y, clamp)
 
+    blocks = sorted(p, key=lambda name: int(name[1:]))
     x = np.repeat(p["b4"]["const"][None], ws.shape[0], 0)
     x = layer("conv1", "b4", x, ws[:, 0], False)
-    image = rgb("b4", x, ws[:, 1])
-    x = layer("conv0", "b8", x, ws[:, 1], True)
-    x = layer("conv1", "b8", x, ws[:, 2], False)
-    return image_up(image) + rgb("b8", x, ws[:, 3])
+    image = rgb("b4", x, ws[:, 1]) if architecture == "skip" else None
+    at = 1  # the style of a block's first convolution is also that of the image before it
+    for block in blocks[1:]:
+        if architecture == "resnet":
+            skip = p[block]["skip"]["weight"]
+            y = image_up(correlate(x, skip / np.sqrt(skip.shape[2]))) * np.sqrt(0.5)
+            x = layer("conv0", block, x, ws[:, at], True)
+            x = y + layer("conv1", block, x, ws[:, at + 1], False, np.sqrt(0.5))
+        else:
+            x = layer("conv0", block, x, ws[:, at], True)
+            x = layer("conv1", block, x, ws[:, at + 1], False)
+        if architecture == "skip":
+            image = image_up(image) + rgb(block, x, ws[:, at + 2])
+        elif block == blocks[-1]:
+            image = rgb(block, x, ws[:, at + 2])
+        at += 2
+    return image
 
 
-def discriminator(p, image, group):
-    """The residual discriminator at 8 pixels with strided minibatch standard deviation."""
+def discriminator(p, image, group, architecture="resnet", c=None, clamp=None):
+    """The discriminator with strided minibatch standard deviation."""
 
     def conv(q, x, how=correlate):
         weight = q["weight"] / np.sqrt(np.prod(q["weight"].shape[:3]))
         return how(x, weight) + q.get("bias", 0.0)
 
-    b8, b4 = p["b8"], p["b4"]
-    x = leaky(conv(b8["fromrgb"], image))
-    skip = conv(b8["skip"], image_down(x)) * np.sqrt(0.5)
-    x = leaky(conv(b8["conv0"], x))
-    x = leaky(conv(b8["conv1"], x, conv_down)) * np.sqrt(0.5) + skip
+    def active(x, gain=1.0):
+        return clip(leaky(x) * gain, None if clamp is None else clamp * gain)
+
+    x = 0.0
+    for block in sorted((name for name in p if name not in ("b4", "mapping")),
+                        key=lambda name: -int(name[1:])):  # fmt: skip
+        q = p[block]
+        if "fromrgb" in q:
+            x = x + active(conv(q["fromrgb"], image))
+        if architecture == "skip":
+            image = image_down(image)
+        if architecture == "resnet":
+            skip = conv(q["skip"], image_down(x)) * np.sqrt(0.5)
+            x = active(conv(q["conv0"], x))
+            x = active(conv(q["conv1"], x, conv_down), np.sqrt(0.5)) + skip
+        else:
+            x = active(conv(q["conv1"], active(conv(q["conv0"], x)), conv_down))
+    b4 = p["b4"]
+    if architecture == "skip":
+        x = x + active(conv(b4["fromrgb"], image))
     x = minibatch_stddev(x, group, 1, strided=True)
-    x = leaky(conv(b4["conv"], x))
+    x = active(conv(b4["conv"], x))
     flat = np.stack([sample.transpose(2, 0, 1).ravel() for sample in x])
-    return dense(b4["out"], leaky(dense(b4["fc"], flat)))[:, 0]
+    out = dense(b4["out"], leaky(dense(b4["fc"], flat)))
+    if c is None:
+        return out[:, 0]
+    label = mapping(p["mapping"], None, c)
+    return (out * label).sum(1) / np.sqrt(label.shape[1])
 
 
 def same_padding(size, kernel, stride):

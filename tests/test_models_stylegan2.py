@@ -9,8 +9,9 @@ from flax.traverse_util import flatten_dict
 
 from fairjax.errors import InputError
 from fairjax.models import stylegan2
+from fairjax.models.discriminator import Discriminator
 from fairjax.models.initialize import FAST_COMPILE, initialize
-from fairjax.models.stylegan2 import Discriminator, Generator
+from fairjax.models.stylegan2 import Generator
 
 quick_jit = partial(jax.jit, compiler_options=FAST_COMPILE)  # the numbers are few
 SMALL = dict(channel_base=48, channel_max=8)

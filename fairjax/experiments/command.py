@@ -4,6 +4,7 @@ Exit codes: 0 done; 1 training diverged; 2 input that cannot be used; 130/143 st
 SIGTERM (the same command resumes).
 """
 
+import contextlib
 import logging
 import re
 import shlex
@@ -59,9 +60,19 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(command_flags(argv).get_help())
         print("Example: python launch/train.py --config=configs/quickstart.py")
         return
-    again = shlex.join(["python", *argv])
-    try:
+    with ended(shlex.join(["python", *argv])):
         _run(argv)
+
+
+@contextlib.contextmanager
+def ended(again: str) -> Iterator[None]:
+    """Ends the process with one line and an exit code where the body cannot go on.
+
+    Args:
+      again: the command that resumes an interrupted run.
+    """
+    try:
+        yield
     except InputError as error:
         _end(f"error: {error}", 2)
     except OSError as error:
@@ -159,6 +170,12 @@ def parse(argv: list[str]) -> flags.FlagValues:
     return values
 
 
+def unknown_flag(name: str, names: list[str]) -> InputError:
+    """The error for a mistyped flag; it names the nearest of the real ones."""
+    near = configuration.nearest(name, names)
+    return InputError(f"unknown flag --{name}", "command line", near)
+
+
 def _config_file(argv: list[str]) -> str:
     """What was given for --config, "" where nothing was."""
     for arg, following in zip(argv, [*argv[1:], ""], strict=True):
@@ -182,8 +199,7 @@ def _explained(argv: list[str], error: Exception) -> InputError:
             return cause
     unknown = isinstance(error, AttributeError | KeyError | flags.UnrecognizedFlagError)
     if isinstance(error, flags.UnrecognizedFlagError) and not error.flagname.startswith("config."):
-        near = configuration.nearest(error.flagname, list(command_flags(argv[:1])))
-        return InputError(f"unknown flag --{error.flagname}", "command line", near)
+        return unknown_flag(error.flagname, list(command_flags(argv[:1])))
     for cause in _causes(error):
         lines = [f.lineno for f in traceback.extract_tb(cause.__traceback__) if f.filename == file]
         if lines:

@@ -136,7 +136,8 @@ def train_arm(
 
 def architecture(config: ConfigDict) -> dict[str, Any]:
     """What is needed to rebuild the generator from its safetensors file."""
-    names = ("z_dim", "w_dim", "mapping_layers", "channel_base", "channel_max", "conv_clamp")
+    names = ("z_dim", "w_dim", "mapping_layers", "channel_base", "channel_max", "g_architecture",
+             "conv_clamp")  # fmt: skip
     shape = {"resolution": config.data.resolution, "image_channels": config.data.channels}
     return shape | {name: config.gan[name] for name in names}
 

@@ -43,18 +43,21 @@ def modulated_conv(
     whose grouped convolution has a very slow gradient in XLA.
 
     Args:
-      x: [n, h, w, i]. weight: [k, k, i, o]. styles: [n, i].
+      x: [n, h, w, i], whose dtype is that of the convolution and the result; the norms are taken
+        in float32. weight: [k, k, i, o]. styles: [n, i].
       up: doubles the size; `weight` is then in convolution orientation (`resample.conv_up`).
       demodulate: divides each output channel of each sample by the norm of its scaled weights.
       form: see `resample`.
 
     Returns: [n, h, w, o], or [n, 2h, 2w, o] with `up`.
     """
-    x = x * styles[:, None, None, :]
-    x = resample.conv_up(x, weight, form) if up else resample.conv(x, weight)
+    x = x * styles[:, None, None, :].astype(x.dtype)
+    kernel = weight.astype(x.dtype)
+    x = resample.conv_up(x, kernel, form) if up else resample.conv(x, kernel)
     if demodulate:
         squares = jnp.sum(jnp.square(weight), axis=(0, 1))
-        x = x * jax.lax.rsqrt(jnp.square(styles) @ squares + 1e-8)[:, None, None, :]
+        factor = jax.lax.rsqrt(jnp.square(styles) @ squares + 1e-8)
+        x = x * factor[:, None, None, :].astype(x.dtype)
     return x
 
 
@@ -118,7 +121,8 @@ class Dense(nn.Module):
 class Conv(nn.Module):
     """[n, h, w, in] -> [n, h, w, out], or half the size with `down`; equalised learning rate.
 
-    A 1x1 convolution with `down` blurs and drops pixels first (the skip of a residual block).
+    A 1x1 convolution with `down` blurs and drops pixels first (the skip of a residual block); one
+    with `up` doubles the size afterwards. The dtype of the input decides that of the result.
     `gain` multiplies the output, `clamp` clips it to +-clamp * gain; `activation` is "linear"
     or "leaky".
     """
@@ -126,6 +130,7 @@ class Conv(nn.Module):
     out: int
     kernel: int = 3
     down: bool = False
+    up: bool = False
     use_bias: bool = True
     activation: str = "leaky"
     gain: float = 1.0
@@ -136,15 +141,17 @@ class Conv(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         shape = (self.kernel, self.kernel, x.shape[-1], self.out)
         weight = self.param("weight", nn.initializers.normal(1.0), shape)
-        weight = weight / math.sqrt(math.prod(shape[:3]))
-        if not self.down:
+        weight = (weight / math.sqrt(math.prod(shape[:3]))).astype(x.dtype)
+        if self.up:
+            x = resample.image_up(resample.conv(x, weight), self.form)
+        elif not self.down:
             x = resample.conv(x, weight)
         elif self.kernel == 1:
             x = resample.conv(resample.image_down(x, self.form), weight)
         else:
             x = resample.conv_down(x, weight, self.form)
         if self.use_bias:
-            x = x + self.param("bias", nn.initializers.zeros, (self.out,))
+            x = x + self.param("bias", nn.initializers.zeros, (self.out,)).astype(x.dtype)
         if self.activation == "leaky":
             return leaky(x, self.gain, self.clamp)
         x = x * self.gain
@@ -161,12 +168,13 @@ class SynthesisLayer(nn.Module):
     The weight has no equalised-learning-rate factor, since demodulation removes its scale.
     `resolution` is the output height. Noise is scaled by the learned `noise_strength`: the fixed
     image `noise_const` from the collection "buffers" with `fixed_noise`, else one image per sample
-    drawn from `noise_key`, else none.
+    drawn from `noise_key`, else none. `gain` multiplies the output (and the clamp).
     """
 
     out: int
     resolution: int
     up: bool = False
+    gain: float = 1.0
     clamp: float | None = None
     form: str = "auto"
 
@@ -187,10 +195,11 @@ class SynthesisLayer(nn.Module):
                 lambda: jax.random.normal(self.make_rng("params"), (size, size)),
             )
         if fixed_noise:
-            x = x + fixed.value[None, :, :, None] * strength
+            x = x + (fixed.value[None, :, :, None] * strength).astype(x.dtype)
         elif noise_key is not None:
-            x = x + jax.random.normal(noise_key, (x.shape[0], size, size, 1)) * strength
-        return leaky(x + bias, 1.0, self.clamp)
+            noise = jax.random.normal(noise_key, (x.shape[0], size, size, 1)) * strength
+            x = x + noise.astype(x.dtype)
+        return leaky(x + bias.astype(x.dtype), self.gain, self.clamp)
 
 
 class ToRGB(nn.Module):
@@ -205,5 +214,5 @@ class ToRGB(nn.Module):
         styles = Dense(channels, bias_init=1.0, name="affine")(w) / math.sqrt(channels)
         weight = self.param("weight", nn.initializers.normal(1.0), (1, 1, channels, self.out))
         bias = self.param("bias", nn.initializers.zeros, (self.out,))
-        x = modulated_conv(x, weight, styles, demodulate=False) + bias
+        x = modulated_conv(x, weight, styles, demodulate=False) + bias.astype(x.dtype)
         return x if self.clamp is None else jnp.clip(x, -self.clamp, self.clamp)

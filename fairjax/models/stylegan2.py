@@ -1,15 +1,17 @@
-"""StyleGAN2: a mapping network, a skip generator and a residual discriminator.
+"""The generator of StyleGAN2: a mapping network and a synthesis network of three architectures.
 
 Source: Karras et al. 2020, "Analyzing and improving the image quality of StyleGAN", section 4.
 Parameters carry the published names, so that published weights can be imported by a rename:
-`mapping/fc0/weight`, `synthesis/b8/conv0/affine/bias`, `b4/out/weight`, ... Everything learned is
-in the collection "params"; the fixed noise images are in "buffers" and are needed only with
-`noise="const"`. Latents in are `[n, z_dim]`, images `[n, resolution, resolution, channel]` in
-about [-1, 1] (the generator's output is not clipped).
+`mapping/fc0/weight`, `synthesis/b8/conv0/affine/bias`, ... Everything learned is in the collection
+"params"; the fixed noise images are in "buffers" and are needed only with `noise="const"`. Latents
+in are `[n, z_dim]`, labels `[n, c_dim]` (one-hot, several ones, or any numbers), images out
+`[n, resolution, resolution, channel]` in about [-1, 1] (not clipped). The discriminator is in
+`fairjax.models.discriminator`.
 """
 
 import math
 from functools import partial
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -21,10 +23,11 @@ from fairjax.models.layers import (
     Dense,
     SynthesisLayer,
     ToRGB,
-    minibatch_stddev,
     normalize_second_moment,
 )
 from fairjax.models.resample import image_up
+
+ARCHITECTURES = ("skip", "resnet", "orig")
 
 
 def channels(resolution: int, channel_base: int, channel_max: int) -> int:
@@ -48,32 +51,72 @@ def num_ws(resolution: int) -> int:
     return 2 * len(block_resolutions(resolution))
 
 
+def compute_dtype(size: int, resolution: int, half_resolutions: int) -> Any:
+    """bfloat16 in the highest `half_resolutions` blocks from 8 pixels up, float32 elsewhere."""
+    half = half_resolutions and size >= max(2 * resolution >> half_resolutions, 8)
+    return jnp.bfloat16 if half else jnp.float32
+
+
 class MappingNetwork(nn.Module):
-    """z [n, z_dim] -> w [n, w_dim]: z scaled to mean square one, then dense layers."""
+    """z [n, z_dim], label c [n, c_dim] -> w [n, w_dim]: dense layers on inputs of mean square one.
+
+    Without labels c is not used; without latents (z None: the discriminator's) z is not.
+    """
 
     w_dim: int
     layers: int
+    c_dim: int = 0
 
     @nn.compact
-    def __call__(self, z: jax.Array) -> jax.Array:
-        x = normalize_second_moment(z)
+    def __call__(self, z: jax.Array | None, c: jax.Array | None = None) -> jax.Array:
+        parts = [] if z is None else [normalize_second_moment(z)]
+        if self.c_dim:
+            if c is None or c.shape[-1] != self.c_dim:
+                found = "none" if c is None else c.shape[-1]
+                raise ValueError(f"labels have {found} numbers, the network takes {self.c_dim}")
+            parts.append(normalize_second_moment(Dense(self.w_dim, name="embed")(c)))
+        x = jnp.concatenate(parts, axis=-1)
         for i in range(self.layers):
             x = Dense(self.w_dim, lr_mult=0.01, activation="leaky", name=f"fc{i}")(x)
         return x
 
 
-class SynthesisBlock(nn.Module):
-    """One resolution of the skip generator: (x, image so far) -> (x, image), both at `resolution`.
+def truncate(
+    ws: jax.Array, centre: jax.Array, psi: float | jax.Array, cutoff: int | None = None
+) -> jax.Array:
+    """Pulls styles towards a centre: psi * w + (1 - psi) * centre (Karras et al. 2019, section 2).
 
-    The first block starts from a learned constant. `ws` has a style for each convolution and one
-    for the image, `noise_keys` a key for each convolution.
+    Args:
+      ws: [n, num_ws, w_dim].
+      centre: [w_dim], the mean of all w; or [n, w_dim], one for each sample, so that the samples
+        of a group are pulled to the centre of their own group and not to that of the majority.
+      psi: 1 = unchanged, 0 = the centre itself.
+      cutoff: number of layers that are truncated, from the coarsest; None = all.
+    """
+    if centre.ndim == 2:
+        centre = centre[:, None]
+    pulled = psi * ws + (1 - psi) * centre
+    if cutoff is None:
+        return pulled
+    return jnp.where(jnp.arange(ws.shape[1])[:, None] < cutoff, pulled, ws)
+
+
+class SynthesisBlock(nn.Module):
+    """One resolution: (x, image so far) -> (x, image), both at `resolution`.
+
+    The first block starts from a learned constant. `ws` has a style for each convolution and, where
+    the block makes an image, one for that; `noise_keys` has a key for each convolution. What runs
+    here runs in `dtype`; the image is float32.
     """
 
     resolution: int
     features: int
     image_channels: int
+    architecture: str
+    last: bool
     clamp: float | None
     form: str
+    dtype: Any
 
     @nn.compact
     def __call__(
@@ -83,20 +126,31 @@ class SynthesisBlock(nn.Module):
         ws: list[jax.Array],
         noise_keys: list[jax.Array | None],
         fixed_noise: bool,
-    ) -> tuple[jax.Array, jax.Array]:
+    ) -> tuple[jax.Array, jax.Array | None]:
         size = self.resolution
+        layer = partial(SynthesisLayer, self.features, size, clamp=self.clamp, form=self.form)
         if x is None:
             const = self.param("const", nn.initializers.normal(1.0), (size, size, self.features))
-            x = jnp.broadcast_to(const, (ws[0].shape[0], *const.shape))
+            x = jnp.broadcast_to(const, (ws[0].shape[0], *const.shape)).astype(self.dtype)
+            x = layer(name="conv1")(x, ws[0], noise_keys[0], fixed_noise)
         else:
-            x = SynthesisLayer(
-                self.features, size, up=True, clamp=self.clamp, form=self.form, name="conv0"
-            )(x, ws[0], noise_keys[0], fixed_noise)
-        x = SynthesisLayer(self.features, size, clamp=self.clamp, form=self.form, name="conv1")(
-            x, ws[-2], noise_keys[-1], fixed_noise
-        )
-        rgb = ToRGB(self.image_channels, clamp=self.clamp, name="torgb")(x, ws[-1])
-        return x, rgb if image is None else image_up(image, self.form) + rgb
+            x = x.astype(self.dtype)
+            residual = self.architecture == "resnet"
+            gain = math.sqrt(0.5) if residual else 1.0
+            y = None
+            if residual:
+                y = Conv(self.features, 1, up=True, use_bias=False, activation="linear", gain=gain,
+                         form=self.form, name="skip")(x)  # fmt: skip
+            x = layer(up=True, name="conv0")(x, ws[0], noise_keys[0], fixed_noise)
+            x = layer(gain=gain, name="conv1")(x, ws[1], noise_keys[1], fixed_noise)
+            x = x if y is None else y + x
+        if image is not None:
+            image = image_up(image, self.form)
+        if self.last or self.architecture == "skip":
+            rgb = ToRGB(self.image_channels, clamp=self.clamp, name="torgb")(x, ws[-1])
+            rgb = rgb.astype(jnp.float32)
+            image = rgb if image is None else image + rgb
+        return x, image
 
 
 class SynthesisNetwork(nn.Module):
@@ -109,6 +163,8 @@ class SynthesisNetwork(nn.Module):
     image_channels: int
     channel_base: int
     channel_max: int
+    architecture: str
+    half_resolutions: int
     clamp: float | None
     form: str
 
@@ -118,6 +174,8 @@ class SynthesisNetwork(nn.Module):
         layer = 0
         for size in block_resolutions(self.resolution):
             convs = 1 if size == 4 else 2
+            last = size == self.resolution
+            styles = convs + (last or self.architecture == "skip")
             keys = [
                 None if noise_key is None else jax.random.fold_in(noise_key, layer + i)
                 for i in range(convs)
@@ -126,10 +184,13 @@ class SynthesisNetwork(nn.Module):
                 size,
                 channels(size, self.channel_base, self.channel_max),
                 self.image_channels,
+                self.architecture,
+                last,
                 self.clamp,
                 self.form,
+                compute_dtype(size, self.resolution, self.half_resolutions),
                 name=f"b{size}",
-            )(x, image, [ws[:, layer + i] for i in range(convs + 1)], keys, fixed_noise)
+            )(x, image, [ws[:, layer + i] for i in range(styles)], keys, fixed_noise)
             layer += convs
         assert image is not None
         return image
@@ -138,32 +199,22 @@ class SynthesisNetwork(nn.Module):
 class _Networks(nn.Module):
     """Holds the two parts under the published names `mapping` and `synthesis`."""
 
-    w_dim: int
-    mapping_layers: int
-    resolution: int
-    image_channels: int
-    channel_base: int
-    channel_max: int
-    clamp: float | None
-    form: str
+    mapping_fields: tuple
+    synthesis_fields: tuple
 
     def setup(self) -> None:
-        self.mapping = MappingNetwork(self.w_dim, self.mapping_layers)
-        self.synthesis = SynthesisNetwork(
-            self.resolution,
-            self.image_channels,
-            self.channel_base,
-            self.channel_max,
-            self.clamp,
-            self.form,
-        )
+        self.mapping = MappingNetwork(*self.mapping_fields)
+        self.synthesis = SynthesisNetwork(*self.synthesis_fields)
 
 
 class Generator(nn.Module):
     """The generator; use `apply(variables, .., method="mapping")` and `"synthesis"` for the parts.
 
-    `channel_base` and `channel_max` give the widths (`channels`), `conv_clamp` clips activations
-    (for half precision), `resample` is the form of the resampling (`fairjax.models.resample`).
+    `architecture` is "skip" (StyleGAN2), "resnet" or "orig" (Karras et al. 2020, figure 7).
+    `channel_base` and `channel_max` give the widths (`channels`), `c_dim` the length of a label,
+    `half_resolutions` how many of the highest resolutions run in bfloat16, `conv_clamp` clips
+    activations (for half precision), `resample` is the form of the resampling
+    (`fairjax.models.resample`).
     """
 
     resolution: int
@@ -172,31 +223,31 @@ class Generator(nn.Module):
     channel_max: int = 512
     z_dim: int = 512
     w_dim: int = 512
+    c_dim: int = 0
     mapping_layers: int = 8
+    architecture: str = "skip"
+    half_resolutions: int = 0
     conv_clamp: float | None = None
     resample: str = "auto"
 
     def setup(self) -> None:
+        if self.architecture not in ARCHITECTURES:
+            raise ValueError(f"architecture must be one of {ARCHITECTURES}: {self.architecture!r}")
         self.networks = _Networks(
-            self.w_dim,
-            self.mapping_layers,
-            self.resolution,
-            self.image_channels,
-            self.channel_base,
-            self.channel_max,
-            self.conv_clamp,
-            self.resample,
-        )
+            (self.w_dim, self.mapping_layers, self.c_dim),
+            (self.resolution, self.image_channels, self.channel_base, self.channel_max,
+             self.architecture, self.half_resolutions, self.conv_clamp, self.resample),
+        )  # fmt: skip
         # Without a level of its own in the parameter tree, as in the published weights.
         nn.share_scope(self, self.networks)
 
-    def mapping(self, z: jax.Array) -> jax.Array:
-        """z [n, z_dim] -> w [n, w_dim]; no truncation and no moving average here."""
+    def mapping(self, z: jax.Array, c: jax.Array | None = None) -> jax.Array:
+        """z [n, z_dim], c [n, c_dim] -> w [n, w_dim]; no truncation and no moving average here."""
         if z.shape[-1] != self.z_dim:
             raise ValueError(
                 f"latents have {z.shape[-1]} numbers, the generator takes {self.z_dim}"
             )
-        return self.networks.mapping(z)
+        return self.networks.mapping(z, c)
 
     def synthesis(
         self, ws: jax.Array, noise_key: jax.Array | None = None, noise: str | None = None
@@ -216,88 +267,13 @@ class Generator(nn.Module):
         return self.networks.synthesis(ws, key, noise == "const")
 
     def __call__(
-        self, z: jax.Array, noise_key: jax.Array | None = None, noise: str | None = None
+        self,
+        z: jax.Array,
+        noise_key: jax.Array | None = None,
+        noise: str | None = None,
+        c: jax.Array | None = None,
     ) -> jax.Array:
-        """z [n, z_dim] -> image: one w for all layers (no style mixing)."""
-        w = self.mapping(z)
+        """z [n, z_dim], c [n, c_dim] -> image: one w for all layers (no style mixing)."""
+        w = self.mapping(z, c)
         ws = jnp.broadcast_to(w[:, None], (w.shape[0], num_ws(self.resolution), w.shape[1]))
         return self.synthesis(ws, noise_key, noise)
-
-
-class DiscriminatorBlock(nn.Module):
-    """[n, 2h, 2w, c] -> [n, h, w, out]: two convolutions beside a blurred 1x1 skip, both * sqrt .5.
-
-    With `from_image` the input is the image and a 1x1 convolution first brings it to `features`.
-    """
-
-    features: int
-    out: int
-    from_image: bool
-    clamp: float | None
-    form: str
-
-    @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        if self.from_image:
-            x = Conv(self.features, 1, clamp=self.clamp, name="fromrgb")(x)
-        half = math.sqrt(0.5)
-        to_half = partial(Conv, self.out, down=True, gain=half, form=self.form)
-        y = to_half(kernel=1, use_bias=False, activation="linear", name="skip")(x)
-        x = Conv(self.features, clamp=self.clamp, name="conv0")(x)
-        return y + to_half(clamp=self.clamp, name="conv1")(x)
-
-
-class Epilogue(nn.Module):
-    """[n, 4, 4, c] -> logits [n]."""
-
-    mbstd_group: int
-    mbstd_features: int
-    mbstd_mode: str
-    clamp: float | None
-
-    @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        features = x.shape[-1]
-        if self.mbstd_group:
-            x = minibatch_stddev(x, self.mbstd_group, self.mbstd_features, self.mbstd_mode)
-        x = Conv(features, clamp=self.clamp, name="conv")(x)
-        x = jnp.transpose(x, (0, 3, 1, 2)).reshape(x.shape[0], -1)  # published order of the inputs
-        x = Dense(features, activation="leaky", name="fc")(x)
-        return Dense(1, name="out")(x)[:, 0]
-
-
-class Discriminator(nn.Module):
-    """Images [n, resolution, resolution, image_channels] in [-1, 1] -> logits [n] float32.
-
-    `mbstd_group` 0 leaves the minibatch standard deviation out; `mbstd_mode` is that of
-    `layers.minibatch_stddev`. The other fields are those of the generator.
-    """
-
-    resolution: int
-    image_channels: int = 3
-    channel_base: int = 16384
-    channel_max: int = 512
-    mbstd_group: int = 0
-    mbstd_features: int = 1
-    mbstd_mode: str = "contiguous"
-    conv_clamp: float | None = None
-    resample: str = "auto"
-
-    @nn.compact
-    def __call__(self, image: jax.Array) -> jax.Array:
-        expected = (self.resolution, self.resolution, self.image_channels)
-        if image.shape[1:] != expected:
-            raise ValueError(f"images are {image.shape[1:]}, the discriminator takes {expected}")
-        x = image
-        for size in reversed(block_resolutions(self.resolution)[1:]):
-            x = DiscriminatorBlock(
-                channels(size, self.channel_base, self.channel_max),
-                channels(size // 2, self.channel_base, self.channel_max),
-                size == self.resolution,
-                self.conv_clamp,
-                self.resample,
-                name=f"b{size}",
-            )(x)
-        return Epilogue(
-            self.mbstd_group, self.mbstd_features, self.mbstd_mode, self.conv_clamp, name="b4"
-        )(x).astype(jnp.float32)

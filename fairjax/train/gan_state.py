@@ -7,7 +7,8 @@ import optax
 from flax import struct
 from ml_collections import ConfigDict
 
-from fairjax.models.stylegan2 import Discriminator, Generator
+from fairjax.models.discriminator import Discriminator
+from fairjax.models.stylegan2 import Generator
 
 
 class GanState(struct.PyTreeNode):
@@ -28,9 +29,12 @@ def networks(gan: ConfigDict, resolution: int, channels: int) -> tuple[Generator
     """The two networks of a `gan` config tree."""
     shape = {"resolution": resolution, "image_channels": channels,
              "channel_base": gan.channel_base, "channel_max": gan.channel_max,
+             "half_resolutions": gan.half_resolutions,
              "conv_clamp": gan.conv_clamp or None}  # fmt: skip
-    g = Generator(z_dim=gan.z_dim, w_dim=gan.w_dim, mapping_layers=gan.mapping_layers, **shape)
-    return g, Discriminator(mbstd_group=gan.mbstd_group, **shape)
+    g = Generator(z_dim=gan.z_dim, w_dim=gan.w_dim, mapping_layers=gan.mapping_layers,
+                  architecture=gan.g_architecture, **shape)  # fmt: skip
+    d = Discriminator(mbstd_group=gan.mbstd_group, architecture=gan.d_architecture, **shape)
+    return g, d
 
 
 def lazy_adam(

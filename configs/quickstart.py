@@ -29,7 +29,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     # that point the hinge is flat and a weight has nothing left to scale.
     config.gan.update(
         batch=16, kimg=60.0, z_dim=64, w_dim=64, mapping_layers=2, channel_base=512,
-        channel_max=32, mbstd_group=4, r1_gamma=1.0, path_length_weight=0.0, style_mixing=0.0,
+        channel_max=32, mbstd_group=4, r1_gamma=4.0, path_length_weight=0.0, style_mixing=0.0,
         learning_rate_g=0.002, learning_rate_d=0.002, decay_from=0.5, ema_kimg=5.0,
         log_every_kimg=0.8, save_every_kimg=10.0, sample_every_kimg=10.0,
     )  # fmt: skip

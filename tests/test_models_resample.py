@@ -4,7 +4,7 @@ import numpy as np
 import oracles_models as oracle
 import pytest
 
-from fairjax.models import resample, strided
+from fairjax.models import resample, strided, taps
 from fairjax.models.initialize import FAST_COMPILE
 
 RNG = np.random.default_rng(3)
@@ -15,6 +15,7 @@ OPERATIONS = {
     "blur2": (lambda x, k, f: resample.blur(x, 2, 1.0, f), lambda x, k: oracle.fir(x, 2, 2)),
     "image_up": (lambda x, k, f: resample.image_up(x, f), lambda x, k: oracle.image_up(x)),
     "image_down": (lambda x, k, f: resample.image_down(x, f), lambda x, k: oracle.image_down(x)),
+    "conv": (resample.conv, oracle.correlate),
     "conv_up": (resample.conv_up, oracle.conv_up),
     "conv_down": (resample.conv_down, oracle.conv_down),
 }
@@ -62,6 +63,30 @@ def test_the_three_strided_forms_are_one_trilinear_form():
     np.testing.assert_allclose(jnp.sum(strided.shrink(g, k) * s), expected, rtol=1e-5)
     np.testing.assert_allclose(jnp.sum(strided.kernel_gradient(s, g) * k), expected, rtol=1e-5)
     np.testing.assert_allclose(strided.grow(s, k), oracle.scatter_up(small, KERNEL), atol=1e-5)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_kernel_gradient_in_blocks_is_that_of_the_whole_batch(monkeypatch, stride):
+    small = RNG.normal(size=(6, 4, 4, 3))
+    large = RNG.normal(size=(6, 4 * stride + 2, 4 * stride + 2, 5))
+    expected = np.zeros((3, 3, 3, 5))
+    for a in range(3):
+        for b in range(3):
+            seen = large[:, a : a + 4 * stride : stride, b : b + 4 * stride : stride]
+            expected[a, b] = np.einsum("nhwi,nhwo->io", small, seen)
+    for block in (1, 16, 40, 10**6):  # blocks of 1, 1, 2 and all 6 samples
+        monkeypatch.setattr(taps, "BLOCK", block)
+        found = taps.kernel_gradient(
+            jnp.asarray(small, jnp.float32), jnp.asarray(large, jnp.float32), stride
+        )
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_kernel_gradient_of_half_precision_is_summed_in_full():
+    small, large = (jnp.ones((16, size, size, 1), jnp.bfloat16) for size in (32, 34))
+    found = taps.kernel_gradient(small, large, 1)
+    assert found.dtype == jnp.bfloat16
+    np.testing.assert_array_equal(found, 16 * 32 * 32)  # ones added one by one would stop at 256
 
 
 def test_resampling_keeps_a_constant_image_away_from_the_border():

@@ -53,7 +53,7 @@ def modulated_conv(
     """
     x = x * styles[:, None, None, :].astype(x.dtype)
     kernel = weight.astype(x.dtype)
-    x = resample.conv_up(x, kernel, form) if up else resample.conv(x, kernel)
+    x = resample.conv_up(x, kernel, form) if up else resample.conv(x, kernel, form)
     if demodulate:
         squares = jnp.sum(jnp.square(weight), axis=(0, 1))
         factor = jax.lax.rsqrt(jnp.square(styles) @ squares + 1e-8)
@@ -145,7 +145,7 @@ class Conv(nn.Module):
         if self.up:
             x = resample.image_up(resample.conv(x, weight), self.form)
         elif not self.down:
-            x = resample.conv(x, weight)
+            x = resample.conv(x, weight, self.form)
         elif self.kernel == 1:
             x = resample.conv(resample.image_down(x, self.form), weight)
         else:

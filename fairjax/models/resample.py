@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from fairjax.models import strided
+from fairjax.models import strided, taps
 from fairjax.models.shifts import interleave, shift, split
 
 TAPS = (1.0, 3.0, 3.0, 1.0)
@@ -59,15 +59,11 @@ def image_down(x: jax.Array, form: str = "auto") -> jax.Array:
     return _depthwise(x, 1.0, strides=2, padding=1)
 
 
-def conv(x: jax.Array, kernel: jax.Array) -> jax.Array:
+def conv(x: jax.Array, kernel: jax.Array, form: str = "auto") -> jax.Array:
     """Correlates `x` [n, h, w, i] with a 1x1 or 3x3 `kernel` [k, k, i, o] at equal size."""
-    size = kernel.shape[0]
-    if size == 1:
+    if kernel.shape[0] == 1:
         return x @ kernel[0, 0]
-    half = size // 2
-    return lax.conv_general_dilated(
-        x, kernel, (1, 1), ((half, half),) * 2, dimension_numbers=DIMENSIONS
-    )
+    return _conv_taps(x, kernel) if use_slices(form) else _conv(x, kernel)
 
 
 def conv_up(x: jax.Array, kernel: jax.Array, form: str = "auto") -> jax.Array:
@@ -96,6 +92,37 @@ def conv_down(x: jax.Array, kernel: jax.Array, form: str = "auto") -> jax.Array:
     if use_slices(form):
         return strided.shrink(x, jnp.swapaxes(kernel, 2, 3))
     return lax.conv_general_dilated(x, kernel, (2, 2), "VALID", dimension_numbers=DIMENSIONS)
+
+
+def _conv(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    return lax.conv_general_dilated(
+        x, kernel, (1, 1), ((1, 1), (1, 1)), dimension_numbers=DIMENSIONS
+    )
+
+
+# On CPU the convolution itself is fast and its kernel gradient is not. The three functions are
+# closed under differentiation, as those of `strided` are.
+_conv_taps = jax.custom_vjp(_conv)
+
+
+@jax.custom_vjp
+def _kernel_gradient(x: jax.Array, y: jax.Array) -> jax.Array:
+    padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    return jnp.swapaxes(taps.kernel_gradient(y, padded, 1), 2, 3)
+
+
+def _conv_transposed(y: jax.Array, kernel: jax.Array) -> jax.Array:
+    return _conv_taps(y, jnp.swapaxes(kernel[::-1, ::-1], 2, 3))
+
+
+_conv_taps.defvjp(
+    lambda x, kernel: (_conv_taps(x, kernel), (x, kernel)),
+    lambda saved, y: (_conv_transposed(y, saved[1]), _kernel_gradient(saved[0], y)),
+)
+_kernel_gradient.defvjp(
+    lambda x, y: (_kernel_gradient(x, y), (x, y)),
+    lambda saved, kernel: (_conv_transposed(saved[1], kernel), _conv_taps(saved[0], kernel)),
+)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(1, 2))

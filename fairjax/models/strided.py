@@ -12,6 +12,7 @@ form joins them: sum over pixels and taps of small[r, c, i] kernel[a, b, i, o] l
 import jax
 import jax.numpy as jnp
 
+from fairjax.models import taps
 from fairjax.models.shifts import interleave
 
 
@@ -39,16 +40,14 @@ def grow(small: jax.Array, kernel: jax.Array) -> jax.Array:
 @jax.custom_vjp
 def shrink(large: jax.Array, kernel: jax.Array) -> jax.Array:
     """Correlation with stride two and no padding -> small [n, h, w, i]."""
-    taps = jnp.swapaxes(kernel, 2, 3)
-    return _patches(large) @ taps.reshape(-1, taps.shape[3])
+    turned = jnp.swapaxes(kernel, 2, 3)
+    return _patches(large) @ turned.reshape(-1, turned.shape[3])
 
 
 @jax.custom_vjp
 def kernel_gradient(small: jax.Array, large: jax.Array) -> jax.Array:
     """The gradient of both with respect to the kernel -> [3, 3, i, o]."""
-    i, o = small.shape[-1], large.shape[-1]
-    product = small.reshape(-1, i).T @ _patches(large).reshape(-1, 9 * o)
-    return jnp.moveaxis(product.reshape(i, 3, 3, o), 0, 2)
+    return taps.kernel_gradient(small, large, 2)
 
 
 def _patches(large: jax.Array) -> jax.Array:

@@ -70,7 +70,7 @@ def measure(config: ConfigDict, seconds: float, peer: Peer | None) -> dict[str, 
             for name in programs:
                 peer(name, 1)
             sides["peer"] = (peer, {name: peer(name, 1) for name in programs})
-        samples = _rounds(sides, seconds)
+        samples = rounds(sides, seconds)
         recompiled = phases.compilations() - before - compiled
         input_seconds = steps.input_seconds()
         losses = jax.tree.leaves(jax.device_get(steps.metrics))
@@ -115,7 +115,7 @@ def measure(config: ConfigDict, seconds: float, peer: Peer | None) -> dict[str, 
     return report
 
 
-def _rounds(
+def rounds(
     sides: dict[str, tuple[Timer, dict[str, float]]], seconds: float
 ) -> dict[str, list[dict[str, float]]]:
     """Times every program of every side in each round -> side -> milliseconds per step.
@@ -124,10 +124,10 @@ def _rounds(
       sides: name -> (timer, seconds of one step of each program, from the second run).
       seconds: for one side.
     """
-    rounds, repeats = {}, {}
-    for side, (_, once) in sides.items():
-        rounds[side] = int(min(max(seconds / sum(once.values()), LEAST_ROUNDS), ROUNDS))
-    count = min(rounds.values())
+    repeats = {}
+    count = ROUNDS
+    for _, once in sides.values():
+        count = min(count, max(int(seconds / sum(once.values())), LEAST_ROUNDS))
     for side, (_, once) in sides.items():
         block = seconds / count / len(once)
         repeats[side] = {name: max(1, round(block / s)) for name, s in once.items()}
@@ -149,8 +149,8 @@ def _names(config: ConfigDict) -> list[str]:
     return [name for name in (*PHASES, "iteration") if not off.get(name)]
 
 
-def _timing(config: ConfigDict, rounds: list[dict[str, float]]) -> dict[str, Any]:
-    ms = {name: _spread([r[name] for r in rounds]) for name in _names(config)}
+def _timing(config: ConfigDict, samples: list[dict[str, float]]) -> dict[str, Any]:
+    ms = {name: _spread([r[name] for r in samples]) for name in _names(config)}
     rate = {name: config.gan.batch * 1000 / ms[name]["median"]
             for name in ms if ms[name]["median"] > 0}  # fmt: skip
     return {"ms": ms, "images_per_second": rate}

@@ -195,5 +195,5 @@ def test_what_the_peer_lacks_is_said_in_one_line(tmp_path, capsys):
 def test_help_lists_every_flag(capsys):
     bench.main(["launch/bench.py", "--help"])
     said = capsys.readouterr().out
-    names = ("config", "arm", "seconds", "against", "peer_path", "peer_python", "start", "out")
+    names = ("config", "arm", "seconds", "against", "peer_path", "peer_python", "[no]start", "out")
     assert all(f"--{name}" in said for name in names)

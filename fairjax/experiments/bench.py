@@ -69,12 +69,12 @@ def main(argv: Sequence[str] | None = None) -> None:
 def _split(argv: list[str]) -> tuple[list[str], list[str]]:
     """(arguments about the config, the others); each starts with the program's name."""
     of_config, others = argv[:1], argv[:1]
-    rest = iter(zip(argv[1:], [*argv[2:], "-"], strict=True))
-    for arg, following in rest:
+    value = False  # whether the next argument is the value of the last
+    for arg in argv[1:]:
         about = re.match(r"--?(?:no)?config(?:$|[.=])", arg)
-        (of_config if about else others).append(arg)
-        if about and "=" not in arg and not following.startswith("-"):
-            of_config.append(next(rest)[0])  # its value
+        value = value and not arg.startswith("-")
+        (of_config if about or value else others).append(arg)
+        value = bool(about) and "=" not in arg
     return of_config, others
 
 

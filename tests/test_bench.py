@@ -57,6 +57,7 @@ def test_one_json_line_with_figures_that_fit_together(tmp_path):
     assert report["peak_memory_mb"] > 50
     assert report["versions"]["jax"] == jax.__version__
     assert report["device"]["threads"] >= 1
+    assert report["device"]["load_before"] >= 0
     assert report["date"].endswith("Z")
     assert "round 3/" in done.stderr  # progress
     assert "images/s" in done.stderr  # the table

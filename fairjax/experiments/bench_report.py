@@ -44,6 +44,7 @@ def measure(config: ConfigDict, seconds: float, peer: Peer | None) -> dict[str, 
     Raises:
       InputError: the peer's networks have other parameters than ours.
     """
+    load = os.getloadavg()[0]  # before we add to it: what else the machine was doing
     phases.count_compilations()
     programs = phases.used_programs(config)
     matmul = phases.Matmul(config.gan.half_resolutions > 0)
@@ -82,7 +83,7 @@ def measure(config: ConfigDict, seconds: float, peer: Peer | None) -> dict[str, 
         "shape": {"resolution": config.data.resolution, "channels": config.data.channels}
         | {name: config.gan[name] for name in (*SHAPE, "half_resolutions")},
         "parameters": {"g": parameters[0], "d": parameters[1]},
-        "device": device(),
+        "device": device() | {"load_before": load},
         "versions": versions(),
         "rounds": len(ours),
         **_timing(config, ours),
@@ -222,12 +223,14 @@ def _caption(report: dict[str, Any]) -> str:
         f"{100 * report['share_of_matmul'][n]:.0f} % of the {rate:.0f} GFLOP/s of {n} products"
         for n, rate in report["matmul_gflops"].items()
     )
+    load = report["device"]["load_before"]
     lines = [
         f"iteration: {report['gflops']['iteration']:.1f} GFLOP/s, {shares}",
         f"compiled {report['compilations']} programs ({compiled}), "
         f"{report['recompilations']} while timing; peak memory {report['peak_memory_mb']:.0f} MB",
         f"input: {report['input']['ms']:.2f} ms a batch, "
-        f"{100 * report['input']['share']:.1f} % of an iteration",
+        f"{100 * report['input']['share']:.1f} % of an iteration; "
+        f"load of the machine before: {load:.1f}",
     ]
     if "start_seconds" in report:
         start = report["start_seconds"]

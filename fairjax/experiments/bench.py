@@ -1,0 +1,177 @@
+"""The command line of `launch/bench.py`: how fast an arm trains here, and beside PyTorch.
+
+The step programs are timed in alternation over several rounds, in blocks; figures are medians over
+the rounds with the quartiles. A regulariser is the difference of two programs. One JSON line goes
+to stdout (and to --out), a table and the progress to stderr.
+"""
+
+import datetime
+import json
+import logging
+import os
+import re
+import shlex
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from absl import flags
+from ml_collections import ConfigDict
+from rich.console import Console
+
+from fairjax.config import nearest, with_arm
+from fairjax.errors import InputError
+from fairjax.experiments.bench_peer import Peer
+from fairjax.experiments.command import ended, parse, unknown_flag
+from fairjax.validation import validate
+
+log = logging.getLogger("fairjax")
+
+WIDTH = 150  # of the table where there is no terminal
+
+
+def bench_flags() -> flags.FlagValues:
+    """The flags of the program, those of the config apart."""
+    values = flags.FlagValues()
+    flags.DEFINE_string("arm", None, "Arm of the config; default: the first.", flag_values=values)
+    flags.DEFINE_float("seconds", 60.0, "About how long the steps of each side are timed.", 0.1,
+                       flag_values=values)  # fmt: skip
+    flags.DEFINE_enum("against", None, ["pytorch"], "Time an equal iteration on the networks of "
+                      "the official PyTorch code, round by round with ours.",
+                      flag_values=values)  # fmt: skip
+    flags.DEFINE_string("peer_path", "", "Your checkout of stylegan2-ada-pytorch.",
+                        flag_values=values)  # fmt: skip
+    flags.DEFINE_string("peer_python", "", "Interpreter that has torch; default: this one.",
+                        flag_values=values)  # fmt: skip
+    flags.DEFINE_bool("start", False, "Also time from the start of a process to its first training "
+                      "step, with an empty and a filled compilation cache (minutes).",
+                      flag_values=values)  # fmt: skip
+    flags.DEFINE_string("out", None, "File to which the JSON line is added.", flag_values=values)
+    return values
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Runs the command; exit code 2 where the input cannot be used."""
+    argv = list(sys.argv if argv is None else argv)
+    if any(arg in ("-h", "--help", "--helpfull") for arg in argv[1:]):
+        print(f"{Path(argv[0]).name}: times the training steps of a config.")
+        print("\n  --config=FILE[:variant], --config.<key>=<value>: as in launch/train.py")
+        print(bench_flags().get_help())
+        print("Example: python launch/bench.py --config=configs/quickstart.py")
+        return
+    with ended(shlex.join(["python", *argv])):
+        _run(argv)
+
+
+def _split(argv: list[str]) -> tuple[list[str], list[str]]:
+    """(arguments about the config, the others); each starts with the program's name."""
+    of_config, others = argv[:1], argv[:1]
+    value = False  # whether the next argument is the value of the last
+    for arg in argv[1:]:
+        about = re.match(r"--?(?:no)?config(?:$|[.=])", arg)
+        value = value and not arg.startswith("-")
+        (of_config if about or value else others).append(arg)
+        value = bool(about) and "=" not in arg
+    return of_config, others
+
+
+def _parsed(argv: list[str]) -> tuple[flags.FlagValues, ConfigDict]:
+    """Command line -> (flags, config with the arm applied)."""
+    of_config, others = _split(argv)
+    values = bench_flags()
+    try:
+        rest = values(others)
+    except flags.UnrecognizedFlagError as error:
+        raise unknown_flag(error.flagname, [*bench_flags(), "config"]) from error
+    except flags.Error as error:
+        see = "See python launch/bench.py --help"
+        raise InputError(str(error), "command line", see) from error
+    if len(rest) > 1:
+        raise InputError(
+            f"unexpected argument {rest[1]!r}", "command line", "Flags are written --name=value"
+        )
+    base = parse(of_config).config
+    validate(base)
+    names = list(base.arms)
+    arm = values.arm or names[0]
+    if arm not in names:
+        raise InputError(f"no arm {arm!r}", "--arm", nearest(arm, names))
+    values.arm = arm
+    config = with_arm(base, arm)
+    if values.against and config.gan.half_resolutions:
+        raise InputError(
+            "PyTorch computes in float32 here",
+            "gan.half_resolutions",
+            "Set it to 0 for --against=pytorch",
+        )
+    if values.out and Path(values.out).is_dir():
+        raise InputError("it is a folder", f"--out={values.out}", "Give a file")
+    return values, config
+
+
+def _run(argv: list[str]) -> None:
+    values, config = _parsed(argv)
+    import jax
+
+    from fairjax.experiments import workdir
+    from fairjax.experiments.bench_report import cores, measure, table
+
+    workdir.log_to(None)
+    validate(config, jax.device_count())
+    if not values.against:
+        report = measure(config, values.seconds, None)
+    elif jax.devices()[0].platform != "cpu":
+        raise InputError("it compares on a CPU only", "--against", "Set JAX_PLATFORMS=cpu")
+    else:
+        with Peer(values.peer_path, values.peer_python, config, cores()) as peer:
+            report = measure(config, values.seconds, peer)
+    if values.start:
+        report["start_seconds"] = start_seconds(argv)
+    facts = {
+        "date": f"{datetime.datetime.now(datetime.UTC):%Y-%m-%dT%H:%M:%SZ}",
+        "command": shlex.join(["python", *argv]),
+        "config": config.name,
+        "arm": values.arm,
+    }
+    line = json.dumps(facts | report)
+    console = Console(stderr=True)
+    console.print(table(report), width=None if console.is_terminal else WIDTH)
+    print(line, flush=True)
+    if values.out:
+        Path(values.out).parent.mkdir(parents=True, exist_ok=True)
+        with Path(values.out).open("a", encoding="utf-8") as file:
+            file.write(line + "\n")
+
+
+def first_step() -> None:
+    """Builds an arm and takes the first step of a training: the program that `--start` times."""
+    argv = sys.argv
+    _, config = _parsed(argv)
+    import jax
+
+    from fairjax.experiments import bench_phases as phases
+
+    with phases.pool(config) as images:
+        steps = phases.Steps(config, images)
+        # The first iteration runs the long programs.
+        for kind in ("g", "d"):
+            steps([n for n in phases.used_programs(config) if n.startswith(kind)][-1], 1)
+    jax.block_until_ready(steps.state)
+
+
+def start_seconds(argv: list[str]) -> dict[str, float]:
+    """Seconds of a process that ends after its first iteration: {"cold", "warm"} by its cache."""
+    found = {}
+    with tempfile.TemporaryDirectory(prefix="fairjax-bench-") as cache:
+        code = "from fairjax.experiments.bench import first_step; first_step()"
+        changed = {"JAX_COMPILATION_CACHE_DIR": cache, "PYTHONPATH": os.pathsep.join(sys.path)}
+        for name in ("cold", "warm"):
+            log.info("bench: a process up to its first step, with a %s cache", name)
+            start = time.perf_counter()
+            subprocess.run([sys.executable, "-c", code, *argv[1:]], check=True,
+                           env=os.environ | changed)  # fmt: skip
+            found[name] = time.perf_counter() - start
+    return found

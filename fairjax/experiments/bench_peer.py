@@ -1,0 +1,120 @@
+"""Starts and asks the PyTorch side of `launch/bench.py --against=pytorch`."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from fairjax.errors import InputError
+
+WORKER = Path(__file__).with_name("bench_torch.py")
+NETWORKS = "training/networks.py"
+SHAPE = ("batch", "z_dim", "w_dim", "mapping_layers", "channel_base", "channel_max",
+         "g_architecture", "d_architecture", "mbstd_group", "conv_clamp", "loss", "r1_gamma",
+         "r1_every", "path_length_weight", "path_length_every", "style_mixing", "learning_rate_g",
+         "learning_rate_d", "beta1", "beta2", "ema_kimg")  # fmt: skip
+
+
+class Peer:
+    """The worker process; a context manager. Between two questions it waits in a read.
+
+    Args:
+      path: checkout of stylegan2-ada-pytorch.
+      python: interpreter that has torch; "" = this one.
+      config: the arm that both sides train.
+      threads: number of threads for torch.
+
+    Raises:
+      InputError: no checkout, no interpreter, no torch, or networks that cannot be built.
+    """
+
+    def __init__(self, path: str, python: str, config: ConfigDict, threads: int):
+        folder = Path(path).expanduser().resolve()
+        if not path or not (folder / NETWORKS).is_file():
+            raise InputError(
+                f"no checkout of stylegan2-ada-pytorch in {path!r} (it has no {NETWORKS})",
+                "--peer_path",
+                "Clone https://github.com/NVlabs/stylegan2-ada-pytorch and give its folder",
+            )
+        self.python = python or sys.executable
+        shape = {"resolution": config.data.resolution, "channels": config.data.channels}
+        shape |= {name: config.gan[name] for name in SHAPE}
+        # Threads that spin at the end of every parallel loop would slow down whatever else runs:
+        # our side while it is timed and, on a machine that is not idle, PyTorch itself.
+        environment = {"OMP_WAIT_POLICY": "passive"} | os.environ
+        try:
+            self._process = subprocess.Popen(
+                [self.python, str(WORKER)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                text=True, env=environment,
+            )  # fmt: skip
+        except OSError as error:
+            raise InputError(
+                f"{self.python} cannot be started ({error.strerror})",
+                "--peer_python",
+                "Give the interpreter of an environment that has torch",
+            ) from error
+        try:
+            self.facts = self.ask({"threads": threads, "path": str(folder), "shape": shape})
+            self.facts["omp_wait_policy"] = environment["OMP_WAIT_POLICY"]
+        except BaseException:
+            self.close()
+            raise
+
+    def ask(self, request: dict[str, Any]) -> dict[str, Any]:
+        """One question, one answer."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        try:
+            self._process.stdin.write(json.dumps(request) + "\n")
+            self._process.stdin.flush()
+            line = self._process.stdout.readline()
+        except OSError:
+            line = ""
+        if not line:
+            raise InputError(
+                f"the worker ended (exit code {self._process.wait()}); its words are above",
+                "--against=pytorch",
+                "Look at them; memory may be short",
+            )
+        answer: dict[str, Any] = json.loads(line)
+        if answer.get("what") == "torch":
+            mend = 'pip install -e ".[peer]", or give --peer_python, an interpreter that has torch'
+            raise InputError(answer["error"], "--against=pytorch", mend)
+        if "error" in answer:
+            mend = "Use a clean checkout and a Python that it runs with"
+            raise InputError(answer["error"], "--peer_path", mend)
+        return answer
+
+    def __call__(self, program: str, times: int) -> float:
+        """Seconds of `times` steps of a program, one after the other."""
+        return float(self.ask({"program": program, "times": times})["seconds"])
+
+    def close(self) -> None:
+        """Ends the worker."""
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None:
+                try:
+                    pipe.close()
+                except OSError:
+                    pass  # it is gone already
+        try:
+            self._process.wait(5)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def __enter__(self) -> "Peer":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()

@@ -1,0 +1,179 @@
+"""The other side of `launch/bench.py --against=pytorch`: an equal iteration in PyTorch.
+
+Runs as a program of its own, in an interpreter that has torch (and need not have fairjax): one JSON
+request a line on stdin, one JSON answer a line on stdout; between requests it waits in a read. The
+networks come from the user's checkout of the official stylegan2-ada-pytorch; the losses, phases and
+optimiser steps are written here from the papers: Karras et al. 2020 ("Analyzing and improving the
+image quality of StyleGAN", sections 3.2 and B), Mescheder et al. 2018 (R1), Lim and Ye 2017.
+"""
+
+import copy
+import json
+import os
+import random
+import sys
+import time
+import warnings
+
+
+def losses(name):
+    """(real, fake, generator) terms of logits, as `fairjax.objectives.losses` has them."""
+    from torch.nn.functional import relu, softplus
+
+    if name == "hinge":
+        return (lambda x: relu(1 - x)), (lambda x: relu(1 + x)), (lambda x: -x)
+    return (lambda x: softplus(-x)), softplus, (lambda x: softplus(-x))
+
+
+class Peer:
+    """Two networks, their optimisers and the four step programs on one fixed batch of bytes."""
+
+    def __init__(self, shape):
+        import torch
+        from training import networks
+
+        self.torch, self.shape = torch, shape
+        torch.manual_seed(0)
+        random.seed(0)
+        clamp = shape["conv_clamp"] or None
+        size, image = shape["resolution"], shape["channels"]
+        widths = {"channel_base": shape["channel_base"], "channel_max": shape["channel_max"]}
+        self.g = networks.Generator(
+            z_dim=shape["z_dim"], c_dim=0, w_dim=shape["w_dim"], img_resolution=size,
+            img_channels=image, mapping_kwargs={"num_layers": shape["mapping_layers"]},
+            synthesis_kwargs=dict(widths, num_fp16_res=0, conv_clamp=clamp,
+                                  architecture=shape["g_architecture"]),
+        ).train()  # fmt: skip
+        group = shape["mbstd_group"]
+        epilogue = {"mbstd_group_size": group} if group else {"mbstd_num_channels": 0}
+        self.d = networks.Discriminator(
+            c_dim=0, img_resolution=size, img_channels=image, num_fp16_res=0, conv_clamp=clamp,
+            architecture=shape["d_architecture"], epilogue_kwargs=epilogue, **widths,
+        ).train()  # fmt: skip
+        self.ema = copy.deepcopy(self.g).eval().requires_grad_(False)
+        self.real, self.fake, self.generator = losses(shape["loss"])
+        path = shape["path_length_every"] if shape["path_length_weight"] > 0 else 0
+        r1 = shape["r1_every"] if shape["r1_gamma"] > 0 else 0
+        self.g_adam = self.adam(self.g, shape["learning_rate_g"], path)
+        self.d_adam = self.adam(self.d, shape["learning_rate_d"], r1)
+        self.images = torch.randint(0, 256, (shape["batch"], image, size, size), dtype=torch.uint8)
+        self.pl_mean = torch.zeros(())
+        self.programs = {
+            "g": lambda: self.g_step(False),
+            "g+path_length": lambda: self.g_step(True),
+            "d": lambda: self.d_step(False),
+            "d+r1": lambda: self.d_step(True),
+        }
+
+    def adam(self, network, rate, every):
+        """Adam, corrected for a regulariser that runs every `every` steps (0 = never)."""
+        c = every / (every + 1) if every else 1.0
+        betas = (self.shape["beta1"] ** c, self.shape["beta2"] ** c)
+        return self.torch.optim.Adam(network.parameters(), lr=rate * c, betas=betas, eps=1e-8)
+
+    def styles(self, n):
+        """ws [n, num_ws, w_dim]; one crossover for the batch, with the given probability."""
+        z_dim = self.shape["z_dim"]
+        ws = self.g.mapping(self.torch.randn(n, z_dim), None)
+        if self.shape["style_mixing"] > 0:
+            other = self.g.mapping(self.torch.randn(n, z_dim), None, skip_w_avg_update=True)
+            layers = ws.shape[1]
+            mixes = random.random() < self.shape["style_mixing"]
+            cut = random.randrange(1, layers) if mixes else layers
+            ws = self.torch.cat([ws[:, :cut], other[:, cut:]], 1)
+        return ws
+
+    def synthesised(self, ws):
+        return self.g.synthesis(ws, fused_modconv=False, noise_mode="random")
+
+    def update(self, optimiser, loss):
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        optimiser.step()
+
+    def g_step(self, path_length):
+        torch, shape = self.torch, self.shape
+        self.g.requires_grad_(True)
+        self.d.requires_grad_(False)
+        logits = self.d(self.synthesised(self.styles(shape["batch"])), None)
+        self.update(self.g_adam, self.generator(logits).mean())
+        if path_length:
+            ws = self.styles(max(shape["batch"] // 2, 1))
+            images = self.synthesised(ws)
+            y = torch.randn_like(images) / shape["resolution"]
+            (slopes,) = torch.autograd.grad((images * y).sum(), ws, create_graph=True)
+            lengths = (slopes.square().sum(2).mean(1) + 1e-12).sqrt()
+            mean = self.pl_mean + 0.01 * (lengths.mean() - self.pl_mean)
+            penalty = (lengths - mean).square().mean()
+            self.pl_mean = mean.detach()
+            weight = shape["path_length_weight"] * shape["path_length_every"]
+            self.update(self.g_adam, penalty * weight)
+        beta = 0.5 ** (shape["batch"] / (shape["ema_kimg"] * 1000))
+        with torch.no_grad():
+            for average, value in zip(self.ema.parameters(), self.g.parameters()):  # noqa: B905
+                average.lerp_(value, 1 - beta)
+            for average, value in zip(self.ema.buffers(), self.g.buffers()):  # noqa: B905
+                average.copy_(value)
+
+    def d_step(self, r1):
+        torch, shape = self.torch, self.shape
+        self.g.requires_grad_(False)
+        self.d.requires_grad_(True)
+        x = self.images.to(torch.float32) / 127.5 - 1
+        with torch.no_grad():
+            fakes = self.synthesised(self.styles(shape["batch"]))
+        on_real, on_fake = self.d(x, None), self.d(fakes, None)
+        self.update(self.d_adam, self.real(on_real).mean() + self.fake(on_fake).mean())
+        if r1:
+            x = x.requires_grad_(True)
+            (slopes,) = torch.autograd.grad(self.d(x, None).sum(), x, create_graph=True)
+            penalty = 0.5 * shape["r1_gamma"] * slopes.square().sum((1, 2, 3)).mean()
+            self.update(self.d_adam, penalty * shape["r1_every"])
+
+    def time(self, program, times):
+        """Seconds of `times` steps of a program, one after the other."""
+        start = time.perf_counter()
+        for _ in range(times):
+            self.programs[program]()
+        return time.perf_counter() - start
+
+    def parameters(self):
+        return [sum(p.numel() for p in network.parameters()) for network in (self.g, self.d)]
+
+
+def begin(request):
+    """The peer and what it is, or a sentence about what is missing."""
+    warnings.filterwarnings("ignore")
+    try:
+        import torch
+    except ImportError as error:
+        return None, {"error": f"{sys.executable} cannot import torch ({error})", "what": "torch"}
+    torch.set_num_threads(request["threads"])
+    torch.set_flush_denormal(True)
+    sys.path.insert(0, request["path"])
+    try:
+        peer = Peer(request["shape"])
+    except Exception as error:  # whatever is wrong with somebody else's code is one line here
+        words = f"its networks cannot be built ({type(error).__name__}: {error})"
+        return None, {"error": words, "what": "networks"}
+    facts = {"torch": torch.__version__, "python": sys.version.split()[0]}
+    return peer, facts | {"threads": torch.get_num_threads(), "parameters": peer.parameters()}
+
+
+def main():
+    """Answers requests until stdin ends."""
+    # What the checkout prints must not get between the answers.
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    peer = None
+    for line in sys.stdin:
+        request = json.loads(line)
+        if peer is None:
+            peer, answer = begin(request)
+        else:
+            answer = {"seconds": peer.time(request["program"], request["times"])}
+        print(json.dumps(answer), file=answers, flush=True)
+
+
+if __name__ == "__main__":
+    main()

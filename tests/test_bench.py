@@ -1,0 +1,203 @@
+"""`launch/bench.py`: figures of its JSON line, its count of the work, its answers to bad input."""
+
+import json
+import math
+import subprocess
+import sys
+
+import jax
+import pipeline
+import pytest
+from flax.traverse_util import flatten_dict
+
+from fairjax.config import defaults, with_arm
+from fairjax.errors import InputError
+from fairjax.experiments import bench, bench_report
+from fairjax.experiments.bench_peer import Peer
+from fairjax.experiments.bench_work import forward_macs, phase_flop
+from fairjax.experiments.dry_run import abstract_gan
+
+pytestmark = pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
+TINY = ("--config.gan.path_length_weight=2.0", "--config.gan.style_mixing=0.9",
+        "--config.gan.channel_max=4", "--config.data.resolution=8")  # fmt: skip
+
+
+def config_of(**gan):
+    config = defaults()
+    config.data.resolution = gan.pop("resolution", 64)
+    config.gan.update(gan)
+    return with_arm(config, "main")
+
+
+def test_one_json_line_with_figures_that_fit_together(tmp_path):
+    command = [sys.executable, str(pipeline.ROOT / "launch/bench.py"), "--seconds=0.2",
+               f"--config={pipeline.ROOT}/configs/quickstart.py:tiny", "--arm=weighted",
+               f"--out={tmp_path / 'bench.jsonl'}", *TINY]  # fmt: skip
+    # Four programs are compiled, whatever a cache holds: in haste, as no speed is looked at.
+    quick = {"XLA_FLAGS": "--xla_backend_optimization_level=0"}
+    done = subprocess.run(command, capture_output=True, text=True,
+                          env=pipeline.environment() | quick)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert report == json.loads((tmp_path / "bench.jsonl").read_text())
+    assert (report["arm"], report["shape"]["batch"], report["rounds"] >= 3) == ("weighted", 8, True)
+    assert report["compilations"] == 4
+    assert report["recompilations"] == 0
+    assert set(report["compile_seconds"]) == {"g", "g+path_length", "d", "d+r1"}
+    assert report["finite"]
+    ms = {name: spread["median"] for name, spread in report["ms"].items()}
+    assert set(ms) == {"g", "path_length", "d", "r1", "iteration"}
+    for name, spread in report["ms"].items():
+        assert spread["low"] <= spread["median"] <= spread["high"]
+        if ms[name] > 0:
+            assert report["images_per_second"][name] == pytest.approx(8000 / ms[name])
+            assert report["gflops"][name] == pytest.approx(1e3 * report["gflop"][name] / ms[name])
+    rate = report["matmul_gflops"]["float32"]
+    assert report["share_of_matmul"]["float32"] == pytest.approx(
+        report["gflops"]["iteration"] / rate
+    )
+    assert report["input"]["share"] == pytest.approx(report["input"]["ms"] / ms["iteration"])
+    assert report["peak_memory_mb"] > 50
+    assert report["versions"]["jax"] == jax.__version__
+    assert report["device"]["threads"] >= 1
+    assert report["device"]["load_before"] >= 0
+    assert report["date"].endswith("Z")
+    assert "round 3/" in done.stderr  # progress
+    assert "images/s" in done.stderr  # the table
+    assert "peer" not in report
+
+
+@pytest.mark.parametrize(
+    ("resolution", "base", "g", "d"),
+    [(64, 16384, 7.6, 7.9), (128, 16384, 11.3, 11.6), (256, 16384, 14.9, 15.4),
+     (512, 32768, 59.7, 61.6), (1024, 32768, 74.3, 76.7)],
+)  # fmt: skip
+def test_forward_macs_are_the_known_ones(resolution, base, g, d):
+    macs = forward_macs(config_of(resolution=resolution, channel_base=base))
+    assert macs.synthesis / 1e9 == pytest.approx(g, abs=0.06)
+    assert macs.discriminator / 1e9 == pytest.approx(d, abs=0.06)
+    assert macs.mapping == 8 * 512**2
+
+
+@pytest.mark.parametrize("architecture", ["skip", "resnet", "orig"])
+def test_forward_macs_follow_from_the_parameters(architecture):
+    """Each kernel meets every place of its smaller side once, each dense weight one number."""
+    config = config_of(resolution=16, channel_base=128, channel_max=24, z_dim=10, w_dim=12,
+                       mapping_layers=3, mbstd_group=4, g_architecture=architecture,
+                       d_architecture=architecture)  # fmt: skip
+    _, (state, *_) = abstract_gan(config)
+
+    def places(name, shape):
+        if len(shape) == 2:
+            return 1
+        size = int(next(part for part in name if part[0] == "b" and part[1:].isdigit())[1:])
+        up = name[0] == "synthesis" and name[-2] in ("conv0", "skip")
+        down = name[0] != "synthesis" and name[-2] in ("conv1", "skip")
+        return size**2 // 4 if up or down else size**2
+
+    def total(tree, part=""):
+        found = flatten_dict(tree)
+        return sum(math.prod(x.shape) * places(name, x.shape) for name, x in found.items()
+                   if name[-1] == "weight" and name[0].startswith(part))  # fmt: skip
+
+    macs = forward_macs(config)
+    assert macs.mapping == total(state.g, "mapping")
+    assert macs.synthesis == total(state.g, "synthesis")
+    assert macs.discriminator == total(state.d)
+
+
+def test_flop_of_the_phases():
+    config = config_of(batch=32)
+    mapping, g, d = forward_macs(config)
+    of = phase_flop(config)
+    assert of["g"] == 2 * 32 * (3 * (g + 2 * mapping) + 2 * d)  # two mappings: style mixing
+    assert of["path_length"] == 2 * 16 * (6 * g + 3 * 2 * mapping)
+    assert of["d"] == 2 * 32 * (g + 2 * mapping + 6 * d)
+    assert of["r1"] == 2 * 32 * 6 * d
+    # Per image about 4.75 G + 8.4 D forwards, 204 GFLOP.
+    assert of["iteration"] / 32 / 1e9 == pytest.approx(204, rel=0.01)
+    assert of["iteration"] == of["g"] + of["path_length"] / 4 + of["d"] + of["r1"] / 16
+    off = phase_flop(config_of(batch=32, path_length_weight=0.0, r1_gamma=0.0))
+    assert off["iteration"] == off["g"] + off["d"]
+
+
+def test_rounds_take_turns_and_keep_to_the_time():
+    said = []
+
+    def timer(side, seconds):
+        def run(program, times):
+            said.append((side, program, times))
+            return seconds[program] * times
+
+        return run, seconds
+
+    quick, slow = {"g": 0.01, "d": 0.02}, {"g": 0.1, "d": 0.3}
+    samples = bench_report.rounds({"ours": timer("ours", quick), "peer": timer("peer", slow)}, 2.0)
+    assert [side for side, *_ in said[:8]] == ["ours"] * 2 + ["peer"] * 4 + ["ours"] * 2
+    assert len(samples["ours"]) == len(samples["peer"]) == 5
+    assert all(s == pytest.approx({"g": 10, "d": 20}) for s in samples["ours"])
+    for side, each in (("ours", quick), ("peer", slow)):
+        spent = sum(each[program] * times for s, program, times in said if s == side)
+        assert 1 < spent < 3
+    few = bench_report.rounds({"ours": timer("ours", slow)}, 0.1)
+    assert len(few["ours"]) == 3
+
+
+def refused(capsys, *args):
+    with pytest.raises(SystemExit) as end:
+        bench.main(["launch/bench.py", *args])
+    assert end.value.code == 2
+    line = capsys.readouterr().err.splitlines()[-1]
+    return line
+
+
+def test_bad_input(tmp_path, capsys):
+    given = f"--config={pipeline.ROOT}/configs/quickstart.py:tiny"
+    assert "no config" in refused(capsys)
+    assert "Did you mean seconds" in refused(capsys, given, "--secnds=3")
+    assert "Did you mean weighted" in refused(capsys, given, "--arm=weigted")
+    assert "config.gan.batch" in refused(capsys, given, "--config.gan.btch=8")
+    assert "gan.batch (=0)" in refused(capsys, given, "--config.gan.batch=0")
+    assert "unexpected argument" in refused(capsys, given, "more")
+    assert "it is a folder" in refused(capsys, given, f"--out={tmp_path}")
+    half = refused(capsys, given, "--against=pytorch", "--config.gan.half_resolutions", "1")
+    assert "gan.half_resolutions" in half
+
+
+def checkout(folder, networks):
+    (folder / "training").mkdir(parents=True)
+    (folder / "training/networks.py").write_text(networks)
+    return str(folder)
+
+
+def test_what_the_peer_lacks_is_said_in_one_line(tmp_path, capsys):
+    given = f"--config={pipeline.ROOT}/configs/quickstart.py:tiny"
+    for path in ("", str(tmp_path)):
+        line = refused(capsys, given, "--against=pytorch", f"--peer_path={path}")
+        assert "--peer_path: no checkout of stylegan2-ada-pytorch" in line
+        assert "training/networks.py" in line
+    path = checkout(tmp_path / "ada", "raise RuntimeError('broken\\nhere')")
+    fake = f"--peer_python={tmp_path / 'none'}"
+    line = refused(capsys, given, "--against=pytorch", f"--peer_path={path}", fake)
+    assert "--peer_python" in line
+    # Interpreters that find no torch, or another one, whatever is installed here.
+    for torch, words in (("raise ImportError('not here')", "cannot import torch (not here)"),
+                         ("set_num_threads = set_flush_denormal = manual_seed = print",
+                          "its networks cannot be built (RuntimeError: broken")):  # fmt: skip
+        (tmp_path / "torch.py").write_text(torch)
+        python = tmp_path / "python"
+        python.write_text(f'#!/bin/sh\nPYTHONPATH={tmp_path} exec {sys.executable} "$@"\n')
+        python.chmod(0o755)
+        line = refused(capsys, given, "--against=pytorch", f"--peer_path={path}",
+                       f"--peer_python={python}")  # fmt: skip
+        assert words in line
+    python.write_text("#!/bin/sh\nexit 3\n")
+    with pytest.raises(InputError, match="exit code 3"):
+        Peer(path, str(python), config_of(), 1)
+
+
+def test_help_lists_every_flag(capsys):
+    bench.main(["launch/bench.py", "--help"])
+    said = capsys.readouterr().out
+    names = ("config", "arm", "seconds", "against", "peer_path", "peer_python", "[no]start", "out")
+    assert all(f"--{name}" in said for name in names)

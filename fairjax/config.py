@@ -44,7 +44,7 @@ def _data() -> dict[str, Any]:
     return {
         "source": "avatars",  # avatars | folder | celeba | tfds:<name>
         "resolution": 32,  # pixels; power of two
-        "channels": 3,
+        "channels": 3,  # 1 = gray, 3, 4 = RGBA (folder only)
         "crop": "center",  # center | celeba140 | none (the images are square)
         "group_attributes": ("long_hair",),  # the attributes whose shares differ between the sets
         "split": "proportions",  # proportions | paper (CelebA only)

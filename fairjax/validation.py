@@ -86,7 +86,8 @@ def _validate_data(config: ConfigDict, need: Callable[[bool, str, str], None]) -
          f"one of {', '.join(SOURCES)}, or tfds:<name>")  # fmt: skip
     need(data.resolution in (8, 16, 32, 64, 128, 256, 512, 1024), "data.resolution",
          "a power of two from 8 to 1024")  # fmt: skip
-    need(data.channels == 3, "data.channels", "3")
+    need(data.channels in ((1, 3, 4) if source == "folder" else (1, 3)), "data.channels",
+         "1 (gray) or 3, or 4 (RGBA) if data.source is folder")  # fmt: skip
     need(data.crop in ("center", "celeba140", "none"), "data.crop", "center, celeba140 or none")
     need(data.split in ("proportions", "paper"), "data.split", "proportions or paper")
     need(data.split != "paper" or data.source == "celeba", "data.split",

@@ -120,6 +120,7 @@ def report_plan(base: ConfigDict) -> str:
         lines += [
             "",
             f"arm {arm}: {json.dumps(base.arms[arm].to_dict(), default=list)}",
+            *(["  labels of two values for each attribute are assumed"] * bool(gan.conditions)),
             f"  generator     {size(state.g)[0]:>12,} parameters",
             f"  discriminator {size(state.d)[0]:>12,} parameters",
             f"  state         {size(state)[1] / 1e6:>12,.1f} MB on every device; "

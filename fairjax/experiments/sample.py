@@ -99,7 +99,7 @@ def _run(argv: list[str]) -> None:
         k: values[k].value
         for k in ("generator", "n", "seed", "psi", "centre", "cutoff", "noise", "class", "label")
     }
-    write_json(out / "samples.json", record | {"classes": classes})  # fmt: skip
+    write_json(out / "samples.json", record | {"classes": classes})
     print(f"{len(images)} images in {out}, an overview in {out / 'grid.png'}")
 
 
@@ -178,7 +178,7 @@ def draw(
         for start in range(0, n, batch):
             inputs = start + np.arange(batch), jax.random.key(seed), variables
             w, chosen = styles(*inputs)
-            own = np.zeros(batch, int) if kind == "global" else np.asarray(chosen)
+            own = np.asarray(chosen) if kind == "class" else np.zeros(batch, int)
             if kind == "judged" and judge is not None:
                 whole = images(*inputs, w, jnp.zeros_like(w), jnp.ones(batch), until)
                 own = judge(np.asarray(whole)).argmax(-1)

@@ -7,12 +7,13 @@ All code reads `config.a.b`; a default that is not in this file does not exist.
 import difflib
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from ml_collections import ConfigDict
 
 from fairjax.errors import InputError
+from fairjax.presets import Change, presets
 
 
 def defaults() -> ConfigDict:
@@ -43,7 +44,7 @@ def _data() -> dict[str, Any]:
     return {
         "source": "avatars",  # avatars | folder | celeba | tfds:<name>
         "resolution": 32,  # pixels; power of two
-        "channels": 3,
+        "channels": 3,  # 1 = gray, 3, 4 = RGBA (folder only)
         "crop": "center",  # center | celeba140 | none (the images are square)
         "group_attributes": ("long_hair",),  # the attributes whose shares differ between the sets
         "split": "proportions",  # proportions | paper (CelebA only)
@@ -124,7 +125,16 @@ def _gan() -> dict[str, Any]:
         "d_architecture": "resnet",  # resnet | skip | orig
         "half_resolutions": 0,  # how many of the highest resolutions compute in bfloat16
         "mbstd_group": 4,  # images per minibatch-stddev group; 0 = off
+        "mbstd_features": 1,  # statistics per group
+        "mbstd_mode": "contiguous",  # contiguous | strided (the published grouping)
+        "mbstd_weighted": False,  # with reweight=loss: statistics of the weighted real batch
         "conv_clamp": 0.0,  # 0 = off
+        "remat": False,  # recompute each block in the backward pass: less memory, more time
+        # Labels. Attribute names; then labels are used for training, not for judging only.
+        "condition": (),
+        "condition_form": "classes",  # classes (one-hot of combinations) | attributes (multi-hot)
+        "fake_labels": "reference",  # reference | data (repeats the bias) | uniform
+        "d_mapping_layers": 8,  # dense layers behind the discriminator's label; 0 = embedding only
         # Objective.
         "loss": "hinge",  # hinge | logistic
         "reweight": "resample",  # none | loss (w on the real term) | resample (reals drawn by w)
@@ -168,20 +178,17 @@ def _eval() -> dict[str, Any]:
     }
 
 
-Change = Callable[[ConfigDict], None]
-
-
 def variant(config: ConfigDict, arg: str | None, variants: Mapping[str, Change]) -> ConfigDict:
-    """Applies the variant named after the colon in `--config=file.py:variant`."""
-    if arg:
-        if arg not in variants:
+    """Applies the variants after the colon in `--config=file.py:128+auto`, from left to right."""
+    for name in arg.split("+") if arg else ():
+        if name not in variants:
             raise InputError(
-                f"variant '{arg}' does not exist",
+                f"variant '{name}' does not exist",
                 f"config {config.name}",
-                f"Choose one of {', '.join(':' + v for v in variants)}",
+                f"Choose one of {', '.join(':' + v for v in variants)}, or several joined by +",
             )
-        variants[arg](config)
-        config.name = f"{config.name}_{arg}"
+        variants[name](config)
+        config.name = f"{config.name}_{name}"
     return config
 
 
@@ -225,8 +232,8 @@ def size(resolution: int) -> Change:
 
 
 def variants() -> dict[str, Change]:
-    """The variants that every full-size config has."""
-    return {"tiny": tiny, "128": size(128), "256": size(256)}
+    """The variants that every full-size config has: sizes and published configurations."""
+    return {"tiny": tiny, "128": size(128), "256": size(256)} | presets()
 
 
 def celeba() -> ConfigDict:

@@ -86,7 +86,8 @@ def _validate_data(config: ConfigDict, need: Callable[[bool, str, str], None]) -
          f"one of {', '.join(SOURCES)}, or tfds:<name>")  # fmt: skip
     need(data.resolution in (8, 16, 32, 64, 128, 256, 512, 1024), "data.resolution",
          "a power of two from 8 to 1024")  # fmt: skip
-    need(data.channels == 3, "data.channels", "3")
+    need(data.channels in ((1, 3, 4) if source == "folder" else (1, 3)), "data.channels",
+         "1 (gray) or 3, or 4 (RGBA) if data.source is folder")  # fmt: skip
     need(data.crop in ("center", "celeba140", "none"), "data.crop", "center, celeba140 or none")
     need(data.split in ("proportions", "paper"), "data.split", "proportions or paper")
     need(data.split != "paper" or data.source == "celeba", "data.split",
@@ -125,6 +126,18 @@ def _validate_gan(config: ConfigDict, arm: str, devices: int, problems: list[str
     need(gan.batch >= 1 and gan.batch % devices == 0, "batch", f"a multiple of {devices} devices")
     need(gan.mbstd_group >= 0 and (gan.batch // devices) % group == 0, "mbstd_group",
          f"0 or a divisor of the {gan.batch // max(devices, 1)} images per device")  # fmt: skip
+    need(gan.mbstd_mode in ("contiguous", "strided"), "mbstd_mode", "contiguous or strided")
+    need(not gan.mbstd_weighted or gan.reweight == "loss", "mbstd_weighted",
+         "False unless gan.reweight is loss: else the batch is drawn as it is meant")  # fmt: skip
+    last = min(int(gan.channel_base) // 4, int(gan.channel_max))
+    need(gan.mbstd_features >= 1 and last % max(gan.mbstd_features, 1) == 0, "mbstd_features",
+         f"a divisor of the {last} channels at 4 x 4 pixels")  # fmt: skip
+    need(gan.condition_form in ("classes", "attributes"), "condition_form",
+         "classes or attributes")  # fmt: skip
+    need(gan.fake_labels in ("reference", "data", "uniform"), "fake_labels",
+         "reference, data or uniform")  # fmt: skip
+    need(len(set(gan.condition)) == len(gan.condition), "condition", "different attribute names")
+    need(gan.d_mapping_layers >= 0, "d_mapping_layers", "0 or more")
     for key in ("g_architecture", "d_architecture"):
         need(gan[key] in ("skip", "resnet", "orig"), key, "skip, resnet or orig")
     need(gan.half_resolutions >= 0, "half_resolutions", "0 or more")

@@ -1,4 +1,7 @@
-"""Independent float64 NumPy derivations of the networks' operations, by loops over pixels."""
+"""Independent float64 NumPy derivations of the networks' operations, by loops over pixels.
+
+They also take complex parameters and inputs, so that a complex step gives exact derivatives.
+"""
 
 import numpy as np
 
@@ -8,10 +11,10 @@ TAPS = np.outer([1, 3, 3, 1], [1, 3, 3, 1]) / 64
 def fir(x, before, after, gain=1.0, taps=TAPS):
     """Correlation of every channel with the (symmetric) taps after zero padding."""
     n, h, w, c = x.shape
-    padded = np.zeros((n, h + before + after, w + before + after, c))
+    padded = np.zeros((n, h + before + after, w + before + after, c), x.dtype)
     padded[:, before : before + h, before : before + w] = x
     size = taps.shape[0]
-    out = np.zeros((n, padded.shape[1] - size + 1, padded.shape[2] - size + 1, c))
+    out = np.zeros((n, padded.shape[1] - size + 1, padded.shape[2] - size + 1, c), x.dtype)
     for r in range(out.shape[1]):
         for s in range(out.shape[2]):
             window = padded[:, r : r + size, s : s + size]
@@ -21,7 +24,7 @@ def fir(x, before, after, gain=1.0, taps=TAPS):
 
 def zeros_between(x):
     n, h, w, c = x.shape
-    out = np.zeros((n, 2 * h, 2 * w, c))
+    out = np.zeros((n, 2 * h, 2 * w, c), x.dtype)
     out[:, ::2, ::2] = x
     return out
 
@@ -38,9 +41,9 @@ def correlate(x, kernel, pad=None, stride=1):
     """Plain correlation, zero padding `pad` ((top, bottom), (left, right)), default same size."""
     k = kernel.shape[0]
     pad = ((k // 2, k // 2),) * 2 if pad is None else pad
-    x = np.pad(np.asarray(x, np.float64), ((0, 0), *pad, (0, 0)))
+    x = np.pad(x, ((0, 0), *pad, (0, 0)))
     h, w = ((x.shape[i] - k) // stride + 1 for i in (1, 2))
-    out = np.zeros((x.shape[0], h, w, kernel.shape[3]))
+    out = np.zeros((x.shape[0], h, w, kernel.shape[3]), np.result_type(x, kernel, np.float64))
     for r in range(h):
         for s in range(w):
             window = x[:, r * stride : r * stride + k, s * stride : s * stride + k]
@@ -51,7 +54,7 @@ def correlate(x, kernel, pad=None, stride=1):
 def scatter_up(x, kernel):
     """Stride-2 transposed convolution: each pixel adds its patch, [n, 2h + 1, 2w + 1, o]."""
     n, h, w, _ = x.shape
-    out = np.zeros((n, 2 * h + 1, 2 * w + 1, kernel.shape[3]))
+    out = np.zeros((n, 2 * h + 1, 2 * w + 1, kernel.shape[3]), np.result_type(x, kernel))
     for r in range(h):
         for s in range(w):
             patch = np.einsum("ni,abio->nabo", x[:, r, s], kernel)
@@ -78,7 +81,8 @@ def modulated_conv(x, weight, styles, up=False, demodulate=True):
     return np.stack(out)
 
 
-def minibatch_stddev(x, group, features, strided):
+def minibatch_stddev(x, group, features, strided, weights=None):
+    """With weights: the mean and the variance of a discrete distribution over the group."""
     n, h, w, c = x.shape
     group = min(group, n)
     groups = n // group
@@ -88,13 +92,16 @@ def minibatch_stddev(x, group, features, strided):
         members = range(g, n, groups) if strided else range(g * group, (g + 1) * group)
         for f in range(features):
             part = x[list(members), :, :, f * width : (f + 1) * width]
-            value = np.sqrt(part.var(axis=0) + 1e-8).mean()
+            shares = np.ones(group) if weights is None else weights[list(members)]
+            shares = (shares / shares.sum()).reshape(-1, 1, 1, 1)
+            centre = (shares * part).sum(axis=0)
+            value = np.sqrt((shares * (part - centre) ** 2).sum(axis=0) + 1e-8).mean()
             out[list(members), :, :, c + f] = value
     return out
 
 
 def leaky(x):
-    return np.where(x > 0, x, 0.2 * x) * np.sqrt(2)
+    return np.where(np.real(x) > 0, x, 0.2 * x) * np.sqrt(2)
 
 
 def dense(p, x, lr_mult=1.0):
@@ -125,7 +132,8 @@ def synthesis(p, noise, ws, architecture="skip", clamp=None):
     def layer(name, block, x, w, up, gain=1.0):
         q = p[block][name]
         y = modulated_conv(x, q["weight"], dense(q["affine"], w), up=up)
-        fixed = noise[block][name]["noise_const"][None, :, :, None]
+        fixed = noise[block][name]["noise_const"]
+        fixed = fixed[None, :, :, None] if fixed.ndim == 2 else fixed  # or one for each sample
         y = leaky(y + fixed * q["noise_strength"] + q["bias"]) * gain
         return clip(y, None if clamp is None else clamp * gain)
 
@@ -157,8 +165,9 @@ def synthesis(p, noise, ws, architecture="skip", clamp=None):
     return image
 
 
-def discriminator(p, image, group, architecture="resnet", c=None, clamp=None):
-    """The discriminator with strided minibatch standard deviation."""
+def discriminator(p, image, group, architecture="resnet", c=None, clamp=None, strided=True,
+                  weights=None):  # fmt: skip
+    """The discriminator, with strided minibatch standard deviation unless told otherwise."""
 
     def conv(q, x, how=correlate):
         weight = q["weight"] / np.sqrt(np.prod(q["weight"].shape[:3]))
@@ -184,7 +193,7 @@ def discriminator(p, image, group, architecture="resnet", c=None, clamp=None):
     b4 = p["b4"]
     if architecture == "skip":
         x = x + active(conv(b4["fromrgb"], image))
-    x = minibatch_stddev(x, group, 1, strided=True)
+    x = minibatch_stddev(x, group, 1, strided, weights)
     x = active(conv(b4["conv"], x))
     flat = np.stack([sample.transpose(2, 0, 1).ravel() for sample in x])
     out = dense(b4["out"], leaky(dense(b4["fc"], flat)))

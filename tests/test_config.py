@@ -60,6 +60,15 @@ def test_all_problems_are_reported_at_once():
         ("gan.beta2", 1.0),
         ("gan.style_mixing", 1.1),
         ("gan.mbstd_group", 5),
+        ("gan.mbstd_mode", "diagonal"),
+        ("gan.mbstd_features", 3),
+        ("gan.mbstd_weighted", True),  # the default draws reals by their weight
+        ("gan.condition", ("long_hair", "long_hair")),
+        ("gan.condition_form", "floats"),
+        ("gan.fake_labels", "biased"),
+        ("gan.d_mapping_layers", -1),
+        ("data.channels", 2),
+        ("data.channels", 4),  # avatars have no transparency
         ("gan.kimg", 0.0),
         ("gan.r1_gamma", -1.0),
     ],
@@ -84,7 +93,11 @@ def test_sources_need_what_they_read():
     text = problems(config)
     assert "data.folder.biased" in text
     assert "data.folder.reference" in text
-    config.data.source = "celeba"
+    config.data.update(channels=4)
+    config.data.folder.update(biased=("A",), reference=("B",))
+    validate(config)
+    config.data.update(channels=1, source="celeba")
+    assert "data.channels" not in problems(config)
     assert "data.celeba.dir" in problems(config)
     config.data.source = "tfds"
     assert "data.tfds.name" in problems(config)
@@ -127,7 +140,7 @@ def test_an_arm_changes_a_copy():
 
 def test_variants():
     changes = configuration.variants()
-    with pytest.raises(InputError, match=r"variant 'huge' does not exist.*:tiny, :128, :256"):
+    with pytest.raises(InputError, match=r"variant .huge. does not exist.*:tiny, :128, :256"):
         variant(defaults(), "huge", changes)
     assert variant(defaults(), None, changes).to_dict() == defaults().to_dict()
     tiny = variant(defaults(), "tiny", changes)

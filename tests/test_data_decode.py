@@ -53,6 +53,29 @@ def test_alpha_is_laid_on_white():
     assert decode.decode(encode(gray_alpha), SHAPE).min() == 255
 
 
+def test_rgba_output_keeps_the_transparency():
+    shape = SHAPE._replace(channels=4)
+    half = np.dstack([gradient(), np.full((16, 16), 51, np.uint8)])
+    made = decode.decode(encode(Image.fromarray(half)), shape)
+    np.testing.assert_array_equal(made, half)
+    solid = decode.decode(encode(Image.fromarray(gradient())), shape)
+    np.testing.assert_array_equal(solid, np.dstack([gradient(), np.full((16, 16), 255, np.uint8)]))
+    small = decode.decode(encode(Image.fromarray(half)), shape._replace(resolution=8))
+    assert small.shape == (8, 8, 4)
+    np.testing.assert_array_equal(small[..., 3], 51)
+
+
+def test_what_sees_colour_only_gets_gray_repeated_and_rgba_on_white():
+    image = gradient()
+    np.testing.assert_array_equal(decode.opaque(image), image)
+    gray = decode.opaque(image[None, ..., :1])
+    np.testing.assert_array_equal(gray, np.repeat(image[None, ..., :1], 3, -1))
+    for alpha in (0, 51, 255):
+        made = decode.opaque(np.dstack([image, np.full((16, 16), alpha, np.uint8)]))
+        a = alpha / 255
+        np.testing.assert_allclose(made, a * image + (1 - a) * 255, atol=0.51)
+
+
 def test_cmyk():
     ink = np.zeros((16, 16, 4), np.uint8)
     ink[..., 0] = 255  # full cyan

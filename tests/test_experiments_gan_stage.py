@@ -14,12 +14,15 @@ WEIGHT = np.array([0.5, 0.5, 0.5, 2.5, 1.0, 1.0])
 LOG_RATIO = np.log([0.5, 0.5, 0.5, 2.5, 0.6, 2.6])
 
 
-def dataset(classes=(0, 0, 0, 1, 0, 1)):
+def dataset(classes=(0, 0, 0, 1, 0, 1), cardinality=2):
     labels = np.array(classes)
     return SimpleNamespace(
         training=np.arange(6),
         domain=np.array([0, 0, 0, 0, 1, 1]),
         classes=lambda names, positions: labels[positions],
+        attribute_names=("age", "hair"),
+        cardinalities=(5, cardinality),
+        class_names=lambda names: ("short", "long", "none")[:cardinality],
     )
 
 
@@ -66,6 +69,37 @@ def test_groups(groups, expected):
 def test_groups_by_attributes_need_labels():
     with pytest.raises(InputError, match="2 training images have no label"):
         gan_stage.groups(config(groups="attributes"), dataset((0, -1, 0, 1, -1, 1)), LOG_RATIO)
+
+
+@pytest.mark.parametrize(
+    ("fake_labels", "prior"),
+    [("reference", [1 / 2, 1 / 2]), ("data", [4 / 6, 2 / 6]), ("uniform", [1 / 2, 1 / 2])],
+)
+def test_labels_of_fakes_come_from_the_stated_prior(fake_labels, prior):
+    tree = config(condition=("hair",), fake_labels=fake_labels)
+    found = gan_stage.conditions(tree, dataset())
+    np.testing.assert_allclose(found.prior, prior)
+    assert found.classes.tolist() == [0, 0, 0, 1, 0, 1]
+    assert found.labels.tolist() == [[1, 0], [0, 1]]
+    tree.gan.condition_form = "attributes"
+    assert gan_stage.conditions(tree, dataset()).labels.tolist() == [[0], [1]]
+    examples, _ = gan_stage.real_examples(tree, dataset(), WEIGHT, LOG_RATIO, found.classes)
+    np.testing.assert_array_equal(examples.classes, found.classes)
+    assert gan_stage.conditions(config(), dataset()) is None
+    shape = gan_stage.architecture(tree, found)
+    assert shape["c_dim"] == 2
+    assert shape["conditions"]["fake_labels"] == fake_labels
+
+
+def test_training_with_labels_needs_them():
+    tree = config(condition=("hair",))
+    with pytest.raises(InputError, match="gan.condition: 2 of 6 training images have no label"):
+        gan_stage.conditions(tree, dataset((0, -1, 0, 1, -1, 1)))
+    tree.gan.fake_labels = "uniform"
+    with pytest.raises(InputError, match="no training image is 'none'"):
+        gan_stage.conditions(tree, dataset(cardinality=3))
+    tree.gan.fake_labels = "reference"  # which has none of it, so no fake has either
+    assert gan_stage.conditions(tree, dataset(cardinality=3)).prior[2] == 0
 
 
 def test_q_starts_at_the_weighted_shares_and_rare_groups_get_more_slack():

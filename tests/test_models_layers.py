@@ -35,6 +35,30 @@ def test_minibatch_stddev(mode, group, features):
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("mode", ["contiguous", "strided"])
+@pytest.mark.parametrize(("group", "features"), [(4, 1), (2, 3), (3, 1), (100, 2)])
+def test_weighted_minibatch_stddev(mode, group, features):
+    n = 6 if group == 3 else 8
+    x = RNG.normal(size=(n, 3, 2, 6)) * np.arange(1, n + 1)[:, None, None, None]
+    x32, weights = jnp.asarray(x, jnp.float32), RNG.exponential(size=n)
+    run = lambda w: layers.minibatch_stddev(x32, group, features, mode, jnp.asarray(w, jnp.float32))
+    expected = oracle.minibatch_stddev(x, group, features, mode == "strided", weights)
+    np.testing.assert_allclose(run(weights), expected, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(run(7 * weights), expected, rtol=1e-5, atol=1e-5)
+    plain = layers.minibatch_stddev(x32, group, features, mode)
+    assert not np.allclose(run(weights), plain, rtol=1e-3)
+    for equal in (np.ones(n), np.full(n, 0.1), np.zeros(n)):  # equal weights change no bit
+        np.testing.assert_array_equal(run(equal), plain)
+
+
+def test_weights_make_the_statistics_of_the_batch_they_stand_for():
+    """A sample of weight 3 counts as three samples; one of weight 0 is not there."""
+    x = jnp.asarray(RNG.normal(size=(4, 2, 2, 5)), jnp.float32)
+    found = layers.minibatch_stddev(x, 4, 1, weights=jnp.array([3.0, 1.0, 0.0, 0.0]))
+    whole = layers.minibatch_stddev(x[jnp.array([0, 0, 0, 1])], 4, 1)
+    np.testing.assert_allclose(found[0, ..., -1], whole[0, ..., -1], rtol=1e-5)
+
+
 def test_minibatch_stddev_refuses_a_batch_that_does_not_split():
     with pytest.raises(InputError, match="batch of 6"):
         layers.minibatch_stddev(jnp.zeros((6, 2, 2, 4)), 4, 1)

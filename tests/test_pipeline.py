@@ -5,6 +5,8 @@ import json
 import random
 import re
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import make_celeba
@@ -240,3 +242,27 @@ def test_second_run_on_the_same_folder_is_refused(straight):
         done = pipeline.run(straight)
     assert done.returncode == 2
     assert "another run is using this folder" in done.stderr
+
+
+def test_labels_and_gray_images_through_all_stages(tmp_path):
+    """Trained with labels on gray images; sampled by class and around the judged centres."""
+    workdir = tmp_path / "run"
+    ok(pipeline.run(workdir, "--config.gan.condition=('long_hair',)", "--config.data.channels=1",
+                    "--config.gan.kimg=0.4", "--config.eval.every_kimg=0.4"))  # fmt: skip
+    gan = workdir / "arms/main/gan"
+    described = json.loads((gan / "generator.json").read_text())
+    assert described["conditions"]["classes"] == ["short hair", "long hair"]
+    assert described["conditions"]["prior"] == pytest.approx([0.5, 0.5])
+    assert "trained with labels of long_hair" in (workdir / "report/index.html").read_text()
+    centre = workdir / "arms/main/eval/centres/long_hair.safetensors"
+    for out, more in (("one", ["--class=long hair"]), ("two", ["--noise=const"]),
+                      ("three", ["--psi=0.5", f"--centre={centre}"])):  # fmt: skip
+        ok(subprocess.run(
+            [sys.executable, "launch/sample.py", f"--generator={gan}", "--n=4", "--batch=4",
+             f"--out={tmp_path / out}", *more],
+            cwd=pipeline.ROOT, env=pipeline.environment(), capture_output=True, text=True,
+            check=False,
+        ))  # fmt: skip
+        with Image.open(tmp_path / out / "000003.png") as image:
+            assert (image.mode, image.size) == ("L", (8, 8))
+    assert json.loads((tmp_path / "one/samples.json").read_text())["classes"] == ["long hair"] * 4

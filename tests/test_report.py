@@ -11,6 +11,7 @@ from fairjax.data.cache import write_json
 from fairjax.errors import InputError
 from fairjax.evaluate.fairness import JudgeErrors, fairness_figures
 from fairjax.evaluate.figures import Figure, write_figures
+from fairjax.report import words
 from fairjax.report.build import build
 from fairjax.report.words import answer
 from fairjax.report.workdir import read
@@ -371,6 +372,13 @@ def test_a_dro_run_names_its_target(tmp_path):
     text = text_of(build(whole_run(tmp_path, dro=True)))
     assert "The target of a DRO run is q, not the reference" in text
     assert "weighted by resampling, with group DRO" in text
+
+
+def test_an_arm_that_was_trained_with_labels_says_so(tmp_path):
+    arm = read(whole_run(tmp_path)).arms[0]
+    assert "labels" not in words.kind_of_arm(arm)
+    arm.settings["gan.condition"] = ["hair", "age"]
+    assert words.kind_of_arm(arm).endswith(", trained with labels of hair and age")
 
 
 def test_an_empty_workdir_gives_a_page_that_says_so(tmp_path):

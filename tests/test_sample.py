@@ -4,13 +4,20 @@ import json
 import shutil
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pipeline
 import pytest
 from PIL import Image
 
+from fairjax.errors import InputError
 from fairjax.experiments import gan_stage, sample
+from fairjax.experiments.centres import group_centres, save_centres
 from fairjax.experiments.command import parse
+from fairjax.experiments.saved_generator import Saved, load_generator
+from fairjax.models.initialize import FAST_COMPILE
+from fairjax.models.stylegan2 import Generator, num_ws
+from fairjax.train.conditions import Conditions
 from fairjax.train.weight_files import save_tree
 
 pytestmark = pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
@@ -26,31 +33,183 @@ def folder(tmp_path_factory):
     g["synthesis"]["b8"]["conv0"]["noise_strength"] = np.float32(2.0)
     folder = tmp_path_factory.mktemp("gan")
     mean = np.random.default_rng(0).normal(size=config.gan.w_dim).astype(np.float32)
-    parts = {"generator": g, "mapping_mean": {"w_avg": mean}}
+    noise = jax.tree.map(np.asarray, gan.fixed_noise(jax.random.key(5)))
+    parts = {"generator": g, "mapping_mean": {"w_avg": mean}, "noise": noise}
     save_tree(folder / "generator.safetensors", parts)
     (folder / "generator.json").write_text(json.dumps(gan_stage.architecture(config)))
     return folder
 
 
+def drawn(folder, **options):
+    return sample.draw(load_generator(folder), **options)[0]
+
+
 def test_an_image_depends_on_seed_and_position_only(folder):
-    five = sample.draw(folder, n=5, batch=8)
+    five = drawn(folder, n=5, batch=8)
     assert five.shape == (5, 16, 16, 3)
     assert five.dtype == np.uint8
     assert len({image.tobytes() for image in five}) == 5
-    np.testing.assert_allclose(sample.draw(folder, n=2, batch=2), five[:2], atol=1)
-    assert (sample.draw(folder, n=2, seed=1, batch=8) != five[:2]).any()
+    np.testing.assert_allclose(drawn(folder, n=2, batch=2), five[:2], atol=1)
+    assert (drawn(folder, n=2, seed=1, batch=8) != five[:2]).any()
 
 
 def test_truncation_ends_at_the_mean_image(folder):
     far, near, centre = (
-        sample.draw(folder, n=4, psi=psi, noise="none", batch=8).astype(float)
-        for psi in (1.0, 0.5, 0.0)
+        drawn(folder, n=4, psi=psi, noise="none", batch=8).astype(float) for psi in (1.0, 0.5, 0.0)
     )
     np.testing.assert_array_equal(centre, centre[:1].repeat(4, 0))
     assert np.abs(near - centre).mean() < np.abs(far - centre).mean()
-    one = sample.draw(folder, n=4, psi=0.0, cutoff=0, noise="none", batch=8)
+    one = drawn(folder, n=4, psi=0.0, cutoff=0, noise="none", batch=8)
     np.testing.assert_allclose(one, far, atol=1)
-    assert (sample.draw(folder, n=4, noise="random", batch=8) != far).any()
+    assert (drawn(folder, n=4, noise="random", batch=8) != far).any()
+
+
+def test_three_kinds_of_noise(folder):
+    saved = load_generator(folder)
+    images = {n: drawn(folder, n=2, noise=n, batch=2).astype(int) for n in ("const", "none")}
+    assert (images["const"] != images["none"]).any()
+    variables = {"params": saved.params, "buffers": saved.noise}
+    k_z = jax.random.split(jax.random.fold_in(jax.random.key(0), 1))[0]
+    x = saved.net.apply(variables, jax.random.normal(k_z, (1, saved.net.z_dim)), noise="const")
+    expected = np.clip(np.round(np.asarray(x[0]) * 127.5 + 127.5), 0, 255)
+    np.testing.assert_allclose(images["const"][1], expected, atol=1)
+    with pytest.raises(InputError, match="no fixed noise"):
+        sample.draw(saved._replace(noise=None), n=1, noise="const")
+
+
+# A generator whose answer is known: the brightness of an image is the sign of w[0], and of its
+# samples 1 in 6 or so is bright.
+
+W_DIM = 16
+
+
+def bright(images):
+    """A judge that is never wrong: [n, 2] probabilities of dark and bright."""
+    light = (images.reshape(len(images), -1).mean(1) > 127).astype(float)
+    return np.stack([1 - light, light], 1)
+
+
+@pytest.fixture(scope="module")
+def two_groups():
+    net = Generator(8, z_dim=W_DIM, w_dim=W_DIM, mapping_layers=1, channel_base=32, channel_max=4)
+    shapes = jax.eval_shape(net.init, jax.random.key(0), jnp.zeros((1, W_DIM)))["params"]
+    g = jax.tree.map(lambda a: np.zeros(a.shape, np.float32), shapes)
+    # fc0: w = leaky(sqrt(1/16) z - 0.25 in the first number), by the layer's constants.
+    g["mapping"]["fc0"]["weight"] = 100 * np.eye(W_DIM, dtype=np.float32)
+    g["mapping"]["fc0"]["bias"][0] = -25.0
+    # The image is x s(w) / sqrt(4): with constant activations, a multiple of w[0].
+    block = g["synthesis"]["b8"]
+    block["conv1"]["bias"][:] = 1.0
+    block["torgb"]["weight"][:] = 1.0
+    block["torgb"]["affine"]["weight"][0] = 1.0
+    z = np.asarray(jax.random.normal(jax.random.key(7), (20000, W_DIM)))
+    w = np.asarray(net.apply({"params": g}, z, method="mapping"))
+    return Saved(net, g, None, w.mean(0), None), w
+
+
+def test_truncation_to_one_centre_moves_the_groups_and_to_their_own_does_not(two_groups, tmp_path):
+    saved, w = two_groups
+    group = (w[:, 0] > 0).astype(int)
+    centres, counts = group_centres(w, group, 2)
+    assert 0.1 < group.mean() < 0.25
+    save_centres(tmp_path, "brightness", w, np.eye(2)[group])
+    path = str(tmp_path / "centres/brightness.safetensors")
+    n, more = 400, {"batch": 200, "noise": "none"}
+    share = lambda images: bright(images)[:, 1].mean()
+    whole, _ = sample.draw(saved, n=n, **more)
+    own, _ = sample.draw(saved, n=n, psi=0.5, centre=path, judge=bright, **more)
+    common, _ = sample.draw(saved, n=n, psi=0.5, centre="global", **more)
+    # What must come out: w of these n samples, from the documented keys.
+    keys = [jax.random.split(jax.random.fold_in(jax.random.key(0), i))[0] for i in range(n)]
+    z = [jax.random.normal(k, (1, W_DIM)) for k in keys]
+    first = np.asarray(saved.net.apply({"params": saved.params}, jnp.concatenate(z),
+                                       method="mapping"))[:, 0]  # fmt: skip
+    assert share(whole) == pytest.approx((first > 0).mean(), abs=0.006)
+    np.testing.assert_array_equal(bright(own), bright(whole))  # nobody changes sides
+    assert share(common) == pytest.approx((first > -saved.mean[0]).mean(), abs=0.006)
+    assert share(common) < 0.7 * share(whole)
+    # It is truncation all the same: the spread within a group is halved.
+    light = bright(whole)[:, 1] > 0
+    spread = lambda images: images[light].astype(float).mean((1, 2, 3)).std()
+    assert spread(own) == pytest.approx(spread(whole) / 2, rel=0.15)
+
+
+def test_a_class_without_a_centre_is_not_truncated(two_groups, tmp_path):
+    saved, w = two_groups
+    dark = w[w[:, 0] <= 0]
+    save_centres(tmp_path, "brightness", dark, np.eye(2)[np.zeros(len(dark), int)])
+    path = str(tmp_path / "centres/brightness.safetensors")
+    more = {"n": 60, "batch": 60, "noise": "none"}
+    whole, _ = sample.draw(saved, **more)
+    own, _ = sample.draw(saved, psi=0.5, centre=path, judge=bright, **more)
+    light = bright(whole)[:, 1] > 0
+    assert light.any()
+    np.testing.assert_array_equal(own[light], whole[light])
+    assert (own[~light] != whole[~light]).any()
+
+
+@pytest.fixture(scope="module")
+def labelled(tmp_path_factory):
+    """What the gan stage leaves behind of a conditional run."""
+    config = parse(["x", f"--config={pipeline.ROOT}/configs/quickstart.py:tiny",
+                    "--config.gan.condition=('long_hair',)"]).config  # fmt: skip
+    labels = Conditions(("long_hair",), ("not long_hair", "long_hair"),
+                        np.eye(2, dtype=np.float32), np.array([0.25, 0.75]),
+                        np.zeros(3, int))  # fmt: skip
+    gan = gan_stage.programs(config, labels)
+    state = jax.jit(gan.init, compiler_options=FAST_COMPILE)(jax.random.key(3), np.ones(1))
+    folder = tmp_path_factory.mktemp("labelled")
+    mean = np.random.default_rng(0).normal(size=(2, config.gan.w_dim)).astype(np.float32)
+    parts = {"generator": jax.tree.map(np.asarray, state.ema), "mapping_mean": {"w_avg": mean}}
+    save_tree(folder / "generator.safetensors", parts)
+    (folder / "generator.json").write_text(json.dumps(gan_stage.architecture(config, labels)))
+    return folder
+
+
+def test_labels_of_samples(labelled, tmp_path, capsys):
+    saved = load_generator(labelled)
+    _, classes = sample.draw(saved, n=400, batch=200)
+    assert classes.count("long_hair") / 400 == pytest.approx(0.75, abs=0.08)
+    options = {"n": 3, "batch": 4, "noise": "none"}
+    long, names = sample.draw(saved, only="long_hair", **options)
+    assert names == ["long_hair"] * 3
+    np.testing.assert_array_equal(long, sample.draw(saved, only="1", **options)[0])
+    np.testing.assert_array_equal(long, sample.draw(saved, label=["0", "1"], **options)[0])
+    short, _ = sample.draw(saved, only="not long_hair", **options)
+    between, names = sample.draw(saved, label=["0.5", "0.5"], **options)
+    assert names == []
+    assert (short != long).any()
+    assert (between != long).any()
+    # Truncation ends at the mean of the own class, or, if asked for, at that of all.
+    ends = {c: sample.draw(saved, only=c, psi=0.0, **options)[0] for c in ("0", "1")}
+    for c, end in ends.items():
+        ws = np.broadcast_to(saved.mean[int(c)], (1, num_ws(16), saved.net.w_dim))
+        x = saved.net.apply({"params": saved.params}, ws, method="synthesis")
+        expected = np.clip(np.round(np.asarray(x[0]) * 127.5 + 127.5), 0, 255)
+        np.testing.assert_allclose(end[0], expected, atol=1)
+    common = [sample.draw(saved, only=c, psi=0.0, centre="global", **options)[0] for c in "01"]
+    np.testing.assert_array_equal(*common)
+    args = ["launch/sample.py", f"--generator={labelled}", "--n=2", "--class=long_hair"]
+    sample.main([*args, f"--out={tmp_path / 'one'}"])
+    assert json.loads((tmp_path / "one/samples.json").read_text())["classes"] == ["long_hair"] * 2
+
+
+def test_wrong_labels_and_centres_are_refused(folder, labelled):
+    plain, saved = load_generator(folder), load_generator(labelled)
+    for generator, options, words in (
+        (plain, {"only": "long_hair"}, "--class: this generator was trained without labels"),
+        (plain, {"label": ["1"]}, "--label: this generator was trained without labels"),
+        (plain, {"centre": "class"}, "--centre=class: there is no class"),
+        (saved, {"only": "long hair"}, "Did you mean long_hair"),
+        (saved, {"only": "2"}, "no class '2'"),
+        (saved, {"label": ["1"]}, "Give 2 numbers"),
+        (saved, {"label": ["a", "b"]}, "Give 2 numbers"),
+        (saved, {"centre": "no/such/file"}, "not a readable safetensors file"),
+        (saved, {"centre": str(labelled / "generator.safetensors")}, "no centres of a generator"),
+    ):
+        with pytest.raises(InputError) as error:
+            sample.draw(generator, n=1, batch=1, **options)
+        assert words in str(error.value)
 
 
 def test_the_command_writes_images_and_an_overview(folder, tmp_path, capsys):
@@ -59,7 +218,7 @@ def test_the_command_writes_images_and_an_overview(folder, tmp_path, capsys):
     assert "9 images" in capsys.readouterr().out
     files = sorted(p.name for p in (tmp_path / "faces").iterdir())
     assert files == [*(f"{i:06d}.png" for i in range(9)), "grid.png", "samples.json"]
-    expected = sample.draw(folder, n=9, psi=0.7, batch=8)
+    expected = drawn(folder, n=9, psi=0.7, batch=8)
     found = np.asarray(Image.open(tmp_path / "faces/000008.png"))
     np.testing.assert_array_equal(found, expected[8])
     overview = np.asarray(Image.open(tmp_path / "faces/grid.png"))

@@ -24,7 +24,8 @@ if len(sys.argv) > 3:
 from fairjax.config import defaults
 from fairjax.objectives import draw
 from fairjax.train import devices, streams
-from fairjax.train.gan import Gan, reals
+from fairjax.train.gan import Gan
+from fairjax.train.gan_state import reals
 from fairjax.train.loop import Rhythm, run
 from toy_gan import toy_gan
 

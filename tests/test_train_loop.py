@@ -11,7 +11,7 @@ from toy_gan import SHAPE, toy_gan
 
 from fairjax.objectives import draw
 from fairjax.train import stopping, streams
-from fairjax.train.gan import reals
+from fairjax.train.gan_state import reals
 from fairjax.train.loop import Rhythm, Task, run
 
 KEY = jax.random.key(3)

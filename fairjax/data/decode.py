@@ -24,7 +24,10 @@ class Place(NamedTuple):
 
 
 class Shape(NamedTuple):
-    """What to make of an image. `crop`: one of CROPS; "none" = the image must be square."""
+    """What to make of an image. `crop`: one of CROPS; "none" = the image must be square.
+
+    `channels` is 1 (gray), 3 (transparent parts on white) or 4 (RGBA as it is).
+    """
 
     resolution: int
     crop: str
@@ -46,6 +49,29 @@ def read(place: Place) -> bytes:
 
 def to_rgb(image: Image.Image) -> Image.Image:
     """Returns an upright RGB image: transparent parts on white, 16-bit scaled to 8-bit."""
+    image = upright(image)
+    if image.mode == "RGBA":
+        white = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(white, image).convert("RGB")
+    return image
+
+
+def opaque(images: np.ndarray) -> np.ndarray:
+    """uint8 images [.., h, w, 1, 3 or 4 channels] -> [.., h, w, 3]: gray repeated, RGBA on white.
+
+    For what looks at images in colour only: feature networks, pages.
+    """
+    if images.shape[-1] == 1:
+        return np.repeat(images, 3, axis=-1)
+    if images.shape[-1] == 3:
+        return images
+    alpha = images[..., 3:].astype(np.float32) / 255
+    on_white = images[..., :3] * alpha + 255 * (1 - alpha)
+    return np.rint(on_white).astype(np.uint8)
+
+
+def upright(image: Image.Image) -> Image.Image:
+    """Returns an upright image, RGBA where the file has transparency, else RGB; 8-bit."""
     image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I") or image.mode == "F":
         values = np.asarray(image, np.float64)
@@ -55,9 +81,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
             scale = 255 / 65535 if image.mode != "I" or values.max(initial=0) > 255 else 1.0
         image = Image.fromarray(np.clip(np.rint(values * scale), 0, 255).astype(np.uint8))
     if "transparency" in image.info or image.mode in ("RGBA", "LA", "PA", "La", "RGBa"):
-        image = image.convert("RGBA")
-        white = Image.new("RGBA", image.size, "white")
-        image = Image.alpha_composite(white, image)
+        return image.convert("RGBA")
     return image.convert("RGB")
 
 
@@ -70,7 +94,7 @@ def prepare(image: Image.Image, shape: Shape) -> np.ndarray:
     Raises:
       ValueError: the image is not square (crop "none") or smaller than the crop.
     """
-    image = to_rgb(image)
+    image = upright(image).convert("RGBA") if shape.channels == 4 else to_rgb(image)
     width, height = image.size
     side, method = min(width, height), Image.Resampling.LANCZOS
     if shape.crop == "celeba140":

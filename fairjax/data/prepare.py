@@ -43,8 +43,9 @@ def prepare(config: ConfigDict, folder: Path, log: Callable[[str], None]) -> Dat
     if source not in SOURCES:
         mend = f"Take one of {sorted(SOURCES)}"
         raise InputError(f"unknown source {source!r}", "data.source", mend)
-    if config.data.channels not in (1, 3):
-        raise InputError(f"{config.data.channels} channels", "data.channels", "Take 1 or 3")
+    if config.data.channels not in ((1, 3, 4) if source == "folder" else (1, 3)):
+        mend = "Take 1 or 3; 4 (RGBA) with data.source=folder"
+        raise InputError(f"{config.data.channels} channels", "data.channels", mend)
     collected = SOURCES[source](config, log)
     collected, dropped = separate(collected)
     if dropped:

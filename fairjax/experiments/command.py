@@ -246,6 +246,7 @@ _ITEMS: dict[str, tuple[Any, str]] = {
     "data.folder.judge": (str, "('a','b')"),
     "data.tfds.attributes": (str, "('a','b')"),
     "judge.attribute_sets": ((tuple, list), "(('a',),('b','c'))"),
+    "gan.condition": (str, "('a','b')"),
 }
 
 

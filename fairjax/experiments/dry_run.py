@@ -11,7 +11,9 @@ from ml_collections import ConfigDict
 from fairjax.config import with_arm
 from fairjax.experiments import fair_generation, gan_stage
 from fairjax.train.classifier import Classifier
-from fairjax.train.gan import Gan, Reals
+from fairjax.train.conditions import Conditions, label_table
+from fairjax.train.gan import Gan
+from fairjax.train.gan_state import Reals
 from fairjax.train.progress import clock
 
 # Sustained rates assumed for the time estimate, in GFLOP/s per device; not measured here.
@@ -25,9 +27,21 @@ def size(tree: Any) -> tuple[int, int]:
     return count, sum(int(np.prod(x.shape)) * x.dtype.itemsize for x in leaves)
 
 
+def assumed_labels(config: ConfigDict, images: int) -> Conditions | None:
+    """Labels of the config's attributes with two values each; only the data would tell more."""
+    if not config.gan.condition:
+        return None
+    labels = label_table(config.gan.condition_form, [2] * len(config.gan.condition))
+    k = len(labels)
+    names = tuple(map(str, range(k)))
+    prior, classes = np.full(k, 1 / k), np.zeros(images, np.int32)
+    return Conditions(tuple(config.gan.condition), names, labels, prior, classes)
+
+
 def abstract_gan(config: ConfigDict, groups: int = 2, images: int = 1000) -> tuple[Gan, Any]:
     """The programs of a config and the shapes of (state, batch, reals, key)."""
-    gan = gan_stage.programs(config)
+    labels = assumed_labels(config, images)
+    gan = gan_stage.programs(config, labels)
     key = jax.eval_shape(lambda: jax.random.key(0))
     vector: Any = jax.ShapeDtypeStruct((groups,), jnp.float32)
     per_image: Any = jax.ShapeDtypeStruct((images,), jnp.float32)
@@ -39,7 +53,8 @@ def abstract_gan(config: ConfigDict, groups: int = 2, images: int = 1000) -> tup
         "image": jax.ShapeDtypeStruct(shape, jnp.uint8),
         "index": jax.ShapeDtypeStruct(shape[:1], jnp.int32),
     }
-    reals = Reals(weight=per_image, group=group, q=vector, adjustment=vector)
+    classes = None if labels is None else group
+    reals = Reals(weight=per_image, group=group, q=vector, adjustment=vector, classes=classes)
     return gan, (state, batch, reals, key)
 
 
@@ -105,6 +120,7 @@ def report_plan(base: ConfigDict) -> str:
         lines += [
             "",
             f"arm {arm}: {json.dumps(base.arms[arm].to_dict(), default=list)}",
+            *(["  labels of two values for each attribute are assumed"] * bool(gan.conditions)),
             f"  generator     {size(state.g)[0]:>12,} parameters",
             f"  discriminator {size(state.d)[0]:>12,} parameters",
             f"  state         {size(state)[1] / 1e6:>12,.1f} MB on every device; "

@@ -126,6 +126,8 @@ class _Bodies:
 
     def data(self, folder: Path) -> dict[str, Any]:
         dataset = data.prepare(self._config, folder, log.info)
+        for arm in self._config.arms:  # missing labels are refused before anything is trained
+            gan_stage.conditions(with_arm(self._config, arm), dataset)
         shown = {
             name: dataset.images[dataset.roles[f"train_{name}"][:64]]
             for name in ("biased", "reference")

@@ -14,12 +14,15 @@ from fairjax.data.prepare import Dataset
 from fairjax.errors import InputError
 from fairjax.evaluate.figures import write_figures
 from fairjax.experiments import keys
+from fairjax.experiments.centres import save_centres
 from fairjax.experiments.ratio_stage import load_weights
 from fairjax.experiments.yardstick import Yardstick
 from fairjax.objectives import draw
 from fairjax.train import loop
+from fairjax.train.conditions import Conditions, label_table
 from fairjax.train.devices import is_lead
-from fairjax.train.gan import Gan, Reals, reals
+from fairjax.train.gan import Gan
+from fairjax.train.gan_state import Reals, reals
 from fairjax.train.weight_files import load_tree, save_tree
 
 log = logging.getLogger("fairjax")
@@ -30,15 +33,52 @@ DATA_ONLY = ("reweight", "groups", "dro_bins", "dro_c", "dro_start", "log_every_
 _programs: dict[str, Gan] = {}
 
 
-def programs(config: ConfigDict) -> Gan:
-    """The compiled programs of a config, made once per shape and objective."""
+def programs(config: ConfigDict, conditions: Conditions | None = None) -> Gan:
+    """The compiled programs of a config, made once per shape, objective and set of labels."""
     shape = {k: v for k, v in config.gan.items() if k not in DATA_ONLY}
-    key = digest([shape, config.data.resolution, config.data.channels])
+    labels = None if conditions is None else conditions.record()
+    key = digest([shape, config.data.resolution, config.data.channels, labels])
     if key not in _programs:
         _programs[key] = Gan(
-            config.gan, resolution=config.data.resolution, channels=config.data.channels
-        )
+            config.gan, resolution=config.data.resolution, channels=config.data.channels,
+            conditions=conditions,
+        )  # fmt: skip
     return _programs[key]
+
+
+def conditions(config: ConfigDict, dataset: Dataset) -> Conditions | None:
+    """The labels that `gan.condition` asks for; None where it asks for none.
+
+    Raises:
+      InputError: an attribute does not exist, a training image has no label, or fakes would get
+        labels of which there is no real image.
+    """
+    gan, names = config.gan, tuple(config.gan.condition)
+    if not names:
+        return None
+    classes, reference = dataset.classes(names, dataset.training), 1
+    if missing := int((classes < 0).sum()):
+        raise InputError(
+            f"{missing} of {len(classes)} training images have no label of {' and '.join(names)}",
+            "gan.condition",
+            "Give a label for every training image (data.folder.attributes), or leave it empty",
+        )
+    cardinalities = [dataset.cardinalities[dataset.attribute_names.index(n)] for n in names]
+    labels, titles = label_table(gan.condition_form, cardinalities), dataset.class_names(names)
+    of_prior = classes
+    if gan.fake_labels == "reference":
+        of_prior = classes[dataset.domain[dataset.training] == reference]
+    counts = np.bincount(of_prior, minlength=len(labels)).astype(np.float64)
+    if gan.fake_labels == "uniform":
+        counts = np.ones(len(labels))
+    unseen = np.flatnonzero((np.bincount(classes, minlength=len(labels)) == 0) & (counts > 0))
+    if len(unseen):
+        raise InputError(
+            f"no training image is '{titles[unseen[0]]}', yet fakes would be",
+            "gan.fake_labels=uniform",
+            "Use gan.fake_labels=reference, or give images of it",
+        )
+    return Conditions(names, titles, labels, counts / counts.sum(), classes)
 
 
 def groups(config: ConfigDict, dataset: Dataset, log_ratio: np.ndarray) -> np.ndarray:
@@ -65,7 +105,11 @@ def groups(config: ConfigDict, dataset: Dataset, log_ratio: np.ndarray) -> np.nd
 
 
 def real_examples(
-    config: ConfigDict, dataset: Dataset, weight: np.ndarray, log_ratio: np.ndarray
+    config: ConfigDict,
+    dataset: Dataset,
+    weight: np.ndarray,
+    log_ratio: np.ndarray,
+    classes: np.ndarray | None = None,
 ) -> tuple[Reals, draw.Table]:
     """What the discriminator knows of the training images, and how they are drawn."""
     gan, n = config.gan, len(weight)
@@ -79,7 +123,8 @@ def real_examples(
     shares = np.bincount(group, mass, minlength=k) / mass.sum()
     q = shares if gan.dro_start == "shares" else np.full(k, 1 / k)
     in_loss = weight if gan.reweight == "loss" else ones
-    return reals(in_loss, group, q, gan.dro_c / np.sqrt(np.maximum(counts, 1))), table
+    slack = gan.dro_c / np.sqrt(np.maximum(counts, 1))
+    return reals(in_loss, group, q, slack, classes), table
 
 
 def rhythm(config: ConfigDict) -> loop.Rhythm:
@@ -104,9 +149,15 @@ def train_arm(
 ) -> None:
     """Trains the generator of one arm; its last moving average goes to generator.safetensors."""
     config = with_arm(base, name)
-    gan = programs(config)
+    labels = conditions(config, dataset)
+    gan = programs(config, labels)
     weight, log_ratio = load_weights(workdir, dataset)
-    examples, table = real_examples(config, dataset, weight, log_ratio)
+    classes = None if labels is None else labels.classes
+    examples, table = real_examples(config, dataset, weight, log_ratio, classes)
+    if labels is not None:
+        shares = ", ".join(f"{n}: {p:.3f}" for n, p in zip(labels.names, labels.prior, strict=True))
+        log.info("gan %s: trained with labels of %s; labels of fakes by %s (%s)", name,
+                 " and ".join(labels.attributes), config.gan.fake_labels, shares)  # fmt: skip
     # All arms share the seed: they start from the same networks and see the same latents.
     seed = keys.number(config.seed, "gan")
     sample_key = keys.root(config.seed, "gan samples")
@@ -129,17 +180,22 @@ def train_arm(
         folder,
     )  # fmt: skip
     if is_lead():
-        parts = {"generator": state.ema, "mapping_mean": {"w_avg": state.w_avg}}
+        noise = gan.fixed_noise(keys.root(config.seed, "gan noise"))
+        parts = {"generator": state.ema, "mapping_mean": {"w_avg": state.w_avg}, "noise": noise}
         save_tree(folder / "generator.safetensors", jax.device_get(parts))
-        write_json(folder / "generator.json", architecture(config))
+        write_json(folder / "generator.json", architecture(config, labels))
 
 
-def architecture(config: ConfigDict) -> dict[str, Any]:
-    """What is needed to rebuild the generator from its safetensors file."""
+def architecture(config: ConfigDict, conditions: Conditions | None = None) -> dict[str, Any]:
+    """What is needed to rebuild the generator from its safetensors file, and what it was told."""
     names = ("z_dim", "w_dim", "mapping_layers", "channel_base", "channel_max", "g_architecture",
              "conv_clamp")  # fmt: skip
     shape = {"resolution": config.data.resolution, "image_channels": config.data.channels}
-    return shape | {name: config.gan[name] for name in names}
+    shape |= {name: config.gan[name] for name in names}
+    if conditions is not None:
+        shape["c_dim"] = conditions.labels.shape[1]
+        shape["conditions"] = conditions.record() | {"fake_labels": config.gan.fake_labels}
+    return shape
 
 
 def measure_arm(
@@ -149,7 +205,7 @@ def measure_arm(
     config = with_arm(base, name)
     saved = load_tree(workdir / f"arms/{name}/gan/generator.safetensors")
     key = keys.root(config.seed, "final samples")
-    samples = programs(config).sample(
+    samples, w = programs(config, conditions(config, dataset)).sample_with_styles(
         saved["generator"], key, config.eval.samples, config.eval.batch
     )
     close, pairs = yardstick.neighbours(samples[: config.eval.feature_samples])
@@ -164,6 +220,8 @@ def measure_arm(
         judged = {f"judge/{judge.label}": judge(shown) for judge in yardstick.judges}
         np.savez(folder / "samples.npz", allow_pickle=False, images=shown, **judged)
         np.savez(folder / "neighbours.npz", allow_pickle=False, **pairs)
+        for judge in yardstick.judges:
+            save_centres(folder, judge.label, w, judge(samples))
         write_figures(folder / "metrics.json", figures)
     for figure in figures:
         if figure.name.startswith(("fairness", "kid/eff", "ratio_score", "memor")):

@@ -1,27 +1,23 @@
 """The command line of `launch/sample.py`: images of a trained generator as PNG files."""
 
-import json
 import logging
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from absl import flags
-from flax.traverse_util import flatten_dict
 from PIL import Image
 
 from fairjax.data.cache import write_json
 from fairjax.errors import InputError
+from fairjax.experiments.centres import load_judge
 from fairjax.experiments.command import ended, unknown_flag
+from fairjax.experiments.saved_generator import Saved, centres_of, labels_of, load_generator
 
 log = logging.getLogger("fairjax")
-
-# What `gan` writes into generator.json is what the generator is built from.
-FIELDS = ("resolution", "image_channels", "z_dim", "w_dim", "mapping_layers", "channel_base",
-          "channel_max", "g_architecture", "conv_clamp")  # fmt: skip
 
 
 def sample_flags() -> flags.FlagValues:
@@ -34,12 +30,22 @@ def sample_flags() -> flags.FlagValues:
     flags.DEFINE_integer("n", 64, "Number of images.", 1, flag_values=values)
     flags.DEFINE_integer("seed", 0, "Image i is a function of (seed, i) alone.", 0,
                          flag_values=values)  # fmt: skip
-    flags.DEFINE_float("psi", 1.0, "Truncation: 1 = none, below 1 = nearer to the average image, "
-                       "which is that of the majority. Figures hold for 1 only.", 0.0, 2.0,
-                       flag_values=values)  # fmt: skip
+    flags.DEFINE_float("psi", 1.0, "Truncation: 1 = none, below 1 = nearer to --centre. Figures "
+                       "hold for 1 only.", 0.0, 2.0, flag_values=values)  # fmt: skip
+    flags.DEFINE_string("centre", None, "Where truncation pulls to: global (the average image, "
+                        "that of the majority), class (of the image's own label), or a file "
+                        "RUN/arms/ARM/eval/centres/ATTRIBUTES.safetensors: the centre of the class "
+                        "that the run's judge sees in the image. Default: class where the "
+                        "generator has labels, else global.", flag_values=values)  # fmt: skip
+    flags.DEFINE_string("class", None, "Only images of this class of a generator with labels: its "
+                        "name or number. Default: classes drawn as in the run's evaluation.",
+                        flag_values=values)  # fmt: skip
+    flags.DEFINE_list("label", None, "Any numbers as the label, e.g. 0.5,1.",
+                      flag_values=values)  # fmt: skip
     flags.DEFINE_integer("cutoff", None, "Truncate this many layers, from the coarsest; default: "
                          "all.", 0, flag_values=values)  # fmt: skip
-    flags.DEFINE_enum("noise", "random", ["random", "none"], "Noise images of the layers.",
+    flags.DEFINE_enum("noise", "random", ["random", "const", "none"], "Noise images of the layers: "
+                      "new ones for each image, the stored ones for all, or none.",
                       flag_values=values)  # fmt: skip
     flags.DEFINE_integer("batch", 32, "Images at a time; changes no image.", 1, flag_values=values)
     return values
@@ -76,8 +82,11 @@ def _run(argv: list[str]) -> None:
     out = Path(values.out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError("it exists and is not an empty folder", str(out), "Give a new folder")
-    images = draw(Path(values.generator), n=values.n, seed=values.seed, psi=values.psi,
-                  cutoff=values.cutoff, noise=values.noise, batch=values.batch)  # fmt: skip
+    images, classes = draw(
+        load_generator(Path(values.generator)), n=values.n, seed=values.seed, psi=values.psi,
+        centre=values.centre, cutoff=values.cutoff, noise=values.noise, batch=values.batch,
+        only=values["class"].value, label=values.label,
+    )  # fmt: skip
     out.mkdir(parents=True, exist_ok=True)
     for i, image in enumerate(images):
         Image.fromarray(image.squeeze()).save(out / f"{i:06d}.png")
@@ -86,92 +95,97 @@ def _run(argv: list[str]) -> None:
     from fairjax.train.gan import grid
 
     Image.fromarray(grid(table, columns).squeeze()).save(out / "grid.png")
-    write_json(out / "samples.json", {k: values[k].value for k in
-               ("generator", "n", "seed", "psi", "cutoff", "noise")})  # fmt: skip
+    record = {
+        k: values[k].value
+        for k in ("generator", "n", "seed", "psi", "centre", "cutoff", "noise", "class", "label")
+    }
+    write_json(out / "samples.json", record | {"classes": classes})
     print(f"{len(images)} images in {out}, an overview in {out / 'grid.png'}")
 
 
-def load_generator(folder: Path) -> tuple[Any, Any, np.ndarray]:
-    """The files that the `gan` stage wrote -> (module, its parameters, mean w [w_dim]).
-
-    Raises:
-      InputError: a file is missing or damaged, or the parameters are not those of the architecture.
-    """
-    import jax
-    import jax.numpy as jnp
-
-    from fairjax.models.stylegan2 import Generator
-    from fairjax.train.weight_files import load_tree
-
-    path = folder / "generator.json"
-    try:
-        shape = json.loads(path.read_text())
-        fields = {name: shape[name] for name in FIELDS}
-        fields["architecture"] = fields.pop("g_architecture")
-        fields["conv_clamp"] = fields["conv_clamp"] or None
-        net = Generator(**fields)
-        wanted = jax.eval_shape(net.init, jax.random.key(0), jnp.zeros((1, net.z_dim)))["params"]
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise InputError(
-            f"no description of a generator ({error})",
-            str(path),
-            "Give the folder of a finished `gan` stage, e.g. RUN/arms/main/gan",
-        ) from error
-    weights = folder / "generator.safetensors"
-    saved = load_tree(weights)
-    found = {k: v.shape for k, v in flatten_dict(saved.get("generator", {}), sep="/").items()}
-    expected = {k: v.shape for k, v in flatten_dict(wanted, sep="/").items()}
-    mean = saved.get("mapping_mean", {}).get("w_avg", np.zeros(0))
-    wrong = sorted(k for k in found.keys() | expected.keys() if found.get(k) != expected.get(k))
-    if wrong or mean.shape != (net.w_dim,):
-        name = wrong[0] if wrong else "w_avg"
-        raise InputError(
-            f"{len(wrong) or 1} arrays are not those of {path.name}, the first is {name}: "
-            f"{found.get(name)} instead of {expected.get(name)}",
-            str(weights),
-            "Keep both files of one run together",
-        )
-    return net, saved["generator"], mean
-
-
-def draw(folder: Path, *, n: int, seed: int = 0, psi: float = 1.0, cutoff: int | None = None,
-         noise: str = "random", batch: int = 32) -> np.ndarray:  # fmt: skip
-    """n images uint8 [n, H, W, C] of the generator in `folder`.
+def draw(
+    saved: Saved,
+    *,
+    n: int,
+    seed: int = 0,
+    psi: float = 1.0,
+    centre: str | None = None,
+    cutoff: int | None = None,
+    noise: str = "random",
+    batch: int = 32,
+    only: str | None = None,
+    label: Sequence[Any] | None = None,
+    judge: Callable[[np.ndarray], np.ndarray] | None = None,
+) -> tuple[np.ndarray, list[str]]:
+    """n images uint8 [n, H, W, C] of a generator, and the class of each (none without labels).
 
     Image i depends on (seed, i) alone, not on n or the batch. Truncation (`psi`, `cutoff`) is that
-    of `fairjax.models.stylegan2.truncate`, around the mean w of the training.
+    of `fairjax.models.stylegan2.truncate`, around what `centres_of` finds. With a file of centres
+    each image is first drawn whole; `judge` (default: the run's own) says which class it is, and it
+    is pulled to the centre of that class. The evaluation may have seen no sample of a class: such
+    images are not truncated, since their class has no centre.
     """
     import jax
     import jax.numpy as jnp
 
     from fairjax.models.stylegan2 import num_ws, truncate
+    from fairjax.train.conditions import draw_classes
     from fairjax.train.progress import Meter
 
-    net, params, mean = load_generator(folder)
-
-    layers = num_ws(net.resolution)
+    net, layers = saved.net, num_ws(saved.net.resolution)
+    labels, prior = labels_of(saved, only, label)
+    kind, centres, counts = centres_of(saved, centre, label is not None)
+    if kind == "judged" and judge is None and psi != 1:
+        judge = load_judge(Path(centre or ""))
+    variables = {"params": saved.params}
+    if noise == "const":
+        if saved.noise is None:
+            raise InputError("the file has no fixed noise", "--noise=const", "Use random or none")
+        variables["buffers"] = saved.noise
     until = layers if cutoff is None else cutoff
 
+    def keys(index: jax.Array, key: jax.Array) -> tuple[jax.Array, jax.Array]:
+        k_z, k_noise = jax.random.split(jax.random.fold_in(key, index))
+        return k_z, k_noise
+
     @jax.jit  # what changes from call to call is an argument: one program for all
-    def images(
-        indices: jax.Array, key: jax.Array, params: Any, mean: jax.Array, psi: float, until: int
-    ) -> jax.Array:
-        def image(index: jax.Array) -> jax.Array:
-            k_z, k_noise = jax.random.split(jax.random.fold_in(key, index))
+    def styles(indices: jax.Array, key: jax.Array, variables: Any) -> tuple[jax.Array, jax.Array]:
+        def one(index: jax.Array) -> tuple[jax.Array, jax.Array]:
+            k_z, _ = keys(index, key)
             z = jax.random.normal(k_z, (1, net.z_dim))
-            w: Any = net.apply({"params": params}, z, method="mapping")
-            ws = truncate(jnp.broadcast_to(w[:, None], (1, layers, net.w_dim)), mean, psi, until)
-            k_noise = k_noise if noise == "random" else None
-            x: Any = net.apply({"params": params}, ws, k_noise, method="synthesis")
+            chosen = draw_classes(prior, jax.random.fold_in(k_z, 1), 1)
+            c = {"c": jnp.asarray(labels, jnp.float32)[chosen]} if net.c_dim else {}
+            w: Any = net.apply(variables, z, **c, method="mapping")
+            return w[0], chosen[0]
+
+        return jax.vmap(one)(indices)
+
+    @jax.jit
+    def images(
+        indices: jax.Array, key: jax.Array, variables: Any, w: jax.Array, goal: jax.Array,
+        psi: jax.Array, until: int,
+    ) -> jax.Array:  # fmt: skip
+        def one(index: jax.Array, w: jax.Array, goal: jax.Array, psi: jax.Array) -> jax.Array:
+            _, k_noise = keys(index, key)
+            ws = truncate(jnp.broadcast_to(w, (1, layers, net.w_dim)), goal, psi, until)
+            x: Any = net.apply(variables, ws, k_noise, noise, method="synthesis")
             return jnp.clip(jnp.round(x[0] * 127.5 + 127.5), 0, 255).astype(jnp.uint8)
 
-        return jax.vmap(image)(indices)
+        return jax.vmap(one)(indices, w, goal, psi)
 
-    parts = []
+    parts, found = [], []
     with Meter("images", n) as meter:
         for start in range(0, n, batch):
-            indices = start + np.arange(batch)
-            found = images(indices, jax.random.key(seed), params, jnp.asarray(mean), psi, until)
-            parts.append(np.asarray(found))
+            inputs = start + np.arange(batch), jax.random.key(seed), variables
+            w, chosen = styles(*inputs)
+            own = np.asarray(chosen) if kind == "class" else np.zeros(batch, int)
+            if kind == "judged" and judge is not None:
+                whole = images(*inputs, w, jnp.zeros_like(w), jnp.ones(batch), until)
+                own = judge(np.asarray(whole)).argmax(-1)
+            pull = np.where(counts[own] > 0, psi, 1.0).astype(np.float32)
+            goal = jnp.asarray(centres[own], jnp.float32)
+            parts.append(np.asarray(images(*inputs, w, goal, jnp.asarray(pull), until)))
+            found += np.asarray(chosen).tolist()
             meter.update(min(start + batch, n))
-    return np.concatenate(parts)[:n]
+    names = [] if saved.conditions is None or label is not None else saved.conditions["classes"]
+    return np.concatenate(parts)[:n], [names[c] for c in found[:n]] if names else []

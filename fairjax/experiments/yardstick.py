@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 from ml_collections import ConfigDict
 
+from fairjax.data.decode import opaque
 from fairjax.data.prepare import Dataset
 from fairjax.evaluate.distances import frechet_figure, kid_figure
 from fairjax.evaluate.fairness import JudgeErrors, fairness_figures
@@ -50,7 +51,7 @@ class Yardstick:
     def _random(self, images: np.ndarray) -> np.ndarray:
         if not len(images):
             return np.zeros((0, random_features.FEATURES))
-        return np.asarray(random_features.features(images), np.float64)
+        return np.asarray(random_features.features(opaque(images)), np.float64)
 
     def fairness(self, samples: np.ndarray, draws: int = 1000) -> Iterator[Figure]:
         """Shares and discrepancies of samples uint8 [n, H, W, C], for every judge."""
@@ -74,7 +75,8 @@ class Yardstick:
             params, size = efficientnet.load_params(), self._config.eval.feature_resolution
 
             def imagenet(images: np.ndarray) -> np.ndarray:
-                return np.asarray(efficientnet.features(params, images[:limit], size), np.float64)
+                seen = opaque(images[:limit])
+                return np.asarray(efficientnet.features(params, seen, size), np.float64)
 
             ours["efficientnet_lite0"] = imagenet(samples)
             theirs["efficientnet_lite0"] = imagenet

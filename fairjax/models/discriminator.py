@@ -69,13 +69,15 @@ class Epilogue(nn.Module):
     clamp: float | None
 
     @nn.compact
-    def __call__(self, x: jax.Array, image: jax.Array | None) -> jax.Array:
+    def __call__(
+        self, x: jax.Array, image: jax.Array | None, weights: jax.Array | None
+    ) -> jax.Array:
         features = x.shape[-1]
         x = x.astype(jnp.float32)
         if image is not None:
             x = x + Conv(features, 1, clamp=self.clamp, name="fromrgb")(image)
         if self.mbstd_group:
-            x = minibatch_stddev(x, self.mbstd_group, self.mbstd_features, self.mbstd_mode)
+            x = minibatch_stddev(x, self.mbstd_group, self.mbstd_features, self.mbstd_mode, weights)
         x = Conv(features, clamp=self.clamp, name="conv")(x)
         x = jnp.transpose(x, (0, 3, 1, 2)).reshape(x.shape[0], -1)  # published order of the inputs
         x = Dense(features, activation="leaky", name="fc")(x)
@@ -88,7 +90,8 @@ class Discriminator(nn.Module):
     With `c_dim` the logit is the projection of the output on the mapped label c [n, c_dim];
     `mapping_layers` are the dense layers behind the label's embedding. `architecture` is "resnet"
     (StyleGAN2), "skip" or "orig". `mbstd_group` 0 leaves the minibatch standard deviation out;
-    `mbstd_mode` is that of `layers.minibatch_stddev`. The other fields are those of the generator.
+    `mbstd_mode` and the `weights` [n] of a call are those of `layers.minibatch_stddev`. The other
+    fields are those of the generator.
     """
 
     resolution: int
@@ -104,9 +107,12 @@ class Discriminator(nn.Module):
     mbstd_mode: str = "contiguous"
     conv_clamp: float | None = None
     resample: str = "auto"
+    remat: bool = False
 
     @nn.compact
-    def __call__(self, image: jax.Array, c: jax.Array | None = None) -> jax.Array:
+    def __call__(
+        self, image: jax.Array, c: jax.Array | None = None, weights: jax.Array | None = None
+    ) -> jax.Array:
         expected = (self.resolution, self.resolution, self.image_channels)
         if image.shape[1:] != expected:
             raise ValueError(f"images are {image.shape[1:]}, the discriminator takes {expected}")
@@ -116,10 +122,11 @@ class Discriminator(nn.Module):
         def width(size: int) -> int:
             return channels(size, self.channel_base, self.channel_max)
 
+        block = nn.remat(DiscriminatorBlock) if self.remat else DiscriminatorBlock
         x: jax.Array | None = None
         seen: jax.Array | None = image
         for size in reversed(block_resolutions(self.resolution)[1:]):
-            x, seen = DiscriminatorBlock(
+            x, seen = block(
                 width(size), width(size // 2), self.architecture, self.conv_clamp, self.resample,
                 compute_dtype(size, self.resolution, self.half_resolutions), name=f"b{size}",
             )(x, seen)  # fmt: skip
@@ -127,7 +134,7 @@ class Discriminator(nn.Module):
         assert x is not None
         y: jax.Array = Epilogue(
             out, self.mbstd_group, self.mbstd_features, self.mbstd_mode, self.conv_clamp, name="b4"
-        )(x, seen)
+        )(x, seen, weights)
         if not self.c_dim:
             return y[:, 0]
         label = MappingNetwork(out, self.mapping_layers, self.c_dim, name="mapping")(None, c)

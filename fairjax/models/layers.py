@@ -62,7 +62,11 @@ def modulated_conv(
 
 
 def minibatch_stddev(
-    x: jax.Array, group: int, features: int, mode: str = "contiguous"
+    x: jax.Array,
+    group: int,
+    features: int,
+    mode: str = "contiguous",
+    weights: jax.Array | None = None,
 ) -> jax.Array:
     """Appends the standard deviation over small groups of samples as `features` channels.
 
@@ -71,6 +75,10 @@ def minibatch_stddev(
       group: samples in a group.
       mode: "contiguous" groups neighbours, so that a batch split over devices needs no
         communication; "strided" groups sample i with i + n/group, .., as the published networks do.
+      weights: [n] >= 0, or None = all equal. Mean and variance of a group are then those of the
+        weighted samples, so that the statistics of a biased batch are those of the batch that the
+        importance weights stand for. Equal weights change no bit; a group without weight counts as
+        one of equal weights.
 
     Returns: [n, h, w, c + features].
     """
@@ -85,14 +93,24 @@ def minibatch_stddev(
         )
     if mode == "contiguous":
         y = x.reshape(n // size, size, h, w, features, c // features)
-        axis = 1
+        axis, table = 1, (n // size, size)
     elif mode == "strided":
         y = x.reshape(size, n // size, h, w, features, c // features)
-        axis = 0
+        axis, table = 0, (size, n // size)
     else:
         raise ValueError(f'mode must be "contiguous" or "strided", found {mode!r}')
-    y = y - jnp.mean(y, axis=axis, keepdims=True)
-    y = jnp.sqrt(jnp.mean(jnp.square(y), axis=axis) + 1e-8)  # [n/size, h, w, features, c/features]
+    if weights is None:
+        y = y - jnp.mean(y, axis=axis, keepdims=True)
+        variance = jnp.mean(jnp.square(y), axis=axis)  # [n/size, h, w, features, c/features]
+    else:
+        v = weights.reshape(table)
+        largest = jnp.max(v, axis=axis, keepdims=True)
+        v = jnp.where(largest > 0, v / jnp.where(largest > 0, largest, 1), 1)  # equal: exactly 1
+        v = v * (size / jnp.sum(v, axis=axis, keepdims=True))  # mean 1
+        v = v.reshape(*table, 1, 1, 1, 1)
+        y = y - jnp.mean(v * y, axis=axis, keepdims=True)
+        variance = jnp.mean(v * jnp.square(y), axis=axis)
+    y = jnp.sqrt(variance + 1e-8)
     y = jnp.mean(y, axis=(1, 2, 4))  # [n/size, features]
     y = jnp.repeat(y, size, axis=0) if mode == "contiguous" else jnp.tile(y, (size, 1))
     return jnp.concatenate([x, jnp.broadcast_to(y[:, None, None, :], (n, h, w, features))], -1)

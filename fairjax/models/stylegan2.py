@@ -167,9 +167,12 @@ class SynthesisNetwork(nn.Module):
     half_resolutions: int
     clamp: float | None
     form: str
+    remat: bool
 
     @nn.compact
     def __call__(self, ws: jax.Array, noise_key: jax.Array | None, fixed_noise: bool) -> jax.Array:
+        # Argument 5, counted from self, is a Python bool.
+        block = nn.remat(SynthesisBlock, static_argnums=(5,)) if self.remat else SynthesisBlock
         x = image = None
         layer = 0
         for size in block_resolutions(self.resolution):
@@ -180,7 +183,7 @@ class SynthesisNetwork(nn.Module):
                 None if noise_key is None else jax.random.fold_in(noise_key, layer + i)
                 for i in range(convs)
             ]
-            x, image = SynthesisBlock(
+            x, image = block(
                 size,
                 channels(size, self.channel_base, self.channel_max),
                 self.image_channels,
@@ -214,7 +217,8 @@ class Generator(nn.Module):
     `channel_base` and `channel_max` give the widths (`channels`), `c_dim` the length of a label,
     `half_resolutions` how many of the highest resolutions run in bfloat16, `conv_clamp` clips
     activations (for half precision), `resample` is the form of the resampling
-    (`fairjax.models.resample`).
+    (`fairjax.models.resample`), `remat` recomputes each block in the backward pass, so that only
+    the activations between blocks are kept.
     """
 
     resolution: int
@@ -229,6 +233,7 @@ class Generator(nn.Module):
     half_resolutions: int = 0
     conv_clamp: float | None = None
     resample: str = "auto"
+    remat: bool = False
 
     def setup(self) -> None:
         if self.architecture not in ARCHITECTURES:
@@ -236,7 +241,8 @@ class Generator(nn.Module):
         self.networks = _Networks(
             (self.w_dim, self.mapping_layers, self.c_dim),
             (self.resolution, self.image_channels, self.channel_base, self.channel_max,
-             self.architecture, self.half_resolutions, self.conv_clamp, self.resample),
+             self.architecture, self.half_resolutions, self.conv_clamp, self.resample,
+             self.remat),
         )  # fmt: skip
         # Without a level of its own in the parameter tree, as in the published weights.
         nn.share_scope(self, self.networks)

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
+from fairjax.data.decode import opaque, to_rgb
 from fairjax.report.drawing import data_uri
 
 _PAGE = 960  # CSS pixels of the page's column
@@ -52,15 +53,14 @@ def grid(images: np.ndarray, alt: str, across: int | None = None) -> Sheet | Non
     """
     if not len(images):
         return None
-    n, height, width, channels = images.shape
+    n, height, width, _ = images.shape
     across = min(n, across or columns(width))
     down = -(-n // across)
     sheet = np.zeros((down * (height + _GAP) - _GAP, across * (width + _GAP) - _GAP, 4), np.uint8)
     for index, image in enumerate(images):
         row, column = divmod(index, across)
         top, left = row * (height + _GAP), column * (width + _GAP)
-        tile = np.repeat(image, 3, axis=2) if channels == 1 else image[:, :, :3]
-        sheet[top : top + height, left : left + width, :3] = tile
+        sheet[top : top + height, left : left + width, :3] = opaque(image)
         sheet[top : top + height, left : left + width, 3] = 255
     factor = scale(width)
     return Sheet(_png(Image.fromarray(sheet)), round(sheet.shape[1] * factor), factor > 1, alt)
@@ -106,7 +106,7 @@ def pairs(samples: np.ndarray, neighbours: np.ndarray, distance: np.ndarray) -> 
 def file(path: Path) -> Sheet:
     """A PNG that is there already, e.g. a grid that the training wrote."""
     with Image.open(path) as image:
-        picture = image.convert("RGB")
+        picture = to_rgb(image)
     factor = max(1, min(3, 448 // picture.width))
     return Sheet(_png(picture), min(picture.width * factor, _PAGE), factor > 1, path.stem)
 

@@ -90,7 +90,10 @@ def kind_of_arm(arm: Arm) -> str:
     }.get(arm.reweight, "")
     if arm.dro:
         how = f"{how}, with group DRO" if how else "group DRO"
-    return how or arm.name
+    how = how or arm.name
+    if condition := arm.settings.get("gan.condition"):
+        how += f", trained with labels of {' and '.join(condition)}"
+    return how
 
 
 def described(arm: Arm) -> str:

@@ -12,14 +12,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from flax import struct
 from ml_collections import ConfigDict
 
-from fairjax.models.stylegan2 import num_ws
 from fairjax.objectives.losses import ADVERSARIAL
 from fairjax.objectives.reduce import group_dro, group_means, weighted_mean
-from fairjax.train.devices import put_replicated, replicated, spread
-from fairjax.train.gan_state import GanState, lazy_adam, networks
+from fairjax.train.conditions import Conditions, moved_mean
+from fairjax.train.gan_pair import Pair
+from fairjax.train.gan_state import GanState, Reals, lazy_adam
 from fairjax.train.loop import Task
 
 W_AVG_BETA = 0.995  # in the main phase of each network
@@ -28,31 +27,18 @@ PATH_LENGTH_DECAY = 0.01
 Evaluate = Callable[[Any, int], dict[str, float]]
 
 
-class Reals(struct.PyTreeNode):
-    """What is known of each training image, by its position in the training list."""
-
-    weight: jax.Array  # importance weight in the loss [n]; ones when reals are resampled
-    group: jax.Array  # int32 [n]; -1 = none
-    q: jax.Array  # start of q [k]
-    adjustment: jax.Array  # C / sqrt(n_g) [k]
-
-
-def reals(weight: np.ndarray, group: np.ndarray, q: np.ndarray, adjustment: np.ndarray) -> Reals:
-    """Puts the vectors on all devices."""
-    return Reals(
-        weight=put_replicated(weight.astype(np.float32)),
-        group=put_replicated(group.astype(np.int32)),
-        q=put_replicated(q.astype(np.float32)),
-        adjustment=put_replicated(adjustment.astype(np.float32)),
-    )
-
-
-class Gan:
+class Gan(Pair):
     """Compiled programs of one shape and objective; arms that differ in data only share them."""
 
-    def __init__(self, gan: ConfigDict, *, resolution: int, channels: int):
-        self.gan, self.resolution, self.channels = gan, resolution, channels
-        self.g, self.d = networks(gan, resolution, channels)
+    def __init__(
+        self,
+        gan: ConfigDict,
+        *,
+        resolution: int,
+        channels: int,
+        conditions: Conditions | None = None,
+    ):
+        super().__init__(gan, resolution, channels, conditions)
         self.loss = ADVERSARIAL[gan.loss]
         self.path_length = gan.path_length_weight > 0
         self.r1 = gan.r1_gamma > 0
@@ -60,15 +46,14 @@ class Gan:
         self.d_adam = lazy_adam(gan, gan.learning_rate_d, gan.r1_every, self.r1)
         self.g_step = jax.jit(self._g_step, static_argnames="path_length", donate_argnums=0)
         self.d_step = jax.jit(self._d_step, static_argnames="r1", donate_argnums=0)
-        # Replicated: in a run of several processes each must be able to read all of it.
-        self._sample = jax.jit(self._images, static_argnums=2, out_shardings=replicated())
 
     def init(self, key: jax.Array, q: jax.Array | np.ndarray) -> GanState:
         """A fresh state; the key decides all initial weights."""
         k_g, k_d = jax.random.split(key)
         image = jnp.zeros((1, self.resolution, self.resolution, self.channels))
-        g = self.g.init(k_g, jnp.zeros((1, self.gan.z_dim)), noise="none")["params"]
-        d = self.d.init(k_d, image)["params"]
+        c = self._labels(None if self.conditions is None else jnp.zeros(1, jnp.int32))
+        g = self.g.init(k_g, jnp.zeros((1, self.gan.z_dim)), noise="none", **c)["params"]
+        d = self.d.init(k_d, image, **c)["params"]
         return GanState(
             step=jnp.zeros((), jnp.int32),
             g=g,
@@ -76,42 +61,10 @@ class Gan:
             ema=jax.tree.map(jnp.copy, g),
             g_optimiser=self.g_adam.init(g),
             d_optimiser=self.d_adam.init(d),
-            w_avg=jnp.zeros(self.gan.w_dim),
+            w_avg=jnp.zeros((*self._classes_shape(), self.gan.w_dim)),
             pl_mean=jnp.zeros(()),
             q=jnp.asarray(q, jnp.float32),
         )
-
-    def _styles(self, params: Any, key: jax.Array, n: int) -> tuple[jax.Array, jax.Array]:
-        """Latents -> (ws [n, num_ws, w_dim] with style mixing, mean w [w_dim])."""
-        k_z, k_mix, k_cut, k_use = jax.random.split(key, 4)
-        layers = num_ws(self.resolution)
-        w = self._mapped(params, k_z, n)
-        ws = jnp.broadcast_to(w[:, None], (n, layers, self.gan.w_dim))
-        if self.gan.style_mixing > 0:
-            w2 = self._mapped(params, k_mix, n)
-            cut = jax.random.randint(k_cut, (), 1, layers)
-            mixes = jax.random.bernoulli(k_use, self.gan.style_mixing)
-            second = (jnp.arange(layers) >= jnp.where(mixes, cut, layers))[None, :, None]
-            ws = jnp.where(second, w2[:, None], ws)
-        return ws, jax.lax.stop_gradient(w.mean(0))
-
-    def _mapped(self, params: Any, key: jax.Array, n: int) -> jax.Array:
-        z = spread(jax.random.normal(key, (n, self.gan.z_dim)))
-        w: Any = self.g.apply({"params": params}, z, method="mapping")
-        return w
-
-    def _synthesised(self, params: Any, ws: jax.Array, key: jax.Array) -> jax.Array:
-        images: Any = self.g.apply({"params": params}, ws, key, method="synthesis")
-        return images
-
-    def _fakes(self, params: Any, key: jax.Array, n: int) -> tuple[jax.Array, jax.Array]:
-        k_style, k_noise = jax.random.split(key)
-        ws, mean = self._styles(params, k_style, n)
-        return self._synthesised(params, ws, k_noise), mean
-
-    def _logits(self, params: Any, images: jax.Array) -> jax.Array:
-        logits: Any = self.d.apply({"params": params}, images)
-        return logits
 
     def _g_step(
         self, state: GanState, key: jax.Array, path_length: bool
@@ -119,13 +72,15 @@ class Gan:
         batch = self.gan.batch
         k_main, k_path, k_directions = jax.random.split(jax.random.fold_in(key, 2 * state.step), 3)
 
-        def main(g: Any) -> tuple[jax.Array, jax.Array]:
-            images, mean = self._fakes(g, k_main, batch)
-            return self.loss.generator(self._logits(state.d, images)).mean(), mean
+        classes = self._fake_classes(k_main, batch)
 
-        (loss, mean), grads = jax.value_and_grad(main, has_aux=True)(state.g)
+        def main(g: Any) -> tuple[jax.Array, jax.Array]:
+            images, w = self._fakes(g, k_main, batch, classes)
+            return self.loss.generator(self._logits(state.d, images, classes)).mean(), w
+
+        (loss, w), grads = jax.value_and_grad(main, has_aux=True)(state.g)
         state = self._update_g(state, grads)
-        w_avg = mean + W_AVG_BETA * (state.w_avg - mean)
+        w_avg = moved_mean(state.w_avg, w, classes, W_AVG_BETA)
         metrics = {"loss/g": loss}
         if path_length:
 
@@ -156,7 +111,7 @@ class Gan:
     ) -> jax.Array:
         """|J_w^T y| per sample [n] (Karras et al., 2020, section 3.2)."""
         k_ws, k_noise = jax.random.split(k_style)
-        ws, _ = self._styles(g, k_ws, n)
+        ws, _ = self._styles(g, k_ws, n, self._fake_classes(k_ws, n))
         shape = (n, self.resolution, self.resolution, self.channels)
         y = jax.random.normal(k_directions, shape) / self.resolution
 
@@ -178,12 +133,15 @@ class Gan:
         x = batch["image"].astype(jnp.float32) / 127.5 - 1
         w = reals.weight[batch["index"]]
         group = reals.group[batch["index"]]
-        fakes, mean = self._fakes(state.g, k_fake, len(x))
+        classes = None if reals.classes is None else reals.classes[batch["index"]]
+        fake_classes = self._fake_classes(k_fake, len(x))
+        fakes, w_fake = self._fakes(state.g, k_fake, len(x), fake_classes)
         fakes = jax.lax.stop_gradient(fakes)
         k = len(state.q)
 
         def main(d: Any) -> tuple[jax.Array, Any]:
-            on_real, on_fake = self._logits(d, x), self._logits(d, fakes)
+            on_real = self._logits(d, x, classes, w)
+            on_fake = self._logits(d, fakes, fake_classes)
             losses = self.loss.real(on_real)
             means, present = group_means(losses, w, group, k)
             if self.gan.dro:
@@ -219,7 +177,7 @@ class Gan:
         if r1:
 
             def regulariser(d: Any) -> jax.Array:
-                slopes = jax.grad(lambda image: self._logits(d, image).sum())(x)
+                slopes = jax.grad(lambda image: self._logits(d, image, classes, w).sum())(x)
                 penalty = 0.5 * self.gan.r1_gamma * jnp.square(slopes).sum((1, 2, 3))
                 factor = w if self.gan.r1_weighted else jnp.ones_like(w)
                 return weighted_mean(penalty, factor) * self.gan.r1_every
@@ -227,26 +185,12 @@ class Gan:
             penalty, grads = jax.value_and_grad(regulariser)(state.d)
             state = self._update_d(state, grads)
             metrics["loss/r1"] = penalty / self.gan.r1_every
-        w_avg = mean + W_AVG_BETA * (state.w_avg - mean)
+        w_avg = moved_mean(state.w_avg, w_fake, fake_classes, W_AVG_BETA)
         return state.replace(step=state.step + 1, q=q, w_avg=w_avg), metrics
 
     def _update_d(self, state: GanState, grads: Any) -> GanState:
         updates, optimiser = self.d_adam.update(grads, state.d_optimiser)
         return state.replace(d=optax.apply_updates(state.d, updates), d_optimiser=optimiser)
-
-    def _images(self, params: Any, key: jax.Array, n: int) -> jax.Array:
-        k_z, k_noise = jax.random.split(key)
-        z = spread(jax.random.normal(k_z, (n, self.gan.z_dim)))
-        images: Any = self.g.apply({"params": params}, z, k_noise)
-        return jnp.clip(jnp.round(images * 127.5 + 127.5), 0, 255).astype(jnp.uint8)
-
-    def sample(self, params: Any, key: jax.Array, n: int, batch: int) -> np.ndarray:
-        """n images uint8 [n, H, W, C] without truncation; equal keys give equal images."""
-        parts = [
-            np.asarray(self._sample(params, jax.random.fold_in(key, i), batch))
-            for i in range(-(-n // batch))
-        ]
-        return np.concatenate(parts)[:n]
 
     def task(self, name: str, reals: Reals, evaluate: Evaluate, grid_key: jax.Array) -> Task:
         """One training run on the given weights and groups.

@@ -3,12 +3,14 @@
 from typing import Any
 
 import jax
+import numpy as np
 import optax
 from flax import struct
 from ml_collections import ConfigDict
 
 from fairjax.models.discriminator import Discriminator
 from fairjax.models.stylegan2 import Generator
+from fairjax.train.devices import put_replicated
 
 
 class GanState(struct.PyTreeNode):
@@ -20,20 +22,51 @@ class GanState(struct.PyTreeNode):
     ema: Any  # moving average of g: the generator that is evaluated and shipped
     g_optimiser: Any
     d_optimiser: Any
-    w_avg: jax.Array  # [w_dim], for truncation
+    w_avg: jax.Array  # [w_dim], for truncation; with labels [classes, w_dim]
     pl_mean: jax.Array  # running mean path length
     q: jax.Array  # group weights of group DRO [k], sum 1
 
 
-def networks(gan: ConfigDict, resolution: int, channels: int) -> tuple[Generator, Discriminator]:
-    """The two networks of a `gan` config tree."""
+class Reals(struct.PyTreeNode):
+    """What is known of each training image, by its position in the training list."""
+
+    weight: jax.Array  # importance weight in the loss [n]; ones when reals are resampled
+    group: jax.Array  # int32 [n]; -1 = none
+    q: jax.Array  # start of q [k]
+    adjustment: jax.Array  # C / sqrt(n_g) [k]
+    classes: jax.Array | None = None  # int32 [n], with labels
+
+
+def reals(
+    weight: np.ndarray,
+    group: np.ndarray,
+    q: np.ndarray,
+    adjustment: np.ndarray,
+    classes: np.ndarray | None = None,
+) -> Reals:
+    """Puts the vectors on all devices."""
+    return Reals(
+        weight=put_replicated(weight.astype(np.float32)),
+        group=put_replicated(group.astype(np.int32)),
+        q=put_replicated(q.astype(np.float32)),
+        adjustment=put_replicated(adjustment.astype(np.float32)),
+        classes=None if classes is None else put_replicated(classes.astype(np.int32)),
+    )
+
+
+def networks(
+    gan: ConfigDict, resolution: int, channels: int, c_dim: int = 0
+) -> tuple[Generator, Discriminator]:
+    """The two networks of a `gan` config tree; `c_dim` is the length of a label."""
     shape = {"resolution": resolution, "image_channels": channels,
              "channel_base": gan.channel_base, "channel_max": gan.channel_max,
-             "half_resolutions": gan.half_resolutions,
+             "half_resolutions": gan.half_resolutions, "remat": gan.remat, "c_dim": c_dim,
              "conv_clamp": gan.conv_clamp or None}  # fmt: skip
     g = Generator(z_dim=gan.z_dim, w_dim=gan.w_dim, mapping_layers=gan.mapping_layers,
                   architecture=gan.g_architecture, **shape)  # fmt: skip
-    d = Discriminator(mbstd_group=gan.mbstd_group, architecture=gan.d_architecture, **shape)
+    d = Discriminator(mbstd_group=gan.mbstd_group, mbstd_features=gan.mbstd_features,
+                      mbstd_mode=gan.mbstd_mode, mapping_layers=gan.d_mapping_layers,
+                      architecture=gan.d_architecture, **shape)  # fmt: skip
     return g, d
 
 

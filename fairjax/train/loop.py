@@ -196,7 +196,8 @@ def _steps(
                 if is_lead():
                     path = folder / "samples" / f"{step * images / 1000:09.2f}kimg.png"
                     path.parent.mkdir(exist_ok=True)
-                    Image.fromarray(picture).save(path)
+                    gray = picture.shape[-1] == 1
+                    Image.fromarray(picture[..., 0] if gray else picture).save(path)
             if saves:
                 if not bool(_finite(state)):
                     words = _diverged(task, step, ["the state"], checkpoints.latest)

@@ -1,0 +1,133 @@
+"""The pair of networks of a GAN run and what it makes: styles, fakes, logits, samples.
+
+What is trained of it and how is in `fairjax.train.gan`.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from fairjax.models.initialize import FAST_COMPILE
+from fairjax.models.stylegan2 import num_ws
+from fairjax.train.conditions import Conditions, draw_classes
+from fairjax.train.devices import replicated, spread
+from fairjax.train.gan_state import networks
+
+
+class Pair:
+    """Generator and discriminator of one shape; all methods are pure functions of parameters."""
+
+    def __init__(
+        self, gan: ConfigDict, resolution: int, channels: int, conditions: Conditions | None
+    ):
+        self.gan, self.resolution, self.channels = gan, resolution, channels
+        self.conditions = conditions
+        c_dim = 0 if conditions is None else conditions.labels.shape[1]
+        self.g, self.d = networks(gan, resolution, channels, c_dim)
+        # Replicated: in a run of several processes each must be able to read all of it.
+        self._sample = jax.jit(self._images, static_argnums=2, out_shardings=replicated())
+
+    def fixed_noise(self, key: jax.Array) -> Any:
+        """Noise images for sampling with `noise="const"`, one for each layer; training has none."""
+        c = self._labels(None if self.conditions is None else jnp.zeros(1, jnp.int32))
+        z = jnp.zeros((1, self.gan.z_dim))
+        drawn = jax.jit(
+            lambda key: self.g.init(key, z, noise="const", **c)["buffers"],
+            compiler_options=FAST_COMPILE,
+        )
+        return drawn(key)
+
+    def _classes_shape(self) -> tuple[int, ...]:
+        return () if self.conditions is None else (len(self.conditions.prior),)
+
+    def _fake_classes(self, key: jax.Array, n: int) -> jax.Array | None:
+        """Classes [n] from the stated prior; None without labels."""
+        if self.conditions is None:
+            return None
+        return spread(draw_classes(self.conditions.prior, jax.random.fold_in(key, 0xC1A55), n))
+
+    def _labels(self, classes: jax.Array | None) -> dict[str, Any]:
+        """The labels of classes [n] as the argument of a network; none without classes."""
+        if classes is None or self.conditions is None:
+            return {}
+        return {"c": jnp.asarray(self.conditions.labels)[classes]}
+
+    def _styles(
+        self, params: Any, key: jax.Array, n: int, classes: jax.Array | None = None
+    ) -> tuple[jax.Array, jax.Array]:
+        """Latents -> (ws [n, num_ws, w_dim] with style mixing, w [n, w_dim] of the first latents).
+
+        Both latents of a mix have the label of their image.
+        """
+        k_z, k_mix, k_cut, k_use = jax.random.split(key, 4)
+        layers = num_ws(self.resolution)
+        w = self._mapped(params, k_z, n, classes)
+        ws = jnp.broadcast_to(w[:, None], (n, layers, self.gan.w_dim))
+        if self.gan.style_mixing > 0:
+            w2 = self._mapped(params, k_mix, n, classes)
+            cut = jax.random.randint(k_cut, (), 1, layers)
+            mixes = jax.random.bernoulli(k_use, self.gan.style_mixing)
+            second = (jnp.arange(layers) >= jnp.where(mixes, cut, layers))[None, :, None]
+            ws = jnp.where(second, w2[:, None], ws)
+        return ws, jax.lax.stop_gradient(w)
+
+    def _mapped(self, params: Any, key: jax.Array, n: int, classes: jax.Array | None) -> jax.Array:
+        z = spread(jax.random.normal(key, (n, self.gan.z_dim)))
+        w: Any = self.g.apply({"params": params}, z, **self._labels(classes), method="mapping")
+        return w
+
+    def _synthesised(self, params: Any, ws: jax.Array, key: jax.Array) -> jax.Array:
+        images: Any = self.g.apply({"params": params}, ws, key, method="synthesis")
+        return images
+
+    def _fakes(
+        self, params: Any, key: jax.Array, n: int, classes: jax.Array | None = None
+    ) -> tuple[jax.Array, jax.Array]:
+        """(images [n, H, W, C], w [n, w_dim])."""
+        k_style, k_noise = jax.random.split(key)
+        ws, w = self._styles(params, k_style, n, classes)
+        return self._synthesised(params, ws, k_noise), w
+
+    def _logits(
+        self,
+        params: Any,
+        images: jax.Array,
+        classes: jax.Array | None = None,
+        weights: jax.Array | None = None,
+    ) -> jax.Array:
+        """Logits [n]; `weights` are those of the minibatch statistics (`gan.mbstd_weighted`)."""
+        more = self._labels(classes)
+        if weights is not None and self.gan.mbstd_weighted:
+            more["weights"] = weights
+        logits: Any = self.d.apply({"params": params}, images, **more)
+        return logits
+
+    def _images(self, params: Any, key: jax.Array, n: int) -> tuple[jax.Array, jax.Array]:
+        k_z, k_noise = jax.random.split(key)
+        z = spread(jax.random.normal(k_z, (n, self.gan.z_dim)))
+        c = self._labels(self._fake_classes(key, n))
+        w: Any = self.g.apply({"params": params}, z, **c, method="mapping")
+        ws = jnp.broadcast_to(w[:, None], (n, num_ws(self.resolution), self.gan.w_dim))
+        images = self._synthesised(params, ws, k_noise)
+        return jnp.clip(jnp.round(images * 127.5 + 127.5), 0, 255).astype(jnp.uint8), w
+
+    def sample(self, params: Any, key: jax.Array, n: int, batch: int) -> np.ndarray:
+        """n images uint8 [n, H, W, C] without truncation; equal keys give equal images.
+
+        With labels the classes are drawn from the prior.
+        """
+        return self.sample_with_styles(params, key, n, batch)[0]
+
+    def sample_with_styles(
+        self, params: Any, key: jax.Array, n: int, batch: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """What `sample` draws, and the w [n, w_dim] behind each image."""
+        parts = [
+            jax.tree.map(np.asarray, self._sample(params, jax.random.fold_in(key, i), batch))
+            for i in range(-(-n // batch))
+        ]
+        images, w = (np.concatenate(part)[:n] for part in zip(*parts, strict=True))
+        return images, w

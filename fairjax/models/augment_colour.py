@@ -20,7 +20,7 @@ POWER = np.array([10.0, 1.0, 1.0, 1.0]) / 13
 SYM2 = np.array([1 - 3**0.5, 3 - 3**0.5, 3 + 3**0.5, 1 + 3**0.5]) / 32**0.5
 
 
-def colour_matrix(drawn: Drawn) -> tuple[jax.Array, jax.Array] | None:
+def colour_matrix(drawn: Drawn) -> tuple[jax.Array, jax.Array, jax.Array] | None:
     """Brightness, contrast, luma flip, hue and saturation, in this order, as one matrix.
 
     With the luma axis v = (1, 1, 1) / sqrt(3), P = I - v v^T and the cross product K of v, the
@@ -34,7 +34,8 @@ def colour_matrix(drawn: Drawn) -> tuple[jax.Array, jax.Array] | None:
       drawn: `brightness`, `contrast`, `lumaflip` (1 or -1), `hue` (radians), `saturation`, [n]
         each; any may be missing.
 
-    Returns: matrix [n, 3, 3] and offset [n], or None without any of the five.
+    Returns: matrix [n, 3, 3], its eigenvalue for v [n], which is what a gray value is multiplied
+      by, and offset [n]; None without any of the five.
     """
     names = ("brightness", "contrast", "lumaflip", "hue", "saturation")
     there = [drawn[name] for name in names if name in drawn]
@@ -53,7 +54,7 @@ def colour_matrix(drawn: Drawn) -> tuple[jax.Array, jax.Array] | None:
 
     plane = each(jnp.cos(hue)) * (np.eye(3) - third) + each(jnp.sin(hue)) * cross
     matrix = each(contrast) * (each(flip) * third + each(saturation) * plane)
-    return matrix, contrast * flip * brightness
+    return matrix, contrast * flip, contrast * flip * brightness
 
 
 def coloured(x: jax.Array, drawn: Drawn) -> jax.Array:
@@ -65,11 +66,10 @@ def coloured(x: jax.Array, drawn: Drawn) -> jax.Array:
     found = colour_matrix(drawn)
     if found is None:
         return x
-    matrix, offset = found
-    offset = offset[:, None, None, None].astype(x.dtype)
-    matrix = matrix.astype(x.dtype)
+    matrix, gain, offset = (a.astype(x.dtype) for a in found)
+    offset = offset[:, None, None, None]
     if x.shape[-1] == 1:
-        return x * matrix.sum((1, 2))[:, None, None, None] / 3 + offset
+        return x * gain[:, None, None, None] + offset
     colours, alpha = x[..., :3], x[..., 3:]
     colours = jnp.einsum("nhwc,ndc->nhwd", colours, matrix, precision=EXACT) + offset
     return jnp.concatenate([colours, alpha], -1)
@@ -88,7 +88,7 @@ def band_gains(drawn: Drawn) -> jax.Array | None:
     one = jnp.ones_like(there[0])
     gains = jnp.stack([drawn.get(name, one) for name in names], -1)
     power = 1 + POWER.astype(gains.dtype) * (jnp.square(gains) - 1)
-    return gains * jax.lax.rsqrt(power).prod(-1, keepdims=True)
+    return gains / jnp.sqrt(power.prod(-1, keepdims=True))
 
 
 @functools.cache

@@ -18,6 +18,7 @@ from ml_collections import ConfigDict
 from fairjax.models.stylegan2 import num_ws
 from fairjax.objectives.losses import ADVERSARIAL
 from fairjax.objectives.reduce import group_dro, group_means, weighted_mean
+from fairjax.train import ada
 from fairjax.train.devices import put_replicated, replicated, spread
 from fairjax.train.gan_state import GanState, lazy_adam, networks
 from fairjax.train.loop import Task
@@ -54,6 +55,7 @@ class Gan:
         self.gan, self.resolution, self.channels = gan, resolution, channels
         self.g, self.d = networks(gan, resolution, channels)
         self.loss = ADVERSARIAL[gan.loss]
+        self.augment = ada.transform(gan)
         self.path_length = gan.path_length_weight > 0
         self.r1 = gan.r1_gamma > 0
         self.g_adam = lazy_adam(gan, gan.learning_rate_g, gan.path_length_every, self.path_length)
@@ -79,6 +81,7 @@ class Gan:
             w_avg=jnp.zeros(self.gan.w_dim),
             pl_mean=jnp.zeros(()),
             q=jnp.asarray(q, jnp.float32),
+            ada=ada.start(self.gan),
         )
 
     def _styles(self, params: Any, key: jax.Array, n: int) -> tuple[jax.Array, jax.Array]:
@@ -113,6 +116,13 @@ class Gan:
         logits: Any = self.d.apply({"params": params}, images)
         return logits
 
+    def _augmented(self, images: jax.Array, state: GanState, key: jax.Array, use: str) -> jax.Array:
+        """What the discriminator sees of the images; without augmentation nothing is added."""
+        if self.augment is None:
+            return images
+        p = self.gan.augment_p if state.ada is None else state.ada.p
+        return self.augment(images, p, ada.key_of(key, state.step, use))
+
     def _g_step(
         self, state: GanState, key: jax.Array, path_length: bool
     ) -> tuple[GanState, dict[str, jax.Array]]:
@@ -121,6 +131,7 @@ class Gan:
 
         def main(g: Any) -> tuple[jax.Array, jax.Array]:
             images, mean = self._fakes(g, k_main, batch)
+            images = self._augmented(images, state, key, "fakes of g")
             return self.loss.generator(self._logits(state.d, images)).mean(), mean
 
         (loss, mean), grads = jax.value_and_grad(main, has_aux=True)(state.g)
@@ -181,9 +192,11 @@ class Gan:
         fakes, mean = self._fakes(state.g, k_fake, len(x))
         fakes = jax.lax.stop_gradient(fakes)
         k = len(state.q)
+        seen = self._augmented(x, state, key, "reals of d")
+        fakes = self._augmented(fakes, state, key, "fakes of d")
 
         def main(d: Any) -> tuple[jax.Array, Any]:
-            on_real, on_fake = self._logits(d, x), self._logits(d, fakes)
+            on_real, on_fake = self._logits(d, seen), self._logits(d, fakes)
             losses = self.loss.real(on_real)
             means, present = group_means(losses, w, group, k)
             if self.gan.dro:
@@ -218,8 +231,11 @@ class Gan:
                     metrics[f"q/{g}"] = q[g]
         if r1:
 
+            def on_augmented(image: jax.Array, d: Any) -> jax.Array:
+                return self._logits(d, self._augmented(image, state, key, "r1")).sum()
+
             def regulariser(d: Any) -> jax.Array:
-                slopes = jax.grad(lambda image: self._logits(d, image).sum())(x)
+                slopes = jax.grad(on_augmented)(x, d)  # at the image before the augmentation
                 penalty = 0.5 * self.gan.r1_gamma * jnp.square(slopes).sum((1, 2, 3))
                 factor = w if self.gan.r1_weighted else jnp.ones_like(w)
                 return weighted_mean(penalty, factor) * self.gan.r1_every
@@ -227,6 +243,10 @@ class Gan:
             penalty, grads = jax.value_and_grad(regulariser)(state.d)
             state = self._update_d(state, grads)
             metrics["loss/r1"] = penalty / self.gan.r1_every
+        if state.ada is not None:
+            controller, of_ada = ada.observe(state.ada, self.gan, on_real, w, state.step)
+            state = state.replace(ada=controller)
+            metrics |= of_ada
         w_avg = mean + W_AVG_BETA * (state.w_avg - mean)
         return state.replace(step=state.step + 1, q=q, w_avg=w_avg), metrics
 

@@ -9,6 +9,7 @@ from ml_collections import ConfigDict
 
 from fairjax.models.discriminator import Discriminator
 from fairjax.models.stylegan2 import Generator
+from fairjax.train.ada import Ada
 
 
 class GanState(struct.PyTreeNode):
@@ -23,6 +24,7 @@ class GanState(struct.PyTreeNode):
     w_avg: jax.Array  # [w_dim], for truncation
     pl_mean: jax.Array  # running mean path length
     q: jax.Array  # group weights of group DRO [k], sum 1
+    ada: Ada | None = None  # controller of the augmentation, with gan.augment="ada" only
 
 
 def networks(gan: ConfigDict, resolution: int, channels: int) -> tuple[Generator, Discriminator]:

@@ -59,7 +59,7 @@ def multipliers(text: str) -> dict[str, float]:
             raise _refused(part, (*UNIONS, *CATEGORIES, *TRANSFORMS), "gan.augment_categories")
         found |= dict.fromkeys(members, value)
     if not found:
-        raise _refused(text, (*UNIONS, *CATEGORIES), "gan.augment_categories")
+        raise _refused(text, (*UNIONS, *CATEGORIES, *TRANSFORMS), "gan.augment_categories")
     return {name: found[name] for name in TRANSFORMS if name in found}
 
 

@@ -151,6 +151,17 @@ def _gan() -> dict[str, Any]:
         "dro_c": 0.0,  # generalisation adjustment C / sqrt(n_g)
         "dro_start": "shares",  # shares | uniform
         "dro_absent": "skip",  # skip | zero (the published classifier code)
+        # Augmentation of what the discriminator sees.
+        "augment": "none",  # none | ada (p follows overfitting) | fixed (one p) | diffaugment
+        # blit, geom, color, filter, noise, cutout, unions bg .. bgcfnc, single transforms, each
+        # with a factor: "bg,color*0.5". Without colour: it would move skin tones and hair colours.
+        "augment_categories": "bg",
+        "augment_p": 0.0,  # fixed: the probability; ada: where it starts
+        "ada_target": 0.6,  # of the mean sign of D on reals
+        "ada_kimg": 500.0,  # thousand images in which p can rise by 1
+        "ada_p_max": 0.8,  # above it augmentations leak into the samples (Karras et al., 2020c)
+        "ada_weighted": False,  # with reweight=loss: w in that mean too
+        "diffaugment_policy": "translation,cutout",  # color | translation | cutout
         # Optimiser and average.
         "learning_rate_g": 0.0025,
         "learning_rate_d": 0.0025,

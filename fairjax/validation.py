@@ -5,6 +5,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from fairjax import augmentations
 from fairjax.config import nearest, paths, with_arm
 from fairjax.errors import InputError
 
@@ -73,6 +74,19 @@ def validate(config: ConfigDict, devices: int = 1) -> None:
             f"config {config.name}",
             "Change these keys in the config file or by --config.<key>=<value>",
         )
+
+
+def cautions(config: ConfigDict) -> list[str]:
+    """Sentences on settings of a valid config that are allowed and may harm what is measured."""
+    names = [*config.data.group_attributes, *(n for s in config.judge.attribute_sets for n in s)]
+    coloured = augmentations.of_colour(names)
+    arms = [n for n in config.arms if augmentations.changes_colour(with_arm(config, n).gan)]
+    if not coloured or not arms:
+        return []
+    return [f"arm {', '.join(arms)} augments colours, and {', '.join(coloured)} depends on "
+            "colour: the discriminator sees other skin tones and hair colours than those of the "
+            "images, and what leaks changes the measured shares. Leave out color "
+            "(gan.augment_categories=bg, gan.diffaugment_policy=translation,cutout)"]  # fmt: skip
 
 
 def _validate_data(config: ConfigDict, need: Callable[[bool, str, str], None]) -> None:
@@ -162,3 +176,17 @@ def _validate_gan(config: ConfigDict, arm: str, devices: int, problems: list[str
          f"at least data.resolution ({config.data.resolution})")  # fmt: skip
     for key in ("r1_gamma", "path_length_weight", "conv_clamp", "ema_rampup", "dro_eta", "dro_c"):
         need(gan[key] >= 0, key, "0 or more")
+    need(gan.augment in augmentations.KINDS, "augment", f"one of {', '.join(augmentations.KINDS)}")
+    for read, key in ((augmentations.multipliers, "augment_categories"),
+                      (augmentations.policies, "diffaugment_policy")):  # fmt: skip
+        try:
+            read(gan[key])
+        except InputError as error:
+            need(False, key, f"made of known names: {error.found}. {error.mend}")
+    need(gan.augment != "fixed" or 0 < gan.augment_p < 1, "augment_p",
+         "above 0 and below 1 with augment=fixed; at 1 no image is left as it is")  # fmt: skip
+    need(0 < gan.ada_p_max < 1, "ada_p_max", "above 0 and below 1; at 1 no image is left as it is")
+    need(gan.augment != "ada" or 0 <= gan.augment_p <= gan.ada_p_max, "augment_p",
+         "from 0 to ada_p_max with augment=ada")  # fmt: skip
+    need(-1 <= gan.ada_target <= 1, "ada_target", "in [-1, 1], as a mean of signs")
+    need(0 < gan.ada_kimg < float("inf"), "ada_kimg", "positive and finite")

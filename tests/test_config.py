@@ -71,6 +71,14 @@ def test_all_problems_are_reported_at_once():
         ("data.channels", 4),  # avatars have no transparency
         ("gan.kimg", 0.0),
         ("gan.r1_gamma", -1.0),
+        ("gan.augment", "sometimes"),
+        ("gan.augment_categories", "bg,blur"),
+        ("gan.augment_categories", "hue*2"),
+        ("gan.augment_categories", ""),
+        ("gan.diffaugment_policy", "color,flip"),
+        ("gan.ada_p_max", 1.0),
+        ("gan.ada_target", 1.5),
+        ("gan.ada_kimg", 0.0),
     ],
 )
 def test_a_bad_value_is_named_with_its_key(key, value):

@@ -21,7 +21,7 @@ from fairjax import config as configuration
 from fairjax.data import cache
 from fairjax.errors import InputError
 from fairjax.train import stopping
-from fairjax.validation import validate
+from fairjax.validation import cautions, validate
 
 log = logging.getLogger("fairjax")
 
@@ -138,6 +138,8 @@ def _run(argv: list[str]) -> None:
                  jax.devices()[0].device_kind)  # fmt: skip
         log.info("run %s; interrupt at any time, resume with: %s", folder,
                  shlex.join(["python", *argv]))  # fmt: skip
+        for sentence in cautions(config):
+            log.warning("%s", sentence)
         page = fair_generation.run(config, folder, values.stage)
         if page.exists():
             log.info("open %s", page)

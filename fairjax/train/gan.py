@@ -16,6 +16,7 @@ from ml_collections import ConfigDict
 
 from fairjax.objectives.losses import ADVERSARIAL
 from fairjax.objectives.reduce import group_dro, group_means, weighted_mean
+from fairjax.train import ada
 from fairjax.train.conditions import Conditions, moved_mean
 from fairjax.train.gan_pair import Pair
 from fairjax.train.gan_state import GanState, Reals, lazy_adam
@@ -40,6 +41,7 @@ class Gan(Pair):
     ):
         super().__init__(gan, resolution, channels, conditions)
         self.loss = ADVERSARIAL[gan.loss]
+        self.augment = ada.transform(gan)
         self.path_length = gan.path_length_weight > 0
         self.r1 = gan.r1_gamma > 0
         self.g_adam = lazy_adam(gan, gan.learning_rate_g, gan.path_length_every, self.path_length)
@@ -64,7 +66,15 @@ class Gan(Pair):
             w_avg=jnp.zeros((*self._classes_shape(), self.gan.w_dim)),
             pl_mean=jnp.zeros(()),
             q=jnp.asarray(q, jnp.float32),
+            ada=ada.start(self.gan),
         )
+
+    def _augmented(self, images: jax.Array, state: GanState, key: jax.Array, use: str) -> jax.Array:
+        """What the discriminator sees of the images; without augmentation nothing is added."""
+        if self.augment is None:
+            return images
+        p = self.gan.augment_p if state.ada is None else state.ada.p
+        return self.augment(images, p, ada.key_of(key, state.step, use))
 
     def _g_step(
         self, state: GanState, key: jax.Array, path_length: bool
@@ -76,6 +86,7 @@ class Gan(Pair):
 
         def main(g: Any) -> tuple[jax.Array, jax.Array]:
             images, w = self._fakes(g, k_main, batch, classes)
+            images = self._augmented(images, state, key, "fakes of g")
             return self.loss.generator(self._logits(state.d, images, classes)).mean(), w
 
         (loss, w), grads = jax.value_and_grad(main, has_aux=True)(state.g)
@@ -138,9 +149,11 @@ class Gan(Pair):
         fakes, w_fake = self._fakes(state.g, k_fake, len(x), fake_classes)
         fakes = jax.lax.stop_gradient(fakes)
         k = len(state.q)
+        seen = self._augmented(x, state, key, "reals of d")
+        fakes = self._augmented(fakes, state, key, "fakes of d")
 
         def main(d: Any) -> tuple[jax.Array, Any]:
-            on_real = self._logits(d, x, classes, w)
+            on_real = self._logits(d, seen, classes, w)
             on_fake = self._logits(d, fakes, fake_classes)
             losses = self.loss.real(on_real)
             means, present = group_means(losses, w, group, k)
@@ -176,8 +189,12 @@ class Gan(Pair):
                     metrics[f"q/{g}"] = q[g]
         if r1:
 
+            def on_augmented(image: jax.Array, d: Any) -> jax.Array:
+                image = self._augmented(image, state, key, "r1")
+                return self._logits(d, image, classes, w).sum()
+
             def regulariser(d: Any) -> jax.Array:
-                slopes = jax.grad(lambda image: self._logits(d, image, classes, w).sum())(x)
+                slopes = jax.grad(on_augmented)(x, d)  # at the image before the augmentation
                 penalty = 0.5 * self.gan.r1_gamma * jnp.square(slopes).sum((1, 2, 3))
                 factor = w if self.gan.r1_weighted else jnp.ones_like(w)
                 return weighted_mean(penalty, factor) * self.gan.r1_every
@@ -185,6 +202,10 @@ class Gan(Pair):
             penalty, grads = jax.value_and_grad(regulariser)(state.d)
             state = self._update_d(state, grads)
             metrics["loss/r1"] = penalty / self.gan.r1_every
+        if state.ada is not None:
+            controller, of_ada = ada.observe(state.ada, self.gan, on_real, w, state.step)
+            state = state.replace(ada=controller)
+            metrics |= of_ada
         w_avg = moved_mean(state.w_avg, w_fake, fake_classes, W_AVG_BETA)
         return state.replace(step=state.step + 1, q=q, w_avg=w_avg), metrics
 

@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 
 from fairjax.models.discriminator import Discriminator
 from fairjax.models.stylegan2 import Generator
+from fairjax.train.ada import Ada
 from fairjax.train.devices import put_replicated
 
 
@@ -25,6 +26,7 @@ class GanState(struct.PyTreeNode):
     w_avg: jax.Array  # [w_dim], for truncation; with labels [classes, w_dim]
     pl_mean: jax.Array  # running mean path length
     q: jax.Array  # group weights of group DRO [k], sum 1
+    ada: Ada | None = None  # controller of the augmentation, with gan.augment="ada" only
 
 
 class Reals(struct.PyTreeNode):

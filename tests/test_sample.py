@@ -11,7 +11,7 @@ from PIL import Image
 
 from fairjax.experiments import gan_stage, sample
 from fairjax.experiments.command import parse
-from fairjax.train.weight_files import save_tree
+from fairjax.train.network_files import write_folder
 
 pytestmark = pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
 
@@ -22,13 +22,11 @@ def folder(tmp_path_factory):
     config = parse(["x", f"--config={pipeline.ROOT}/configs/quickstart.py:tiny"]).config
     gan = gan_stage.programs(config)
     state = jax.jit(gan.init)(jax.random.key(3), np.ones(1))
-    g = jax.tree.map(np.asarray, state.ema)
+    g = jax.tree.map(np.array, state.ema)
     g["synthesis"]["b8"]["conv0"]["noise_strength"] = np.float32(2.0)
     folder = tmp_path_factory.mktemp("gan")
     mean = np.random.default_rng(0).normal(size=config.gan.w_dim).astype(np.float32)
-    parts = {"generator": g, "mapping_mean": {"w_avg": mean}}
-    save_tree(folder / "generator.safetensors", parts)
-    (folder / "generator.json").write_text(json.dumps(gan_stage.architecture(config)))
+    write_folder(folder, gan_stage.saved(gan, state.replace(ema=g, w_avg=mean)))
     return folder
 
 

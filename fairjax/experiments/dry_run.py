@@ -95,6 +95,7 @@ def report_plan(base: ConfigDict) -> str:
     flops_of: dict[Gan, float] = {}  # arms that differ in data only share their programs
     for arm in base.arms:
         config = with_arm(base, arm)
+        start = gan_stage.start_of(config)
         gan, (state, batch, _, _) = abstract_gan(config)
         rhythm = gan_stage.rhythm(config)
         if gan not in flops_of:
@@ -105,6 +106,7 @@ def report_plan(base: ConfigDict) -> str:
         lines += [
             "",
             f"arm {arm}: {json.dumps(base.arms[arm].to_dict(), default=list)}",
+            *([f"  starts from   {start.record['file']}"] if start else []),
             f"  generator     {size(state.g)[0]:>12,} parameters",
             f"  discriminator {size(state.d)[0]:>12,} parameters",
             f"  state         {size(state)[1] / 1e6:>12,.1f} MB on every device; "

@@ -53,6 +53,12 @@ def run(config: ConfigDict, workdir: Path, only: str | None = None) -> Path:
       InputError: input that cannot be used. Interrupted, Diverged: see `fairjax.train.stopping`.
     """
     stages = Stages(workdir, plan(config), only)
+    for arm in config.arms:  # before anything is computed
+        if (
+            f"arms/{arm}/gan" in stages.pending()
+            and not (workdir / f"arms/{arm}/gan/checkpoints").exists()
+        ):
+            gan_stage.start_of(with_arm(config, arm))
     make = _Bodies(workdir, config)
     sets = [tuple(names) for names in config.judge.attribute_sets]
     ratios = [name for name in plan(config) if name.startswith("ratio/")]
@@ -142,8 +148,8 @@ class _Bodies:
     def judge(self, names: tuple[str, ...], folder: Path) -> None:
         judge_stage.train_judge(self._config, self._dataset, names, folder)
 
-    def gan(self, arm: str, folder: Path) -> None:
-        gan_stage.train_arm(
+    def gan(self, arm: str, folder: Path) -> dict[str, Any]:
+        return gan_stage.train_arm(
             self._workdir, self._config, self._dataset, arm, self._yardstick, folder
         )
 

@@ -101,10 +101,9 @@ class Machine:
                 return value, self.at
             operation = _OPERATIONS.get(code)
             if operation is None:
-                known = pickletools.code2op.get(chr(code))
-                raise Refused(
-                    f"the operation {known.name if known else code} does not occur in such a file"
-                )
+                names = {op.code: op.name for op in pickletools.opcodes}
+                name = names.get(chr(code), str(code))
+                raise Refused(f"the operation {name} does not occur in such a file")
             operation(self)
 
     # The parts of operations.

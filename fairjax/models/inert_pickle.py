@@ -13,7 +13,7 @@ import struct
 from collections.abc import Callable, Mapping
 from typing import Any
 
-MAX_OPERATIONS = 300_000  # a network file at 1024 pixels has fewer than 100,000; a second's work
+MAX_OPERATIONS = 150_000  # a network file at 1024 pixels has about 50,000; below a second of work
 MAX_NAME = 200  # bytes of a module or a name
 
 Names = Mapping[tuple[str, str], Any]

@@ -135,12 +135,12 @@ CASES = {
     "os.system": lambda mark: pickle.dumps({"G_ema": Calls(os.system, f"touch {mark}")}),
     "os.system, protocol 2": lambda mark: pickle.dumps(Calls(os.system, f"touch {mark}"), 2),
     "os.system as an option": lambda mark: net(_x=Calls(os.system, f"touch {mark}")),
-    "eval": lambda mark: pickle.dumps(Calls(eval, f"open({str(mark)!r}, 'w')"), 3),
+    "eval": lambda mark: pickle.dumps(Calls(eval, f"__import__('os').mkdir({str(mark)!r})"), 3),
     "exec": lambda mark: pickle.dumps([Calls(exec, f"open({str(mark)!r}, 'w')")]),
     "open": lambda mark: pickle.dumps(Calls(open, str(mark), "w")),
     "getattr": lambda mark: pickle.dumps(Calls(getattr, "x", "upper")),
-    "a dotted name": lambda mark: proto(text("torch._utils") + text("_rebuild_tensor_v2.__globals__")
-                                        + b"\x93."),
+    "a dotted name": lambda mark: proto(
+        text("torch._utils") + text("_rebuild_tensor_v2.__globals__") + b"\x93."),
     "a nested hostile pickle": lambda mark: with_tensor(
         data=pickle.dumps(Calls(os.system, f"touch {mark}"), 2)),
     "code within a nested stream": lambda mark: with_tensor(
@@ -182,10 +182,10 @@ CASES = {
     "an array": lambda mark: make.dumps({"G_ema": np.ones(3)}),
     "a list of absurd length": lambda mark: proto(b"]" + b"]" * 400_000 + b"."),
     "deep nesting": lambda mark: proto(b")" + b"\x85" * 10**6 + b"."),
-    "deep nesting below the limit": lambda mark: proto(b")" + b"\x85" * 250_000 + b"."),
+    "deep nesting below the limit": lambda mark: proto(b")" + b"\x85" * 140_000 + b"."),
     "laughing tuples": lambda mark: proto(b")" + b"q\x00h\x00\x86" * 60 + b"."),
     "laughing tuples as a key": lambda mark: proto(
-        b"})q\x00" + b"h\x00\x86q\x00h\x00" * 0 + b"h\x00\x86q\x00" * 60 + b"Ns."),
+        b"})q\x00" + b"h\x00\x86q\x00" * 60 + b"Ns."),
     "a module with 2^40 parts": lambda mark: many_parts(),
     "a module within itself": lambda mark: module_within_itself(),
     "a list within itself": lambda mark: proto(b"]q\x00h\x00a."),
@@ -255,7 +255,7 @@ def test_a_hostile_file_is_refused_at_once_and_has_no_effect(tmp_path, case):
 
 
 def test_the_attacks_work_where_nobody_looks(tmp_path):
-    for case in ("os.system", "eval", "open"):
+    for case in ("os.system", "eval"):
         marker = tmp_path / case
         pickle.loads(CASES[case](marker))
         assert marker.exists()

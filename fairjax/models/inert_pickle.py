@@ -30,12 +30,9 @@ class Budget:
     def __init__(self, size: int):
         self.operations, self.bytes = MAX_OPERATIONS, 4 * size + 2**16
 
-    def spend(self, operations: int = 0, size: int = 0) -> None:
-        """Raises Refused once more was spent than there is."""
-        self.operations -= operations
+    def spend(self, size: int) -> None:
+        """Counts bytes; raises Refused once more were spent than there are."""
         self.bytes -= size
-        if self.operations < 0:
-            raise Refused(f"it has more than {MAX_OPERATIONS} operations")
         if self.bytes < 0:
             raise Refused("it describes far more numbers than it holds")
 
@@ -92,8 +89,13 @@ class Machine:
         if self._take(1)[0] not in (2, 3, 4, 5):
             raise Refused("it is a pickle of an unknown protocol")
         while True:
-            self.budget.spend(1)
-            code = self._take(1)[0]
+            self.budget.operations -= 1
+            if self.budget.operations < 0:
+                raise Refused(f"it has more than {MAX_OPERATIONS} operations")
+            if self.at >= len(self.data):
+                raise EOFError("it ends too early")
+            code = self.data[self.at]
+            self.at += 1
             if code == 0x2E:  # STOP
                 value = self._pop()
                 if self.stack or self.marks:
@@ -167,8 +169,10 @@ class Machine:
         self._push(self.memo[key])
 
     def _tuple(self, count: int) -> None:
-        values = [self._pop() for _ in range(count)]
-        self._push(tuple(reversed(values)))
+        start = len(self.stack) - count
+        if start < (self.marks[-1] if self.marks else 0):
+            raise Refused("an operation without its operands")
+        self.stack[start:] = [tuple(self.stack[start:])]
 
     def _append(self, values: list[Any]) -> None:
         target = self._top()

@@ -86,7 +86,7 @@ def _networks(content: memoryview) -> dict[str, Network]:
     def load_from_bytes(data: Any) -> np.ndarray:
         if not isinstance(data, bytes | memoryview):
             raise Refused("a storage that is not of bytes")
-        budget.spend(size=len(data))
+        budget.spend(len(data))
         key, storages, end = read_stream(data, budget)
         if not hasattr(key, "key") or end != len(data):
             raise Refused("a storage with something else inside")
@@ -95,7 +95,7 @@ def _networks(content: memoryview) -> dict[str, Network]:
     def encode(text: Any, encoding: Any) -> bytes:  # how protocol 2 writes bytes
         if type(text) is not str or encoding != "latin1":
             raise Refused("bytes in another form than usual")
-        budget.spend(size=len(text))
+        budget.spend(len(text))
         return text.encode("latin1")
 
     sets = {("builtins", "set"): _set, ("__builtin__", "set"): _set}

@@ -156,7 +156,7 @@ def cut(tensor: Tensor, budget: Budget) -> np.ndarray:
     last = tensor.offset + sum((size - 1) * step for size, step in zip(shape, stride, strict=True))
     if last >= numbers.size or tensor.offset > numbers.size or math.prod(shape) > numbers.size:
         raise Refused(f"a tensor of shape {shape} does not lie in its storage")
-    budget.spend(size=math.prod(shape) * numbers.itemsize)
+    budget.spend(math.prod(shape) * numbers.itemsize)
     steps = [step * numbers.itemsize for step in stride]
     view = np.lib.stride_tricks.as_strided(numbers[tensor.offset :], shape, steps)
     return np.array(view, order="C")

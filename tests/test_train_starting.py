@@ -97,8 +97,10 @@ def test_the_loop_starts_a_new_run_only(tmp_path):
         step = property(lambda self: self["step"])
 
     jax.tree_util.register_pytree_node(
-        State, lambda s: (tuple(s.values()), tuple(s)), lambda keys, v: State(zip(keys, v, strict=True))
-    )  # fmt: skip
+        State,
+        lambda s: (tuple(s.values()), tuple(s)),
+        lambda keys, values: State(zip(keys, values, strict=True)),
+    )
     task = loop.Task(
         "t",
         init=lambda key: State(step=jnp.zeros((), jnp.int32), x=jnp.zeros(())),
@@ -204,12 +206,10 @@ def trained(**changes):
     batch = {"image": jnp.asarray(images), "index": jnp.arange(BATCH)}
     of_reals = reals(np.ones(BATCH), np.zeros(BATCH), np.ones(1), np.zeros(1))
     key = jax.random.key(1)
-    new, _ = jax.jit(gan._g_step, static_argnums=2, compiler_options=FAST_COMPILE)(
-        state, key, False
-    )
-    new, _ = jax.jit(gan._d_step, static_argnums=4, compiler_options=FAST_COMPILE)(
-        new, batch, of_reals, key, True
-    )
+    step_g, step_d = (jax.jit(step, static_argnums=last, compiler_options=FAST_COMPILE)
+                      for step, last in ((gan._g_step, 2), (gan._d_step, 4)))  # fmt: skip
+    new, _ = step_g(state, key, False)
+    new, _ = step_d(new, batch, of_reals, key, False)
     return jax.device_get(new)
 
 

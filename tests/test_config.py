@@ -62,6 +62,10 @@ def test_all_problems_are_reported_at_once():
         ("gan.mbstd_group", 5),
         ("gan.kimg", 0.0),
         ("gan.r1_gamma", -1.0),
+        ("gan.init_d", "none"),
+        ("gan.init_grow", True),
+        ("gan.freeze_d", 1),
+        ("gan.learning_rate_mapping", -0.1),
     ],
 )
 def test_a_bad_value_is_named_with_its_key(key, value):

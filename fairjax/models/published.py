@@ -113,7 +113,8 @@ def import_network(network: Network, where: str) -> tuple[dict[str, Any], dict[s
     fields = fields_of(network, where)
     ours = build(network.class_name, fields)
     paths = {published_name(path): path for path in shapes(ours)}
-    wanted = {published_name(path): published_layout(path, np.empty(shape)).shape
+    nothing = np.float32(0)  # no memory, whatever the shape
+    wanted = {published_name(path): published_layout(path, np.broadcast_to(nothing, shape)).shape
               for path, shape in shapes(ours).items()}  # fmt: skip
     fixed = filters(ours)
     check_arrays(

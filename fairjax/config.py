@@ -135,6 +135,12 @@ def _gan() -> dict[str, Any]:
         "condition_form": "classes",  # classes (one-hot of combinations) | attributes (multi-hot)
         "fake_labels": "reference",  # reference | data (repeats the bias) | uniform
         "d_mapping_layers": 8,  # dense layers behind the discriminator's label; 0 = embedding only
+        # Start from trained networks: "", an official .pkl, a .safetensors file with its .json, or
+        # the folder of a `gan` stage.
+        "init_from": "",
+        "init_d": "file",  # file | fresh
+        "init_grow": False,  # take the blocks of a file of a lower resolution, add fresh ones
+        "freeze_d": 0,  # how many blocks of D, from the highest resolution, are not trained
         # Objective.
         "loss": "hinge",  # hinge | logistic
         "reweight": "resample",  # none | loss (w on the real term) | resample (reals drawn by w)
@@ -165,6 +171,7 @@ def _gan() -> dict[str, Any]:
         # Optimiser and average.
         "learning_rate_g": 0.0025,
         "learning_rate_d": 0.0025,
+        "learning_rate_mapping": 1.0,  # factor for the mapping network; 0 = not trained
         "decay_from": 1.0,  # share of the training after which the rates fall linearly to 0
         "beta1": 0.0,
         "beta2": 0.99,

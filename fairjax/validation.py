@@ -164,6 +164,14 @@ def _validate_gan(config: ConfigDict, arm: str, devices: int, problems: list[str
     need(gan.dro_bins >= 2, "dro_bins", "at least 2")
     need(gan.dro_start in ("shares", "uniform"), "dro_start", "shares or uniform")
     need(gan.dro_absent in ("skip", "zero"), "dro_absent", "skip or zero")
+    need(gan.init_d in ("file", "fresh"), "init_d", "file or fresh")
+    need(not gan.init_grow or bool(gan.init_from), "init_grow", "False without gan.init_from")
+    blocks = max(int(config.data.resolution).bit_length() - 3, 0)  # from 8 px up
+    need(0 <= gan.freeze_d <= blocks, "freeze_d", f"from 0 to {blocks}, one for each block from "
+         f"{config.data.resolution} down to 8 px")  # fmt: skip
+    need(not gan.freeze_d or (bool(gan.init_from) and gan.init_d == "file"), "freeze_d",
+         "0 unless gan.init_from gives a discriminator")  # fmt: skip
+    need(0 <= gan.learning_rate_mapping < float("inf"), "learning_rate_mapping", "0 or more")
     need(0 <= gan.style_mixing <= 1, "style_mixing", "in [0, 1]")
     need(0 <= gan.decay_from <= 1, "decay_from", "in [0, 1]")
     need(0 <= gan.beta1 < 1, "beta1", "in [0, 1)")

@@ -79,6 +79,10 @@ def test_all_problems_are_reported_at_once():
         ("gan.ada_p_max", 1.0),
         ("gan.ada_target", 1.5),
         ("gan.ada_kimg", 0.0),
+        ("gan.init_d", "none"),
+        ("gan.init_grow", True),
+        ("gan.freeze_d", 1),
+        ("gan.learning_rate_mapping", -0.1),
     ],
 )
 def test_a_bad_value_is_named_with_its_key(key, value):

@@ -14,11 +14,11 @@ from fairjax.errors import InputError
 from fairjax.experiments import gan_stage, sample
 from fairjax.experiments.centres import group_centres, save_centres
 from fairjax.experiments.command import parse
-from fairjax.experiments.saved_generator import Saved, load_generator
+from fairjax.experiments.saved_generator import Trained, load_generator
 from fairjax.models.initialize import FAST_COMPILE
 from fairjax.models.stylegan2 import Generator, num_ws
 from fairjax.train.conditions import Conditions
-from fairjax.train.weight_files import save_tree
+from fairjax.train.network_files import write_folder
 
 pytestmark = pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
 
@@ -29,14 +29,13 @@ def folder(tmp_path_factory):
     config = parse(["x", f"--config={pipeline.ROOT}/configs/quickstart.py:tiny"]).config
     gan = gan_stage.programs(config)
     state = jax.jit(gan.init)(jax.random.key(3), np.ones(1))
-    g = jax.tree.map(np.asarray, state.ema)
+    g = jax.tree.map(np.array, state.ema)
     g["synthesis"]["b8"]["conv0"]["noise_strength"] = np.float32(2.0)
     folder = tmp_path_factory.mktemp("gan")
     mean = np.random.default_rng(0).normal(size=config.gan.w_dim).astype(np.float32)
     noise = jax.tree.map(np.asarray, gan.fixed_noise(jax.random.key(5)))
-    parts = {"generator": g, "mapping_mean": {"w_avg": mean}, "noise": noise}
-    save_tree(folder / "generator.safetensors", parts)
-    (folder / "generator.json").write_text(json.dumps(gan_stage.architecture(config)))
+    left = gan_stage.saved(config, gan, state.replace(ema=g, w_avg=mean), noise)
+    write_folder(folder, left)
     return folder
 
 
@@ -104,7 +103,7 @@ def two_groups():
     block["torgb"]["affine"]["weight"][0] = 1.0
     z = np.asarray(jax.random.normal(jax.random.key(7), (20000, W_DIM)))
     w = np.asarray(net.apply({"params": g}, z, method="mapping"))
-    return Saved(net, g, None, w.mean(0), None), w
+    return Trained(net, g, None, w.mean(0), None), w
 
 
 def test_truncation_to_one_centre_moves_the_groups_and_to_their_own_does_not(two_groups, tmp_path):
@@ -160,9 +159,7 @@ def labelled(tmp_path_factory):
     state = jax.jit(gan.init, compiler_options=FAST_COMPILE)(jax.random.key(3), np.ones(1))
     folder = tmp_path_factory.mktemp("labelled")
     mean = np.random.default_rng(0).normal(size=(2, config.gan.w_dim)).astype(np.float32)
-    parts = {"generator": jax.tree.map(np.asarray, state.ema), "mapping_mean": {"w_avg": mean}}
-    save_tree(folder / "generator.safetensors", parts)
-    (folder / "generator.json").write_text(json.dumps(gan_stage.architecture(config, labels)))
+    write_folder(folder, gan_stage.saved(config, gan, state.replace(w_avg=mean), None))
     return folder
 
 

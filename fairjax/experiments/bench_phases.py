@@ -14,11 +14,12 @@ from ml_collections import ConfigDict
 
 from fairjax.experiments import gan_stage, keys
 from fairjax.experiments.bench_work import iteration
+from fairjax.experiments.dry_run import assumed_labels
 from fairjax.models.initialize import FAST_COMPILE
 from fairjax.objectives import draw
 from fairjax.train import loop
 from fairjax.train.devices import put_batch, replicated
-from fairjax.train.gan import reals
+from fairjax.train.gan_state import reals
 
 # The four step programs; the two long ones are a short one and a regulariser.
 PROGRAMS = ("g", "g+path_length", "d", "d+r1")
@@ -83,9 +84,11 @@ class Steps:
 
     def __init__(self, config: ConfigDict, images: np.ndarray):
         self.config, self.images = config, images
-        self.gan = gan_stage.programs(config)
         n, batch = len(images), config.gan.batch
-        self.reals = reals(np.ones(n), np.arange(n) % 2, np.full(2, 0.5), np.zeros(2))
+        labels = assumed_labels(config, n)
+        self.gan = gan_stage.programs(config, labels)
+        classes = None if labels is None else labels.classes
+        self.reals = reals(np.ones(n), np.arange(n) % 2, np.full(2, 0.5), np.zeros(2), classes)
         table = draw.uniform(np.arange(n), batch)
         self.feed = loop.drawn(images, np.arange(n), table, seed=0, batch=batch)
         (first,) = self.feed(0, 1)

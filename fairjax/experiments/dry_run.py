@@ -111,6 +111,7 @@ def report_plan(base: ConfigDict) -> str:
     for arm in base.arms:
         config = with_arm(base, arm)
         gan, (state, batch, _, _) = abstract_gan(config)
+        start = gan_stage.start_of(config, labels=gan.conditions)
         rhythm = gan_stage.rhythm(config)
         if gan not in flops_of:
             flops_of[gan] = flops_per_iteration(config)
@@ -121,6 +122,7 @@ def report_plan(base: ConfigDict) -> str:
             "",
             f"arm {arm}: {json.dumps(base.arms[arm].to_dict(), default=list)}",
             *(["  labels of two values for each attribute are assumed"] * bool(gan.conditions)),
+            *([f"  starts from   {start.record['file']}"] if start else []),
             f"  generator     {size(state.g)[0]:>12,} parameters",
             f"  discriminator {size(state.d)[0]:>12,} parameters",
             f"  state         {size(state)[1] / 1e6:>12,.1f} MB on every device; "

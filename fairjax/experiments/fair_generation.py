@@ -53,6 +53,13 @@ def run(config: ConfigDict, workdir: Path, only: str | None = None) -> Path:
       InputError: input that cannot be used. Interrupted, Diverged: see `fairjax.train.stopping`.
     """
     stages = Stages(workdir, plan(config), only)
+    for arm in config.arms:  # before anything is computed
+        tree = with_arm(config, arm)
+        waits = f"arms/{arm}/gan" in stages.pending()
+        begun = (workdir / f"arms/{arm}/gan/checkpoints").exists()
+        # How many labels there are is known from the data only: such an arm is checked behind them.
+        if waits and not begun and not tree.gan.condition:
+            gan_stage.start_of(tree)
     make = _Bodies(workdir, config)
     sets = [tuple(names) for names in config.judge.attribute_sets]
     ratios = [name for name in plan(config) if name.startswith("ratio/")]
@@ -144,8 +151,8 @@ class _Bodies:
     def judge(self, names: tuple[str, ...], folder: Path) -> None:
         judge_stage.train_judge(self._config, self._dataset, names, folder)
 
-    def gan(self, arm: str, folder: Path) -> None:
-        gan_stage.train_arm(
+    def gan(self, arm: str, folder: Path) -> dict[str, Any]:
+        return gan_stage.train_arm(
             self._workdir, self._config, self._dataset, arm, self._yardstick, folder
         )
 

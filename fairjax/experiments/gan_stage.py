@@ -1,6 +1,7 @@
 """Stages `gan` and `eval` of one arm: train the generator, then measure it."""
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from fairjax.evaluate.figures import write_figures
 from fairjax.experiments import keys
 from fairjax.experiments.centres import save_centres
 from fairjax.experiments.ratio_stage import load_weights
+from fairjax.experiments.stages import read_json
 from fairjax.experiments.yardstick import Yardstick
 from fairjax.objectives import draw
 from fairjax.train import loop
@@ -23,13 +25,16 @@ from fairjax.train.conditions import Conditions, label_table
 from fairjax.train.devices import is_lead
 from fairjax.train.gan import Gan
 from fairjax.train.gan_state import Reals, reals
-from fairjax.train.weight_files import load_tree, save_tree
+from fairjax.train.network_files import D_FIELDS, G_FIELDS, Saved, fields_of, write_folder
+from fairjax.train.starting import Start, log_start, start_from
+from fairjax.train.weight_files import load_tree
 
 log = logging.getLogger("fairjax")
 
 # Keys of `gan` that the compiled programs do not depend on: arms that differ in these share them.
 DATA_ONLY = ("reweight", "groups", "dro_bins", "dro_c", "dro_start", "log_every_kimg",
-             "save_every_kimg", "sample_every_kimg")  # fmt: skip
+             "save_every_kimg", "sample_every_kimg", "init_from", "init_d",
+             "init_grow")  # fmt: skip
 _programs: dict[str, Gan] = {}
 
 
@@ -146,8 +151,12 @@ def rhythm(config: ConfigDict) -> loop.Rhythm:
 
 def train_arm(
     workdir: Path, base: ConfigDict, dataset: Dataset, name: str, yardstick: Yardstick, folder: Path
-) -> None:
-    """Trains the generator of one arm; its last moving average goes to generator.safetensors."""
+) -> dict[str, Any]:
+    """Trains the networks of one arm; the moving average of the generator goes to
+    generator.safetensors, the discriminator to discriminator.safetensors.
+
+    Returns what the stage's DONE records: the file that the networks started from, if any.
+    """
     config = with_arm(base, name)
     labels = conditions(config, dataset)
     gan = programs(config, labels)
@@ -171,7 +180,17 @@ def train_arm(
                 log.info("gan %s: %.1f kimg, %s = %.3f [%.3f, %.3f]", name, kimg, *figure[:4])
         return {figure.name: figure.value for figure in figures}
 
+    def start(state: Any) -> Any:
+        found = start_of(config, state, labels)
+        if found is None:
+            return state
+        log_start(found.record)
+        if is_lead():
+            write_json(folder / "start.json", found.record)
+        return found(state)
+
     task = gan.task(f"gan {name}", examples, evaluate, keys.root(config.seed, "grid"))
+    task = replace(task, start=start)
     state = loop.run(
         task,
         loop.drawn(dataset.images, dataset.training, table, seed=seed, batch=config.gan.batch),
@@ -181,21 +200,37 @@ def train_arm(
     )  # fmt: skip
     if is_lead():
         noise = gan.fixed_noise(keys.root(config.seed, "gan noise"))
-        parts = {"generator": state.ema, "mapping_mean": {"w_avg": state.w_avg}, "noise": noise}
-        save_tree(folder / "generator.safetensors", jax.device_get(parts))
-        write_json(folder / "generator.json", architecture(config, labels))
+        write_folder(folder, saved(config, gan, state, noise))
+    started = folder / "start.json"
+    return {"start": read_json(started)} if started.exists() else {}
 
 
-def architecture(config: ConfigDict, conditions: Conditions | None = None) -> dict[str, Any]:
-    """What is needed to rebuild the generator from its safetensors file, and what it was told."""
-    names = ("z_dim", "w_dim", "mapping_layers", "channel_base", "channel_max", "g_architecture",
-             "conv_clamp")  # fmt: skip
-    shape = {"resolution": config.data.resolution, "image_channels": config.data.channels}
-    shape |= {name: config.gan[name] for name in names}
-    if conditions is not None:
-        shape["c_dim"] = conditions.labels.shape[1]
-        shape["conditions"] = conditions.record() | {"fake_labels": config.gan.fake_labels}
-    return shape
+def saved(config: ConfigDict, gan: Gan, state: Any, noise: Any) -> Saved:
+    """What a finished training leaves for sampling, and for going on from there."""
+    conditions = None
+    if gan.conditions is not None:
+        conditions = gan.conditions.record() | {"fake_labels": config.gan.fake_labels}
+    return Saved(
+        fields_of(gan.g, G_FIELDS), state.ema, np.asarray(jax.device_get(state.w_avg)),
+        buffers=noise, d_fields=fields_of(gan.d, D_FIELDS), d=state.d, conditions=conditions,
+    )  # fmt: skip
+
+
+def start_of(
+    config: ConfigDict, state: Any = None, labels: Conditions | None = None
+) -> Start | None:
+    """The networks that `gan.init_from` gives an arm, checked against its config; None without.
+
+    Computes nothing: of the state only the shapes are looked at. Raises InputError, see
+    `fairjax.train.starting`.
+    """
+    if not config.gan.init_from:
+        return None
+    gan = programs(config, labels)
+    if state is None:
+        vector: Any = jax.ShapeDtypeStruct((1,), jax.numpy.float32)
+        state = jax.eval_shape(gan.init, jax.eval_shape(lambda: jax.random.key(0)), vector)
+    return start_from(config.gan, gan.g, gan.d, state)
 
 
 def measure_arm(

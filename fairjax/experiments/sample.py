@@ -15,7 +15,7 @@ from fairjax.data.cache import write_json
 from fairjax.errors import InputError
 from fairjax.experiments.centres import load_judge
 from fairjax.experiments.command import ended, unknown_flag
-from fairjax.experiments.saved_generator import Saved, centres_of, labels_of, load_generator
+from fairjax.experiments.saved_generator import Trained, centres_of, labels_of, load_generator
 
 log = logging.getLogger("fairjax")
 
@@ -104,7 +104,7 @@ def _run(argv: list[str]) -> None:
 
 
 def draw(
-    saved: Saved,
+    saved: Trained,
     *,
     n: int,
     seed: int = 0,

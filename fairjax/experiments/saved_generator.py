@@ -1,23 +1,17 @@
 """A trained generator as the `gan` stage saved it, and what a user may ask of it."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from flax.traverse_util import flatten_dict
 
 from fairjax.config import nearest
 from fairjax.errors import InputError
 from fairjax.experiments.centres import load_centres
 
-# What `gan` writes into generator.json is what the generator is built from.
-FIELDS = ("resolution", "image_channels", "z_dim", "w_dim", "mapping_layers", "channel_base",
-          "channel_max", "g_architecture", "conv_clamp")  # fmt: skip
 
-
-class Saved(NamedTuple):
+class Trained(NamedTuple):
     """A trained generator as its files hold it; `conditions` is None without labels."""
 
     net: Any
@@ -27,55 +21,22 @@ class Saved(NamedTuple):
     conditions: dict[str, Any] | None
 
 
-def load_generator(folder: Path) -> Saved:
-    """Reads the files that the `gan` stage wrote.
+def load_generator(path: Path) -> Trained:
+    """Reads a generator in any of the forms of `fairjax.train.network_files`.
 
     Raises:
       InputError: a file is missing or damaged, or the parameters are not those of the architecture.
     """
-    import jax
-    import jax.numpy as jnp
+    from fairjax.models.published import build
+    from fairjax.train.network_files import read
 
-    from fairjax.models.stylegan2 import Generator
-    from fairjax.train.weight_files import load_tree
-
-    path = folder / "generator.json"
-    try:
-        shape = json.loads(path.read_text())
-        fields = {name: shape[name] for name in FIELDS}
-        fields["architecture"] = fields.pop("g_architecture")
-        fields["conv_clamp"] = fields["conv_clamp"] or None
-        conditions = shape.get("conditions")
-        net = Generator(c_dim=shape.get("c_dim", 0), **fields)
-        c = jnp.zeros((1, net.c_dim)) if net.c_dim else None
-        z = jnp.zeros((1, net.z_dim))
-        wanted = jax.eval_shape(net.init, jax.random.key(0), z, c=c)["params"]
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise InputError(
-            f"no description of a generator ({error})",
-            str(path),
-            "Give the folder of a finished `gan` stage, e.g. RUN/arms/main/gan",
-        ) from error
-    weights = folder / "generator.safetensors"
-    saved = load_tree(weights)
-    found = {k: v.shape for k, v in flatten_dict(saved.get("generator", {}), sep="/").items()}
-    expected = {k: v.shape for k, v in flatten_dict(wanted, sep="/").items()}
-    mean = saved.get("mapping_mean", {}).get("w_avg", np.zeros(0))
-    wrong = sorted(k for k in found.keys() | expected.keys() if found.get(k) != expected.get(k))
-    classes = () if conditions is None else (len(conditions["classes"]),)
-    if wrong or mean.shape != (*classes, net.w_dim):
-        name = wrong[0] if wrong else "w_avg"
-        raise InputError(
-            f"{len(wrong) or 1} arrays are not those of {path.name}, the first is {name}: "
-            f"{found.get(name)} instead of {expected.get(name)}",
-            str(weights),
-            "Keep both files of one run together",
-        )
-    return Saved(net, saved["generator"], saved.get("noise"), mean, conditions)
+    found = read(path)
+    net = build("Generator", found.g_fields)
+    return Trained(net, found.ema, found.buffers, found.w_avg, found.conditions)
 
 
 def labels_of(
-    saved: Saved, only: str | None, label: Sequence[Any] | None
+    saved: Trained, only: str | None, label: Sequence[Any] | None
 ) -> tuple[np.ndarray, np.ndarray]:
     """What --class and --label ask for: (labels [k, c_dim], probabilities [k]).
 
@@ -114,7 +75,7 @@ def labels_of(
 
 
 def centres_of(
-    saved: Saved, centre: str | None, labelled: bool
+    saved: Trained, centre: str | None, labelled: bool
 ) -> tuple[str, np.ndarray, np.ndarray]:
     """What --centre asks for: (kind, centres [k, w_dim], number of samples behind each [k]).
 

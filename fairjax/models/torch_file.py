@@ -1,68 +1,72 @@
 """Reads the tensors of a legacy (non-zip) PyTorch file with NumPy, without running anything in it.
 
-A pickle is a program; an ordinary load runs whatever function it names. This reader knows four
+A pickle is a program; an ordinary load runs whatever function it names. This reader knows a few
 names, none of which does more than describe a tensor, and refuses the file at any other name.
-Flows in: a `.pth` of `torch.save` before version 1.6. Flows out: {name: array}.
+Flows in: a `.pth` of `torch.save` before version 1.6, or the same stream inside another file.
+Flows out: {name: array}.
 """
 
 import hashlib
-import io
 import math
-import pickle
-from collections import OrderedDict
+import sys
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from fairjax.errors import InputError
+from fairjax.models.inert_pickle import Budget, Buffer, Machine, Refused
 
 MAGIC = 0x1950A86A20F9469CFC6C
 PROTOCOL = 1001
 MEND = "Install the package or copy the file again; other torch files are not read here"
+MAX_DIMENSIONS = 8
+# What reading a damaged or hostile file can raise: never anything else.
+UNREADABLE = (OSError, EOFError, ArithmeticError, LookupError, MemoryError, TypeError, ValueError)
 
 
-class _Storage(NamedTuple):
+class Storage(NamedTuple):
+    """Numbers that lie in the stream under `key`."""
+
     key: str
     dtype: str
     size: int
 
 
-class _Tensor(NamedTuple):
-    storage: _Storage
+class Tensor(NamedTuple):
+    """A strided view of a storage: of a described one, or of its numbers where they are known."""
+
+    storage: Storage | np.ndarray
     offset: int
     shape: tuple[int, ...]
     stride: tuple[int, ...]
 
 
-def _rebuild(
-    storage: _Storage, offset: int, shape: tuple[int, ...], stride: tuple[int, ...], *_: Any
-) -> _Tensor:
-    if not isinstance(storage, _Storage):
-        raise pickle.UnpicklingError("a tensor without a storage")
-    return _Tensor(storage, offset, shape, stride)
+def rebuild_tensor(storage: Any, offset: Any, shape: Any, stride: Any, *_: Any) -> Tensor:
+    """What `torch._utils._rebuild_tensor_v2` stands for; looks at types only."""
+    if not isinstance(storage, Storage | np.ndarray):
+        raise Refused("a tensor without a storage")
+    numbers = (offset, *shape, *stride)
+    if any(type(n) is not int or not 0 <= n <= sys.maxsize for n in numbers):
+        raise Refused("a tensor whose shape or place is not of whole numbers from 0 up")
+    if len(shape) != len(stride) or len(shape) > MAX_DIMENSIONS:
+        raise Refused(f"a tensor with {len(shape)} dimensions and {len(stride)} strides")
+    return Tensor(storage, offset, tuple(shape), tuple(stride))
 
 
-class _AllowList(pickle.Unpickler):
-    """Knows only the names below; the storage types are strings, which cannot be called."""
+def ordered_dict() -> dict[str, Any]:
+    """What `collections.OrderedDict()` stands for; its items follow."""
+    return {}
 
-    NAMES: dict[tuple[str, str], Any] = {
-        ("collections", "OrderedDict"): OrderedDict,
-        ("torch._utils", "_rebuild_tensor_v2"): _rebuild,
-        ("torch", "FloatStorage"): "<f4",
-        ("torch", "LongStorage"): "<i8",
-    }
 
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in self.NAMES:
-            raise pickle.UnpicklingError(f"it names {module}.{name}, which is not a tensor")
-        return self.NAMES[module, name]
-
-    def persistent_load(self, pid: Any) -> _Storage:
-        kind, dtype, key, _, count, view = pid
-        if kind != "storage" or dtype not in ("<f4", "<i8") or view is not None:
-            raise pickle.UnpicklingError(f"a storage of an unknown kind: {pid!r}")
-        return _Storage(str(key), dtype, int(count))
+# The storage types are strings, which cannot be called.
+STORAGES = {"FloatStorage": "<f4", "DoubleStorage": "<f8", "HalfStorage": "<f2",
+            "LongStorage": "<i8"}  # fmt: skip
+NAMES: dict[tuple[str, str], Any] = {
+    ("collections", "OrderedDict"): ordered_dict,
+    ("torch._utils", "_rebuild_tensor_v2"): rebuild_tensor,
+    **{("torch", name): dtype for name, dtype in STORAGES.items()},
+}
 
 
 def read_torch_file(path: Path, sha256_start: str = "") -> dict[str, np.ndarray]:
@@ -78,59 +82,81 @@ def read_torch_file(path: Path, sha256_start: str = "") -> dict[str, np.ndarray]
         found = hashlib.sha256(content).hexdigest()
         if not found.startswith(sha256_start):
             raise ValueError(f"its SHA-256 {found} does not start with {sha256_start}")
-        return _read(io.BytesIO(content))
-    except (
-        OSError,
-        EOFError,
-        pickle.UnpicklingError,
-        ArithmeticError,
-        AttributeError,
-        LookupError,
-        MemoryError,
-        TypeError,
-        ValueError,  # also UnicodeDecodeError
-    ) as error:
+        budget = Budget(len(content))
+        state, storages, _ = read_stream(content, budget)
+        if type(state) is not dict:
+            raise Refused("it holds no tensors by name")
+        tensors = {name: t for name, t in state.items() if isinstance(t, Tensor)}
+        used = {t.storage.key for t in tensors.values() if isinstance(t.storage, Storage)}
+        if not used or used != storages.keys():
+            raise Refused("its tensors and its storages do not fit together")
+        return {
+            name: cut(t._replace(storage=storages[t.storage.key]), budget)
+            for name, t in tensors.items()
+            if isinstance(t.storage, Storage)
+        }
+    except UNREADABLE as error:
         raise InputError(
             f"not a readable legacy torch file ({type(error).__name__}: {error})", str(path), MEND
         ) from error
 
 
-def _read(file: IO[bytes]) -> dict[str, np.ndarray]:
-    if _AllowList(file).load() != MAGIC or _AllowList(file).load() != PROTOCOL:
-        raise pickle.UnpicklingError("it does not start like a legacy torch file")
-    if not _AllowList(file).load()["little_endian"]:
-        raise pickle.UnpicklingError("it was written on a big-endian machine")
-    state = _AllowList(file).load()
-    keys = _AllowList(file).load()
-    wanted = {t.storage.key: t.storage for t in state.values() if isinstance(t, _Tensor)}
-    if len(wanted) == 0 or set(wanted) != set(keys) or len(keys) != len(set(keys)):
-        raise pickle.UnpicklingError("its tensors and its storages do not fit together")
+def read_stream(data: Buffer, budget: Budget) -> tuple[Any, dict[str, np.ndarray], int]:
+    """One legacy stream -> (its object, the numbers of its storages by key, where it ends).
+
+    The numbers are views of `data`. Raises what `UNREADABLE` lists.
+    """
+    found: dict[str, Storage] = {}
+
+    def persistent(pid: Any) -> Storage:
+        kind, dtype, key, _, size, view = pid
+        if kind != "storage" or dtype not in STORAGES.values() or view is not None:
+            raise Refused(f"a storage of an unknown kind: {str(dtype)[:40]}")
+        if type(key) is not str or type(size) is not int or size < 0:
+            raise Refused("a storage without a key or a size")
+        storage = Storage(key, dtype, size)
+        if found.setdefault(key, storage) != storage:
+            raise Refused(f"two storages are called {key[:40]}")
+        return storage
+
+    plain = Machine({}, budget, "not a tensor")
+    at = 0
+    head = []
+    for _ in range(3):
+        value, at = plain.load(data, at)
+        head.append(value)
+    if head[:2] != [MAGIC, PROTOCOL] or type(head[2]) is not dict:
+        raise Refused("it does not start like a legacy torch file")
+    if head[2].get("little_endian") is not True:
+        raise Refused("it was written on a big-endian machine")
+    body, at = Machine(NAMES, budget, "not a tensor", persistent=persistent).load(data, at)
+    keys, at = plain.load(data, at)
+    if type(keys) is not list or any(type(key) is not str for key in keys):
+        raise Refused("its list of storages is no list")
+    if len(keys) != len(set(keys)) or set(keys) != found.keys():
+        raise Refused("its tensors and its storages do not fit together")
     storages = {}
     for key in keys:  # the raw numbers follow in the order of the list
-        count = int.from_bytes(file.read(8), "little")
-        dtype = np.dtype(wanted[key].dtype)
-        if count != wanted[key].size:
-            raise EOFError(f"storage {key} should have {wanted[key].size} numbers")
-        data = file.read(count * dtype.itemsize)
-        if len(data) != count * dtype.itemsize:
-            raise EOFError(f"it ends inside storage {key}")
-        storages[key] = np.frombuffer(data, dtype)
-    return {
-        name: _cut(tensor, storages[tensor.storage.key])
-        for name, tensor in state.items()
-        if isinstance(tensor, _Tensor)
-    }
+        count = int.from_bytes(data[at : at + 8], "little")
+        dtype = np.dtype(found[key].dtype)
+        if count != found[key].size:
+            raise EOFError(f"storage {key[:40]} should have {found[key].size} numbers")
+        at += 8
+        if count * dtype.itemsize > len(data) - at:
+            raise EOFError(f"it ends inside storage {key[:40]}")
+        storages[key] = np.frombuffer(data, dtype, count, at)
+        at += count * dtype.itemsize
+    return body, storages, at
 
 
-def _cut(tensor: _Tensor, numbers: np.ndarray) -> np.ndarray:
-    """The part of the storage that a tensor describes, whose strides must stay inside it."""
-    shape, stride = tensor.shape, tensor.stride
+def cut(tensor: Tensor, budget: Budget) -> np.ndarray:
+    """A C-contiguous copy of what a tensor describes, which must lie in its storage."""
+    numbers, shape, stride = tensor.storage, tensor.shape, tensor.stride
+    assert isinstance(numbers, np.ndarray)
     last = tensor.offset + sum((size - 1) * step for size, step in zip(shape, stride, strict=True))
-    if (
-        min((tensor.offset, *shape, *stride)) < 0
-        or last >= numbers.size
-        or math.prod(shape) > numbers.size
-    ):
-        raise ValueError(f"a tensor of shape {shape} does not lie in its storage")
+    if last >= numbers.size or tensor.offset > numbers.size or math.prod(shape) > numbers.size:
+        raise Refused(f"a tensor of shape {shape} does not lie in its storage")
+    budget.spend(math.prod(shape) * numbers.itemsize)
     steps = [step * numbers.itemsize for step in stride]
-    return np.lib.stride_tricks.as_strided(numbers[tensor.offset :], shape, steps).copy()
+    view = np.lib.stride_tricks.as_strided(numbers[tensor.offset :], shape, steps)
+    return np.array(view, order="C")

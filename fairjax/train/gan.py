@@ -19,7 +19,7 @@ from fairjax.objectives.reduce import group_dro, group_means, weighted_mean
 from fairjax.train import ada
 from fairjax.train.conditions import Conditions, moved_mean
 from fairjax.train.gan_pair import Pair
-from fairjax.train.gan_state import GanState, Reals, lazy_adam
+from fairjax.train.gan_state import GanState, Reals, by_part, frozen_blocks, lazy_adam
 from fairjax.train.loop import Task
 
 W_AVG_BETA = 0.995  # in the main phase of each network
@@ -46,6 +46,10 @@ class Gan(Pair):
         self.r1 = gan.r1_gamma > 0
         self.g_adam = lazy_adam(gan, gan.learning_rate_g, gan.path_length_every, self.path_length)
         self.d_adam = lazy_adam(gan, gan.learning_rate_d, gan.r1_every, self.r1)
+        self.g_adam = by_part(self.g_adam, {"mapping": gan.learning_rate_mapping})
+        self.d_adam = by_part(
+            self.d_adam, dict.fromkeys(frozen_blocks(resolution, gan.freeze_d), 0.0)
+        )
         self.g_step = jax.jit(self._g_step, static_argnames="path_length", donate_argnums=0)
         self.d_step = jax.jit(self._d_step, static_argnames="r1", donate_argnums=0)
 

@@ -1,15 +1,17 @@
 """What a GAN run is made of: its two networks, their optimisers, and the state that they train."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import jax
 import numpy as np
 import optax
 from flax import struct
+from flax.traverse_util import flatten_dict, unflatten_dict
 from ml_collections import ConfigDict
 
 from fairjax.models.discriminator import Discriminator
-from fairjax.models.stylegan2 import Generator
+from fairjax.models.stylegan2 import Generator, block_resolutions
 from fairjax.train.ada import Ada
 from fairjax.train.devices import put_replicated
 
@@ -87,3 +89,28 @@ def lazy_adam(
         start = int(gan.decay_from * updates)
         rate = optax.linear_schedule(learning_rate * c, 0.0, int(updates) - start, start)
     return optax.adam(rate, b1=gan.beta1**c, b2=gan.beta2**c, eps=1e-8)
+
+
+def by_part(
+    optimiser: optax.GradientTransformation, factors: Mapping[str, float]
+) -> optax.GradientTransformation:
+    """The optimiser with updates times a factor for the parameters below some names of the tree.
+
+    A factor of 0 lets these parameters rest, bit by bit, and keeps no state for them. Without
+    factors other than 1 the optimiser is returned as it is.
+    """
+    factors = {part: float(factor) for part, factor in factors.items() if factor != 1}
+    if not factors:
+        return optimiser
+
+    def labels(tree: Any) -> Any:
+        return unflatten_dict({path: str(factors.get(path[0], 1.0)) for path in flatten_dict(tree)})
+
+    scaled = {str(f): optax.chain(optimiser, optax.scale(f)) if f else optax.set_to_zero()
+              for f in factors.values()}  # fmt: skip
+    return optax.multi_transform({"1.0": optimiser} | scaled, labels)
+
+
+def frozen_blocks(resolution: int, count: int) -> list[str]:
+    """The `count` blocks of the discriminator at the highest resolutions (Mo et al. 2020)."""
+    return [f"b{size}" for size in reversed(block_resolutions(resolution))][:count]

@@ -44,7 +44,8 @@ class Task:
     of steps before; it returns metrics on the device: a number, or a pair (sum, count) where a step
     may have nothing to report. `evaluate(state, i)`, after i steps, may return a changed state (the
     best parameters so far). `sample(state)` returns an image grid uint8 [H, W, C].
-    `parameters(state)` is what a new run lists in the log.
+    `parameters(state)` is what a new run lists in the log. `start(state)`, in a new run only, puts
+    arrays of a file into what `init` made.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Task:
     evaluate: Callable[[Any, int], tuple[Any, dict[str, float]]] | None = None
     sample: Callable[[Any], np.ndarray] | None = None
     parameters: Callable[[Any], Any] | None = None
+    start: Callable[[Any], Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -124,6 +126,7 @@ def run(task: Task, feed: Batches, key: jax.Array, rhythm: Rhythm, folder: Path)
         if checkpoints.latest is None:
             first = jax.jit(task.init, out_shardings=replicated(), compiler_options=FAST_COMPILE)
             state = first(key)
+            state = state if task.start is None else task.start(state)
             start = 0
             if task.parameters is not None:
                 table = parameter_overview.get_parameter_overview(

@@ -1,0 +1,86 @@
+"""The command line of `launch/convert.py`: trained networks from one file format to another."""
+
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from absl import flags
+
+from fairjax.errors import InputError
+from fairjax.experiments.command import ended, unknown_flag
+
+SEE = "See python launch/convert.py --help"
+
+
+def convert_flags() -> flags.FlagValues:
+    """The flags of the program."""
+    values = flags.FlagValues()
+    flags.DEFINE_string("source", None, "Networks to read: an official StyleGAN2 .pkl (of "
+                        "stylegan2-ada-pytorch or stylegan3; nothing in it is executed), a "
+                        ".safetensors file with its .json, or the folder of a finished gan stage, "
+                        "e.g. runs/RUN/arms/weighted/gan.", flag_values=values)  # fmt: skip
+    flags.DEFINE_string("out", None, "What to write. NAME.safetensors: published names and "
+                        "layouts, with the options in NAME.json. Any other name: a folder that "
+                        "launch/sample.py and gan.init_from read.", flag_values=values)  # fmt: skip
+    return values
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Runs the command; exit code 2 where the input cannot be used."""
+    argv = list(sys.argv if argv is None else argv)
+    if any(arg in ("-h", "--help", "--helpfull") for arg in argv[1:]):
+        print(f"{Path(argv[0]).name}: converts trained networks between file formats.")
+        print(convert_flags().get_help())
+        print("Example: python launch/convert.py --source=ffhq.pkl --out=ffhq")
+        return
+    with ended(shlex.join(["python", *argv])):
+        _run(argv)
+
+
+def _run(argv: list[str]) -> None:
+    values = convert_flags()
+    try:
+        rest = values(argv)
+    except flags.UnrecognizedFlagError as error:
+        raise unknown_flag(error.flagname, list(convert_flags())) from error
+    except flags.Error as error:
+        raise InputError(str(error), "command line", SEE) from error
+    if len(rest) > 1:
+        raise InputError(
+            f"unexpected argument {rest[1]!r}", "command line", "Flags are written --name=value"
+        )
+    for name in ("source", "out"):
+        if not values[name].value:
+            raise InputError("not given", f"--{name}", SEE)
+    print(convert(Path(values.source), Path(values.out)))
+
+
+def convert(source: Path, out: Path) -> str:
+    """Reads `source`, writes `out`, and returns a sentence about it.
+
+    Raises:
+      InputError: the source cannot be read (`network_files.read`), or there is something at `out`.
+    """
+    published = out.suffix == ".safetensors"
+    options = out.with_suffix(".json")
+    for path in (out, options) if published else (out,):
+        if path.is_dir() and not published and not any(path.iterdir()):
+            continue
+        if path.exists():
+            raise InputError("it exists", str(path), "Give a new name; nothing is overwritten")
+    # Imported here, so that --help and a wrong flag do not wait for the libraries.
+    from fairjax.train import network_files
+
+    saved = network_files.read(source)
+    what = ["the averaged generator"]
+    what += ["its discriminator"] if saved.d is not None else []
+    if published:
+        what += ["the generator in training"] if saved.g is not None else []
+        what += [] if saved.buffers else ["fixed noise drawn now, as the source has none"]
+        out.parent.mkdir(parents=True, exist_ok=True)
+        network_files.write_published(out, network_files.to_published(saved))
+        return f"{out} and {options}: {', '.join(what)}"
+    out.mkdir(parents=True, exist_ok=True)
+    network_files.write_folder(out, saved)
+    return f"{out}: {', '.join(what)}, {saved.g_fields['resolution']} px"

@@ -17,7 +17,7 @@ from fairjax.models import augment
 from fairjax.models.augment_geometry import SYM6
 from fairjax.train import ada
 from fairjax.train.checkpoints import Checkpoints
-from fairjax.train.gan import reals
+from fairjax.train.gan_state import reals
 
 N, BATCH = 12, 4
 RNG = np.random.default_rng(0)

@@ -16,8 +16,7 @@ from fairjax.errors import InputError
 from fairjax.experiments import gan_stage
 from fairjax.models.initialize import FAST_COMPILE
 from fairjax.train import loop, network_files
-from fairjax.train.gan import reals
-from fairjax.train.gan_state import by_part, frozen_blocks
+from fairjax.train.gan_state import by_part, frozen_blocks, reals
 from fairjax.train.network_files import flat, to_published, write_folder, write_published
 
 BATCH = 4

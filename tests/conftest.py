@@ -4,6 +4,7 @@ The settings are environment variables, so that the programs that tests start ha
 """
 
 import atexit
+import logging
 import os
 import shutil
 import tempfile
@@ -17,6 +18,15 @@ if "FAIRJAX_CACHE" not in os.environ:
 # The folder that the command itself uses (experiments/command.py), so nothing is compiled twice.
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", os.path.join(os.environ["FAIRJAX_CACHE"], "xla"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+
+
+@pytest.fixture(autouse=True)
+def own_log():
+    """A command that a test runs in this process sends the log to its own streams; not for long."""
+    log = logging.getLogger("fairjax")
+    before, propagate = list(log.handlers), log.propagate
+    yield
+    log.handlers[:], log.propagate = before, propagate
 
 
 @pytest.fixture(autouse=True)

@@ -9,6 +9,7 @@ from published_networks import assert_equal, saved
 from safetensors.numpy import load_file
 
 from fairjax.experiments import convert, sample
+from fairjax.experiments.saved_generator import load_generator
 from fairjax.train import network_files
 from fairjax.train.network_files import to_published
 
@@ -28,7 +29,7 @@ def test_from_an_official_file_to_a_folder_and_back(official, tmp_path, capsys):
     folder, file = tmp_path / "there", tmp_path / "back.safetensors"
     run(f"--source={official}", f"--out={folder}")
     assert "its discriminator, 8 px" in capsys.readouterr().out
-    images = sample.draw(folder, n=2, batch=2)
+    images, _ = sample.draw(load_generator(folder), n=2, batch=2)
     assert images.shape == (2, 8, 8, 3)
     run(f"--source={folder}", f"--out={file}")
     nets, arrays = to_published(saved()), load_file(file)

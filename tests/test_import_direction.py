@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-SHARED = ("errors", "config", "presets", "validation")
+SHARED = ("errors", "config", "presets", "augmentations", "validation")
 ROOMS = ("data", "objectives", "models", "train", "evaluate", "report", "experiments")
 FLOOR = ("models", "objectives", "data")
 # What each room may import besides itself and the shared files. Rooms of one floor do not know each
@@ -25,6 +25,7 @@ MAY = {
     "errors": (),
     "config": (),
     "presets": (),
+    "augmentations": (),
     "validation": (),
 }
 ONLY = {"objectives": {"jax", "numpy", "optax"}}

@@ -147,7 +147,7 @@ def test_the_wavelets_are_orthogonal_with_their_vanishing_moments():
         n = len(taps)
         assert taps.sum() == pytest.approx(np.sqrt(2), abs=1e-11)
         for shift in range(0, n, 2):
-            assert taps[shift:] @ taps[: n - shift] == pytest.approx(shift == 0, abs=1e-11)
+            assert taps[shift:] @ taps[: n - shift] == pytest.approx(float(shift == 0), abs=1e-11)
         signs = (-1.0) ** np.arange(n)
         for power in range(moments):
             moment = (signs * taps * (np.arange(n) / n) ** power).sum()

@@ -1,6 +1,6 @@
 """The controller of p, and augmentation inside the GAN's steps."""
 
-from functools import cache
+from functools import cache, partial
 
 import jax
 import jax.numpy as jnp
@@ -9,14 +9,16 @@ import oracles
 import oracles_augment
 import pytest
 from jax.flatten_util import ravel_pytree
-from toy_gan import PIXELS, SHAPE, SIZE, quick_jit, toy_gan
+from toy_gan import PIXELS, SHAPE, SIZE, toy_gan
 
 from fairjax.augmentations import multipliers
 from fairjax.config import defaults
 from fairjax.models import augment
 from fairjax.models.augment_geometry import SYM6
+from fairjax.models.initialize import FAST_COMPILE
 from fairjax.train import ada
 from fairjax.train.checkpoints import Checkpoints
+from fairjax.train.devices import replicated
 from fairjax.train.gan_state import reals
 
 N, BATCH = 12, 4
@@ -26,6 +28,7 @@ INDEX = np.array([3, 1, 4, 9], np.int32)
 WEIGHT = RNG.exponential(size=N)
 KEY = jax.random.key(5)
 KEYS = {"r1_gamma": 2.0, "r1_every": 4, "batch": BATCH, "path_length_weight": 0.0}
+quick_jit = partial(jax.jit, compiler_options=FAST_COMPILE)  # the numbers are few
 BATCH_OF = {"image": jnp.asarray(IMAGES), "index": jnp.asarray(INDEX)}
 
 
@@ -41,7 +44,8 @@ def of_reals(weight=None):
 
 def fresh(gan):
     state = gan.init(jax.random.key(0), np.ones(1))
-    return state.replace(d={"a": 0.1 + 0 * state.d["a"], "s": state.d["s"]})
+    state = state.replace(d={"a": 0.1 + 0 * state.d["a"], "s": state.d["s"]})
+    return jax.device_put(state, replicated())  # as the loop makes it
 
 
 def float64(x):

@@ -22,12 +22,13 @@ WHOLE_BATCH = None  # as a group of the minibatch standard deviation
 class _Options:
     """Takes options by name; what is left at the end is unknown."""
 
-    def __init__(self, where: str, *trees: Any):
+    def __init__(self, where: str, given: dict[str, Any], **trees: Any):
         self.where = where
-        self.left: dict[str, Any] = {}
-        for tree in trees:
+        self.left = dict(given)
+        for name, tree in trees.items():
             if not isinstance(tree, dict):
-                raise InputError(f"options that are a {type(tree).__name__}", where, MEND)
+                kind = type(tree).__name__
+                raise InputError(f"options {name} that are a {kind}", where, MEND)
             self.left |= tree
 
     def take(self, name: str, default: Any = None) -> Any:
@@ -97,7 +98,7 @@ def _common(options: _Options, network: Network, layer: str) -> dict[str, Any]:
 
 def _mapping(network: Network, where: str, width: int) -> int:
     """Checks the options of a mapping network; its number of layers."""
-    options = _Options(where, network.init_kwargs.get("mapping_kwargs", {}))
+    options = _Options(where, {}, mapping_kwargs=network.init_kwargs.get("mapping_kwargs", {}))
     layers = options.count("num_layers", 8, least=0)
     for name in ("embed_features", "layer_features"):
         options.only(name, None, width)
@@ -112,8 +113,8 @@ def _mapping(network: Network, where: str, width: int) -> int:
 def generator_fields(network: Network, where: str) -> dict[str, Any]:
     """Published options -> fields of `Generator`; raises InputError at one that it lacks."""
     given = {k: v for k, v in network.init_kwargs.items() if not k.endswith("_kwargs")}
-    options = _Options(where, {"architecture": "skip"}, given,
-                       network.init_kwargs.get("synthesis_kwargs", {}))  # fmt: skip
+    tree = network.init_kwargs.get("synthesis_kwargs", {})
+    options = _Options(where, {"architecture": "skip"} | given, synthesis_kwargs=tree)
     fields = _common(options, network, "synthesis.b{}")
     fields |= {"z_dim": options.count("z_dim"), "w_dim": options.count("w_dim")}
     options.only("use_noise", True)
@@ -127,13 +128,14 @@ def discriminator_fields(network: Network, where: str) -> dict[str, Any]:
     """Published options -> fields of `Discriminator`; raises InputError at one that it lacks."""
     kwargs = network.init_kwargs
     given = {k: v for k, v in kwargs.items() if not k.endswith("_kwargs")}
-    options = _Options(where, {"architecture": "resnet"}, given, kwargs.get("block_kwargs", {}))
+    tree = kwargs.get("block_kwargs", {})
+    options = _Options(where, {"architecture": "resnet"} | given, block_kwargs=tree)
     fields = _common(options, network, "b{}")
     last = min(fields["channel_base"] // 4, fields["channel_max"])
     options.only("cmap_dim", None, last if fields["c_dim"] else 0)
     _no_other_tree(network, where, "block_kwargs", "mapping_kwargs", "epilogue_kwargs")
     options.end()
-    end = _Options(where, kwargs.get("epilogue_kwargs", {}))
+    end = _Options(where, {}, epilogue_kwargs=kwargs.get("epilogue_kwargs", {}))
     features = end.count("mbstd_num_channels", 1, least=0)
     group = WHOLE_BATCH
     if end.left.get("mbstd_group_size", 4) is not None:

@@ -304,8 +304,9 @@ def test_stored_numbers():
     gan, g, d = shapes()
     noise, z, ws, y, x = (jax.tree.map(jnp.float32, a) for a in inputs())
     variables = {"params": g, "buffers": {"synthesis": noise}}
-    make = quick_jit(lambda ws: gan.g.apply(variables, ws, noise="const", method="synthesis"))
-    slopes = jax.grad(lambda ws: jnp.sum(make(ws) * y))(ws)
+    image = lambda ws: gan.g.apply(variables, ws, noise="const", method="synthesis")
+    make = quick_jit(image)
+    slopes = quick_jit(jax.grad(lambda ws: jnp.sum(image(ws) * y)))(ws)
     on_image = quick_jit(jax.grad(lambda x: gan._logits(d, x).sum()))(x)
     found = {
         "w": gan.g.apply(variables, z, method="mapping")[0],

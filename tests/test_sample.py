@@ -77,7 +77,7 @@ def test_three_kinds_of_noise(folder):
 
 
 # A generator whose answer is known: the brightness of an image is the sign of w[0], and of its
-# samples 1 in 6 or so is bright.
+# samples 1 in 6 or so is dark.
 
 W_DIM = 16
 
@@ -93,9 +93,9 @@ def two_groups():
     net = Generator(8, z_dim=W_DIM, w_dim=W_DIM, mapping_layers=1, channel_base=32, channel_max=4)
     shapes = jax.eval_shape(net.init, jax.random.key(0), jnp.zeros((1, W_DIM)))["params"]
     g = jax.tree.map(lambda a: np.zeros(a.shape, np.float32), shapes)
-    # fc0: w = leaky(sqrt(1/16) z - 0.25 in the first number), by the layer's constants.
+    # fc0: w = leaky(z / 4 + 0.25 in the first number), by the layer's constants.
     g["mapping"]["fc0"]["weight"] = 100 * np.eye(W_DIM, dtype=np.float32)
-    g["mapping"]["fc0"]["bias"][0] = -25.0
+    g["mapping"]["fc0"]["bias"][0] = 25.0
     # The image is x s(w) / sqrt(4): with constant activations, a multiple of w[0].
     block = g["synthesis"]["b8"]
     block["conv1"]["bias"][:] = 1.0
@@ -110,11 +110,11 @@ def test_truncation_to_one_centre_moves_the_groups_and_to_their_own_does_not(two
     saved, w = two_groups
     group = (w[:, 0] > 0).astype(int)
     centres, counts = group_centres(w, group, 2)
-    assert 0.1 < group.mean() < 0.25
+    assert 0.1 < 1 - group.mean() < 0.25
     save_centres(tmp_path, "brightness", w, np.eye(2)[group])
     path = str(tmp_path / "centres/brightness.safetensors")
     n, more = 400, {"batch": 200, "noise": "none"}
-    share = lambda images: bright(images)[:, 1].mean()
+    share = lambda images: bright(images)[:, 0].mean()
     whole, _ = sample.draw(saved, n=n, **more)
     own, _ = sample.draw(saved, n=n, psi=0.5, centre=path, judge=bright, **more)
     common, _ = sample.draw(saved, n=n, psi=0.5, centre="global", **more)
@@ -123,10 +123,10 @@ def test_truncation_to_one_centre_moves_the_groups_and_to_their_own_does_not(two
     z = [jax.random.normal(k, (1, W_DIM)) for k in keys]
     first = np.asarray(saved.net.apply({"params": saved.params}, jnp.concatenate(z),
                                        method="mapping"))[:, 0]  # fmt: skip
-    assert share(whole) == pytest.approx((first > 0).mean(), abs=0.006)
+    assert share(whole) == pytest.approx((first < 0).mean(), abs=0.006)
     np.testing.assert_array_equal(bright(own), bright(whole))  # nobody changes sides
-    assert share(common) == pytest.approx((first > -saved.mean[0]).mean(), abs=0.006)
-    assert share(common) < 0.7 * share(whole)
+    assert share(common) == pytest.approx((first < -saved.mean[0]).mean(), abs=0.006)
+    assert share(common) < 0.1 * share(whole)  # the minority is all but gone
     # It is truncation all the same: the spread within a group is halved.
     light = bright(whole)[:, 1] > 0
     spread = lambda images: images[light].astype(float).mean((1, 2, 3)).std()
@@ -135,16 +135,16 @@ def test_truncation_to_one_centre_moves_the_groups_and_to_their_own_does_not(two
 
 def test_a_class_without_a_centre_is_not_truncated(two_groups, tmp_path):
     saved, w = two_groups
-    dark = w[w[:, 0] <= 0]
-    save_centres(tmp_path, "brightness", dark, np.eye(2)[np.zeros(len(dark), int)])
+    light = w[w[:, 0] > 0]
+    save_centres(tmp_path, "brightness", light, np.eye(2)[np.ones(len(light), int)])
     path = str(tmp_path / "centres/brightness.safetensors")
     more = {"n": 60, "batch": 60, "noise": "none"}
     whole, _ = sample.draw(saved, **more)
     own, _ = sample.draw(saved, psi=0.5, centre=path, judge=bright, **more)
-    light = bright(whole)[:, 1] > 0
-    assert light.any()
-    np.testing.assert_array_equal(own[light], whole[light])
-    assert (own[~light] != whole[~light]).any()
+    dark = bright(whole)[:, 0] > 0
+    assert dark.any()
+    np.testing.assert_array_equal(own[dark], whole[dark])
+    assert (own[~dark] != whole[~dark]).any()
 
 
 @pytest.fixture(scope="module")

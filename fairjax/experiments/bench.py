@@ -25,7 +25,7 @@ from rich.console import Console
 from fairjax.config import nearest, with_arm
 from fairjax.errors import InputError
 from fairjax.experiments.bench_peer import Peer
-from fairjax.experiments.command import ended, parse, unknown_flag
+from fairjax.experiments.command import ended, parse, read_flags
 from fairjax.validation import validate
 
 log = logging.getLogger("fairjax")
@@ -82,17 +82,7 @@ def _parsed(argv: list[str]) -> tuple[flags.FlagValues, ConfigDict]:
     """Command line -> (flags, config with the arm applied)."""
     of_config, others = _split(argv)
     values = bench_flags()
-    try:
-        rest = values(others)
-    except flags.UnrecognizedFlagError as error:
-        raise unknown_flag(error.flagname, [*bench_flags(), "config"]) from error
-    except flags.Error as error:
-        see = "See python launch/bench.py --help"
-        raise InputError(str(error), "command line", see) from error
-    if len(rest) > 1:
-        raise InputError(
-            f"unexpected argument {rest[1]!r}", "command line", "Flags are written --name=value"
-        )
+    read_flags(values, others, elsewhere=("config",))
     base = parse(of_config).config
     validate(base)
     names = list(base.arms)

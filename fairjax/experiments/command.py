@@ -172,6 +172,40 @@ def parse(argv: list[str]) -> flags.FlagValues:
     return values
 
 
+def read_flags(
+    values: flags.FlagValues,
+    argv: list[str],
+    needed: Sequence[str] = (),
+    elsewhere: Sequence[str] = (),
+) -> None:
+    """Reads the command line of a program that is no run of a config into its flags.
+
+    Args:
+      values: the program's flags.
+      argv: the program's name and its arguments.
+      needed: flags that must be given.
+      elsewhere: flags that are read before; only to name the nearest to a mistyped one.
+
+    Raises:
+      InputError: an unknown flag, a wrong value, an argument that is no flag, a flag not given.
+    """
+    see = f"See python launch/{Path(argv[0]).name} --help"
+    names = [*values, *elsewhere]
+    try:
+        rest = values(argv)
+    except flags.UnrecognizedFlagError as error:
+        raise unknown_flag(error.flagname, names) from error
+    except flags.Error as error:
+        raise InputError(str(error), "command line", see) from error
+    if len(rest) > 1:
+        raise InputError(
+            f"unexpected argument {rest[1]!r}", "command line", "Flags are written --name=value"
+        )
+    for name in needed:
+        if not values[name].value:
+            raise InputError("not given", f"--{name}", see)
+
+
 def unknown_flag(name: str, names: list[str]) -> InputError:
     """The error for a mistyped flag; it names the nearest of the real ones."""
     near = configuration.nearest(name, names)

@@ -8,9 +8,7 @@ from pathlib import Path
 from absl import flags
 
 from fairjax.errors import InputError
-from fairjax.experiments.command import ended, unknown_flag
-
-SEE = "See python launch/convert.py --help"
+from fairjax.experiments.command import ended, read_flags
 
 
 def convert_flags() -> flags.FlagValues:
@@ -40,19 +38,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def _run(argv: list[str]) -> None:
     values = convert_flags()
-    try:
-        rest = values(argv)
-    except flags.UnrecognizedFlagError as error:
-        raise unknown_flag(error.flagname, list(convert_flags())) from error
-    except flags.Error as error:
-        raise InputError(str(error), "command line", SEE) from error
-    if len(rest) > 1:
-        raise InputError(
-            f"unexpected argument {rest[1]!r}", "command line", "Flags are written --name=value"
-        )
-    for name in ("source", "out"):
-        if not values[name].value:
-            raise InputError("not given", f"--{name}", SEE)
+    read_flags(values, argv, needed=("source", "out"))
     print(convert(Path(values.source), Path(values.out)))
 
 

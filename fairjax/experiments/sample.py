@@ -14,7 +14,7 @@ from PIL import Image
 from fairjax.data.cache import write_json
 from fairjax.errors import InputError
 from fairjax.experiments.centres import load_judge
-from fairjax.experiments.command import ended, unknown_flag
+from fairjax.experiments.command import ended, read_flags
 from fairjax.experiments.saved_generator import Trained, centres_of, labels_of, load_generator
 
 log = logging.getLogger("fairjax")
@@ -65,20 +65,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def _run(argv: list[str]) -> None:
     values = sample_flags()
-    try:
-        rest = values(argv)
-    except flags.UnrecognizedFlagError as error:
-        raise unknown_flag(error.flagname, list(sample_flags())) from error
-    except flags.Error as error:
-        see = "See python launch/sample.py --help"
-        raise InputError(str(error), "command line", see) from error
-    if len(rest) > 1:
-        raise InputError(
-            f"unexpected argument {rest[1]!r}", "command line", "Flags are written --name=value"
-        )
-    for name in ("generator", "out"):
-        if not values[name].value:
-            raise InputError("not given", f"--{name}", "See python launch/sample.py --help")
+    read_flags(values, argv, needed=("generator", "out"))
     out = Path(values.out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError("it exists and is not an empty folder", str(out), "Give a new folder")

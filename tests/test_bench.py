@@ -63,7 +63,8 @@ def test_one_json_line_with_figures_that_fit_together(tmp_path):
     assert report["device"]["load_before"] >= 0
     assert report["date"].endswith("Z")
     assert "round 3/" in done.stderr  # progress
-    assert "images/s" in done.stderr  # the table
+    assert "images/s" in done.stderr  # the table, wide enough for its figures
+    assert "…" not in done.stderr
     assert "peer" not in report
 
 
@@ -141,6 +142,13 @@ def test_rounds_take_turns_and_keep_to_the_time():
         assert 1 < spent < 3
     few = bench_report.rounds({"ours": timer("ours", slow)}, 0.1)
     assert len(few["ours"]) == 3
+
+
+def test_speed_over_the_peer():
+    found = bench_report.speed_over([10, 20, 40], [30, 30, 30])
+    assert found["median"] == 1.5
+    assert (found["low"], found["high"]) == pytest.approx((1.125, 2.25))
+    assert bench_report.speed_over([10, -1, 5], [30, 30, 30]) is None
 
 
 def refused(capsys, *args):

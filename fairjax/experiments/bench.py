@@ -127,8 +127,8 @@ def _run(argv: list[str]) -> None:
         "arm": values.arm,
     }
     line = json.dumps(facts | report)
-    console = Console(stderr=True)
-    console.print(table(report), width=None if console.is_terminal else WIDTH)
+    width = None if sys.stderr.isatty() else WIDTH
+    Console(stderr=True, width=width).print(table(report))
     print(line, flush=True)
     if values.out:
         Path(values.out).parent.mkdir(parents=True, exist_ok=True)

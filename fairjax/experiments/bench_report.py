@@ -110,7 +110,7 @@ def measure(config: ConfigDict, seconds: float, peer: Peer | None) -> dict[str, 
         theirs = [phases.phases_of(config, s) for s in samples["peer"]]
         report["peer"] = {"name": "pytorch", **peer.facts, **_timing(config, theirs)}
         report["speed_over_peer"] = {
-            name: _spread([b[name] / a[name] for a, b in zip(ours, theirs, strict=True)])
+            name: speed_over([sample[name] for sample in ours], [sample[name] for sample in theirs])
             for name in _names(config)
         }
     return report
@@ -162,6 +162,18 @@ def _spread(values: list[float]) -> dict[str, float]:
     return {"median": float(median), "low": float(low), "high": float(high)}
 
 
+def speed_over(ours: list[float], theirs: list[float]) -> dict[str, float] | None:
+    """How many times our speed is theirs, from milliseconds of the same rounds.
+
+    "median" is the ratio of the medians, "low" and "high" the quartiles over the rounds. A small
+    difference of two programs can come out as zero or less: then there is no ratio.
+    """
+    if min(*ours, *theirs) <= 0:
+        return None
+    found = _spread([b / a for a, b in zip(ours, theirs, strict=True)])
+    return found | {"median": float(np.median(theirs) / np.median(ours))}
+
+
 def peak_memory() -> int:
     """Bytes: of this process on a CPU, else the largest peak of a device."""
     if jax.devices()[0].platform == "cpu":
@@ -209,7 +221,9 @@ def table(report: dict[str, Any]) -> Table:
     return shown
 
 
-def _words(value: dict[str, float], form: str) -> str:
+def _words(value: dict[str, float] | None, form: str) -> str:
+    if value is None:
+        return "-"
     return f"{value['median']:{form}} [{value['low']:{form}}, {value['high']:{form}}]"
 
 

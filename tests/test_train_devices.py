@@ -32,6 +32,9 @@ from toy_gan import toy_gan
 settings = dict(loss="logistic", dro=True, dro_eta=0.5, r1_every=1, r1_weighted=True)
 if sys.argv[1] == "toy":
     gan = toy_gan(**settings, path_length_every=1)
+elif sys.argv[1] == "ada":
+    settings |= dict(augment="ada", augment_p=0.5, augment_categories="bg,noise")
+    gan = toy_gan(**settings, path_length_every=1, ada_weighted=True)
 else:
     config = defaults().gan
     config.update(batch=8, z_dim=8, w_dim=8, mapping_layers=1, channel_base=32, channel_max=4,
@@ -112,7 +115,7 @@ def assert_same_training(a, b):
     assert a["programs"] == b["programs"] == [1, 1]  # the state keeps its layout
 
 
-@pytest.mark.parametrize("kind", ["toy", pytest.param("stylegan2", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kind", ["toy", "ada", pytest.param("stylegan2", marks=pytest.mark.slow)])
 def test_four_devices_compute_what_one_computes(kind, tmp_path):
     one, four = results([start(kind, tmp_path / "1", 1), start(kind, tmp_path / "4", 4)])
     assert (one["devices"], four["devices"]) == (1, 4)

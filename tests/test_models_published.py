@@ -157,6 +157,7 @@ def test_arrays_that_do_not_fit_are_named():
         ("Generator", None, "img_resolution", 48),
         ("Generator", None, "img_resolution", 2**20),
         ("Generator", None, "z_dim", "5"),
+        ("Generator", "mapping_kwargs", "num_layers", 65),
         ("Generator", None, "mapping_kwargs", [1]),
         ("Generator", None, "other_kwargs", {}),
         ("Discriminator", "epilogue_kwargs", "activation", "swish"),
@@ -172,6 +173,14 @@ def test_options_that_ours_lack_are_named(kind, place, option, value):
     options = there.init_kwargs[place] if place else there.init_kwargs
     options[option] = value
     with pytest.raises(InputError, match=option if option != "img_resolution" else "resolution"):
+        import_network(there, "x.pkl")
+
+
+def test_absurd_options_take_no_memory():
+    there = export_network("Discriminator", D_FIELDS, arrays("Discriminator", D_FIELDS, 0))
+    there.init_kwargs.update(img_resolution=1024, img_channels=2**20, channel_max=2**20,
+                             channel_base=2**20)  # fmt: skip
+    with pytest.raises(InputError, match="instead of|is missing"):
         import_network(there, "x.pkl")
 
 

@@ -219,6 +219,11 @@ CASES = {
     "a later version": lambda mark: proto(
         name("torch_utils.persistence", "_reconstruct_persistent_obj")
         + META.replace(b"K\x06", b"K\x07") + b"}u\x85R."),
+    "a name of several lines": lambda mark: proto(text("a\n\x1b[2J") + text("b\n") + b"\x93."),
+    "a type of a storage that is deep": lambda mark: with_tensor(
+        data=make.stream(np.ones(4, "<f4")).replace(
+            b"ctorch\nFloatStorage\n", b")" + b"\x85" * 10_000)),
+    "a part of several lines": lambda mark: net(buffers={"a\nb": make.tensor(np.ones(4))}),
     "an empty stack": lambda mark: proto(b"."),
     "operands missing": lambda mark: proto(b"s."),
     "a mark missing": lambda mark: proto(b"t."),

@@ -198,7 +198,7 @@ class Machine:
         if type(module) is not str or type(name) is not str:
             raise Refused("a name that is no text")
         if (module, name) not in self.names:
-            raise Refused(f"it names {module[:MAX_NAME]}.{name[:MAX_NAME]}, which is {self.what}")
+            raise Refused(f"it names {shown(module)}.{shown(name)}, which is {self.what}")
         self._push(Name(f"{module}.{name}", self.names[module, name]))
 
     def _stack_global(self) -> None:
@@ -231,6 +231,11 @@ class Machine:
         if self.build is None:
             raise Refused("a state that does not occur in such a file")
         self.build(target, state)
+
+
+def shown(text: str) -> str:
+    """Text of a file for a message: short, in one line, without control characters."""
+    return "".join(c if c.isprintable() else "?" for c in text[:80])
 
 
 def plain_key(key: Any) -> str | int:

@@ -34,16 +34,14 @@ def build(class_name: str, fields: dict[str, Any]) -> nn.Module:
 
 def shapes(network: Any) -> dict[str, tuple[int, ...]]:
     """Our arrays of a network by path ("params/mapping/fc0/weight"), from shapes alone."""
-    extra: dict[str, Any] = {}
-    if isinstance(network, Discriminator):
-        shape = (1, network.resolution, network.resolution, network.image_channels)
-        inputs = jnp.zeros(shape)
-    else:
-        inputs, extra = jnp.zeros((1, network.z_dim)), {"noise": "none"}
-    if network.c_dim:
-        extra["c"] = jnp.zeros((1, network.c_dim))
-    init = partial(network.init, **extra)
-    tree = jax.eval_shape(init, jax.random.key(0), inputs)
+    # Abstract inputs: the options of a file may describe more numbers than there is memory.
+    shape: tuple[int, ...] = (1, network.resolution, network.resolution, network.image_channels)
+    init: Any = network.init
+    if not isinstance(network, Discriminator):
+        shape, init = (1, network.z_dim), partial(init, noise="none")
+    label = {"c": jax.ShapeDtypeStruct((1, network.c_dim), jnp.float32)} if network.c_dim else {}
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    tree = jax.eval_shape(init, key, jax.ShapeDtypeStruct(shape, jnp.float32), **label)
     found = {path: leaf.shape for path, leaf in flatten_dict(tree, sep="/").items()}
     if not isinstance(network, Discriminator):
         found["w_avg"] = (network.w_dim,)

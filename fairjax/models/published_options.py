@@ -34,10 +34,12 @@ class _Options:
     def take(self, name: str, default: Any = None) -> Any:
         return self.left.pop(name, default)
 
-    def count(self, name: str, default: int | None = None, least: int = 1) -> int:
-        """A whole number, at least `least`; absurd ones would allocate absurd shapes."""
+    def count(
+        self, name: str, default: int | None = None, least: int = 1, most: int = 2**20
+    ) -> int:
+        """A whole number from `least` to `most`: absurd ones would take hours to build."""
         value = self.take(name, default)
-        if type(value) is not int or not least <= value <= 2**20:
+        if type(value) is not int or not least <= value <= most:
             raise InputError(f"the option {name} is {_short(value)}", self.where, MEND)
         return value
 
@@ -99,7 +101,7 @@ def _common(options: _Options, network: Network, layer: str) -> dict[str, Any]:
 def _mapping(network: Network, where: str, width: int) -> int:
     """Checks the options of a mapping network; its number of layers."""
     options = _Options(where, {}, mapping_kwargs=network.init_kwargs.get("mapping_kwargs", {}))
-    layers = options.count("num_layers", 8, least=0)
+    layers = options.count("num_layers", 8, least=0, most=64)
     for name in ("embed_features", "layer_features"):
         options.only(name, None, width)
     options.only("activation", "lrelu")

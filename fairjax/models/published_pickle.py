@@ -228,7 +228,9 @@ class _Parts:
         entries = module.state.get(kind)
         if type(entries) is not dict:
             raise Refused(f"the class {module.class_name[:40]} has no {kind}")
-        bad = [key for key in entries if type(key) is not str or not key or "." in key]
-        if bad or any(len(key) > 100 for key in entries):
+        bad = [
+            key for key in entries if type(key) is not str or not key.isprintable() or "." in key
+        ]
+        if bad or not all(0 < len(key) <= 100 for key in entries):
             raise Refused("a part without a proper name")
         return [(key, value) for key, value in entries.items() if value is not None]

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fairjax.errors import InputError
-from fairjax.models.inert_pickle import Budget, Buffer, Machine, Refused
+from fairjax.models.inert_pickle import Budget, Buffer, Machine, Refused, shown
 
 MAGIC = 0x1950A86A20F9469CFC6C
 PROTOCOL = 1001
@@ -111,12 +111,12 @@ def read_stream(data: Buffer, budget: Budget) -> tuple[Any, dict[str, np.ndarray
     def persistent(pid: Any) -> Storage:
         kind, dtype, key, _, size, view = pid
         if kind != "storage" or dtype not in STORAGES.values() or view is not None:
-            raise Refused(f"a storage of an unknown kind: {str(dtype)[:40]}")
+            raise Refused("a storage of an unknown kind")
         if type(key) is not str or type(size) is not int or size < 0:
             raise Refused("a storage without a key or a size")
         storage = Storage(key, dtype, size)
         if found.setdefault(key, storage) != storage:
-            raise Refused(f"two storages are called {key[:40]}")
+            raise Refused(f"two storages are called {shown(key)}")
         return storage
 
     plain = Machine({}, budget, "not a tensor")
@@ -140,10 +140,10 @@ def read_stream(data: Buffer, budget: Budget) -> tuple[Any, dict[str, np.ndarray
         count = int.from_bytes(data[at : at + 8], "little")
         dtype = np.dtype(found[key].dtype)
         if count != found[key].size:
-            raise EOFError(f"storage {key[:40]} should have {found[key].size} numbers")
+            raise EOFError(f"storage {shown(key)} should have {found[key].size} numbers")
         at += 8
         if count * dtype.itemsize > len(data) - at:
-            raise EOFError(f"it ends inside storage {key[:40]}")
+            raise EOFError(f"it ends inside storage {shown(key)}")
         storages[key] = np.frombuffer(data, dtype, count, at)
         at += count * dtype.itemsize
     return body, storages, at

@@ -192,7 +192,7 @@ def discriminator(p, image, group, architecture="resnet", c=None, clamp=None, st
             x = active(conv(q["conv1"], active(conv(q["conv0"], x)), conv_down))
     b4 = p["b4"]
     if architecture == "skip":
-        x = x + active(conv(b4["fromrgb"], image))
+        x = x + leaky(conv(b4["fromrgb"], image))  # the only layer without a clamp
     x = minibatch_stddev(x, group, 1, strided, weights)
     x = active(conv(b4["conv"], x))
     flat = np.stack([sample.transpose(2, 0, 1).ravel() for sample in x])

@@ -75,7 +75,7 @@ class Epilogue(nn.Module):
         features = x.shape[-1]
         x = x.astype(jnp.float32)
         if image is not None:
-            x = x + Conv(features, 1, clamp=self.clamp, name="fromrgb")(image)
+            x = x + Conv(features, 1, name="fromrgb")(image)  # published without a clamp
         if self.mbstd_group:
             x = minibatch_stddev(x, self.mbstd_group, self.mbstd_features, self.mbstd_mode, weights)
         x = Conv(features, clamp=self.clamp, name="conv")(x)

@@ -146,7 +146,8 @@ def rounds(
 
 def _names(config: ConfigDict) -> list[str]:
     """The phases that a config runs, and the mean iteration."""
-    off = {"path_length": config.gan.path_length_weight <= 0, "r1": config.gan.r1_gamma <= 0}
+    used = phases.used_programs(config)
+    off = {"path_length": "g+path_length" not in used, "r1": "d+r1" not in used}
     return [name for name in (*PHASES, "iteration") if not off.get(name)]
 
 

@@ -173,7 +173,8 @@ def train_arm(
 
     def evaluate(ema: Any, step: int) -> dict[str, float]:
         samples = gan.sample(ema, sample_key, config.eval.samples_during, config.eval.batch)
-        figures = [*yardstick.fairness(samples, draws=200), *yardstick.cheap_quality(samples)]
+        fairness = yardstick.fairness(yardstick.judged(samples), draws=200)
+        figures = [*fairness, *yardstick.cheap_quality(samples)]
         kimg = step * config.gan.batch / 1000
         for figure in figures:
             if figure.name.endswith("hard/corrected/reference") or figure.name.startswith("kid/"):
@@ -243,20 +244,20 @@ def measure_arm(
     samples, w = programs(config, conditions(config, dataset)).sample_with_styles(
         saved["generator"], key, config.eval.samples, config.eval.batch
     )
+    judged = yardstick.judged(samples)
     close, pairs = yardstick.neighbours(samples[: config.eval.feature_samples])
     figures = [
-        *yardstick.fairness(samples),
+        *yardstick.fairness(judged),
         *yardstick.quality(samples),
         *yardstick.ratio_scores(samples),
         *close,
     ]
     if is_lead():
-        shown = samples[:256]
-        judged = {f"judge/{judge.label}": judge(shown) for judge in yardstick.judges}
-        np.savez(folder / "samples.npz", allow_pickle=False, images=shown, **judged)
+        shown = {"images": samples[:256]} | {f"judge/{k}": p[:256] for k, p in judged.items()}
+        np.savez(folder / "samples.npz", allow_pickle=False, **shown)
         np.savez(folder / "neighbours.npz", allow_pickle=False, **pairs)
-        for judge in yardstick.judges:
-            save_centres(folder, judge.label, w, judge(samples))
+        for label, probabilities in judged.items():
+            save_centres(folder, label, w, probabilities)
         write_figures(folder / "metrics.json", figures)
     for figure in figures:
         if figure.name.startswith(("fairness", "kid/eff", "ratio_score", "memor")):

@@ -25,14 +25,14 @@ class Yardstick:
 
     def __init__(self, workdir: Path, config: ConfigDict, dataset: Dataset):
         self._workdir, self._config, self._dataset = workdir, config, dataset
-        self.judges: list[Judge] = []
+        self._judges: list[Judge] = []
         for names in map(tuple, config.judge.attribute_sets):
             path = workdir / "judge" / "+".join(names) / "summary.json"
             summary = read_json(path)
             errors = JudgeErrors(
                 np.array(summary["confusion"]), np.array(summary["soft_confusion"])
             )
-            self.judges.append(Judge(workdir, config, dataset, names, errors))
+            self._judges.append(Judge(workdir, config, dataset, names, errors))
         roles = dataset.roles
         self._reference = roles["metric_reference"]
         test = roles["ratio_test"]
@@ -42,7 +42,7 @@ class Yardstick:
         }
         if len(self._reference) < ENOUGH:  # too few images for a metric set of their own
             self._reference = self._held["reference"]
-        self._judged_reference = [judge(self._images(self._reference)) for judge in self.judges]
+        self._judged_reference = [judge(self._images(self._reference)) for judge in self._judges]
         self._random_reference = self._random(self._images(self._reference))
 
     def _images(self, positions: np.ndarray) -> np.ndarray:
@@ -53,12 +53,16 @@ class Yardstick:
             return np.zeros((0, random_features.FEATURES))
         return np.asarray(random_features.features(opaque(images)), np.float64)
 
-    def fairness(self, samples: np.ndarray, draws: int = 1000) -> Iterator[Figure]:
-        """Shares and discrepancies of samples uint8 [n, H, W, C], for every judge."""
-        for judge, on_reference in zip(self.judges, self._judged_reference, strict=True):
+    def judged(self, samples: np.ndarray) -> dict[str, np.ndarray]:
+        """Samples uint8 [n, H, W, C] -> {judge's label: probabilities [n, k]}."""
+        return {judge.label: judge(samples) for judge in self._judges}
+
+    def fairness(self, judged: dict[str, np.ndarray], draws: int = 1000) -> Iterator[Figure]:
+        """Shares and discrepancies of what `judged` returned, for every judge."""
+        for judge, on_reference in zip(self._judges, self._judged_reference, strict=True):
             classes = self._dataset.classes(judge.names, self._reference)
             yield from fairness_figures(
-                judge(samples), judge.errors, on_reference, classes, judge.label, draws=draws
+                judged[judge.label], judge.errors, on_reference, classes, judge.label, draws=draws
             )
 
     def cheap_quality(self, samples: np.ndarray) -> Iterator[Figure]:

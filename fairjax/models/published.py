@@ -6,6 +6,7 @@ repository), which ours equal up to layout: convolutions are OIHW there and HWIO
 the upsampling one is stored in convolution orientation on both sides (`resample.conv_up`).
 """
 
+from collections.abc import Iterable
 from functools import partial
 from typing import Any
 
@@ -71,11 +72,13 @@ def our_layout(path: str, array: np.ndarray) -> np.ndarray:
     return array.T if path.endswith("/weight") else array
 
 
-def filters(network: Any) -> list[str]:
-    """The names of the resampling filters in a file: one for each block and for each convolution
-    that is not modulated to an image, all equal."""
+def filters(paths: Iterable[str]) -> list[str]:
+    """The names of the resampling filters in a file of a network with these arrays (our paths).
+
+    One for each block and for each convolution that is not modulated to an image, all equal.
+    """
     names = set()
-    for name in map(published_name, shapes(network)):
+    for name in map(published_name, paths):
         parts = name.split(".")
         if name.endswith(".torgb.weight") or not name.endswith(".weight"):
             continue
@@ -109,11 +112,11 @@ def import_network(network: Network, where: str) -> tuple[dict[str, Any], dict[s
         shape or type, or a resampling filter other than [1, 3, 3, 1].
     """
     fields = fields_of(network, where)
-    ours = build(network.class_name, fields)
-    paths = {published_name(path): path for path in shapes(ours)}
+    ours = shapes(build(network.class_name, fields))
+    paths = {published_name(path): path for path in ours}
     nothing = np.float32(0)  # no memory, whatever the shape
     wanted = {published_name(path): published_layout(path, np.broadcast_to(nothing, shape)).shape
-              for path, shape in shapes(ours).items()}  # fmt: skip
+              for path, shape in ours.items()}  # fmt: skip
     fixed = filters(ours)
     check_arrays(
         {name: array.shape for name, array in network.arrays.items()},
@@ -136,11 +139,11 @@ def import_network(network: Network, where: str) -> tuple[dict[str, Any], dict[s
 
 def export_network(class_name: str, fields: dict[str, Any], tree: dict[str, Any]) -> Network:
     """The inverse of `import_network`; fixed noise that the tree lacks is drawn from the seed 0."""
-    ours = build(class_name, fields)
+    ours = shapes(build(class_name, fields))
     arrays = {published_name(path): published_layout(path, np.asarray(array))
               for path, array in flatten_dict(tree, sep="/").items()}  # fmt: skip
     draw = np.random.default_rng(0)
-    for path, shape in shapes(ours).items():
+    for path, shape in ours.items():
         if path.startswith("buffers/"):
             arrays.setdefault(published_name(path), draw.standard_normal(shape, np.float32))
     arrays |= {name: FILTER for name in filters(ours)}

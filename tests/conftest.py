@@ -22,11 +22,16 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 
 @pytest.fixture(autouse=True)
 def own_log():
-    """A command that a test runs in this process sends the log to its own streams; not for long."""
+    """No test has the streams of another's log, nor those of a fixture that ran a command."""
     log = logging.getLogger("fairjax")
-    before, propagate = list(log.handlers), log.propagate
+
+    def forget():
+        log.handlers.clear()
+        log.propagate = True
+
+    forget()
     yield
-    log.handlers[:], log.propagate = before, propagate
+    forget()
 
 
 @pytest.fixture(autouse=True)

@@ -26,7 +26,9 @@ def own_log():
     log = logging.getLogger("fairjax")
 
     def forget():
-        log.handlers.clear()
+        for handler in list(log.handlers):
+            log.removeHandler(handler)
+            handler.close()
         log.propagate = True
 
     forget()

@@ -15,8 +15,13 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 if "FAIRJAX_CACHE" not in os.environ:
     os.environ["FAIRJAX_CACHE"] = tempfile.mkdtemp(prefix="fairjax-tests-")
     atexit.register(shutil.rmtree, os.environ["FAIRJAX_CACHE"], ignore_errors=True)
+# JAX writes to its cache without a lock, so each process of a parallel run has a cache of its own.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ["FAIRJAX_CACHE"] = os.path.join(
+        os.environ["FAIRJAX_CACHE"], os.environ["PYTEST_XDIST_WORKER"]
+    )
 # The folder that the command itself uses (experiments/command.py), so nothing is compiled twice.
-os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", os.path.join(os.environ["FAIRJAX_CACHE"], "xla"))
+os.environ["JAX_COMPILATION_CACHE_DIR"] = os.path.join(os.environ["FAIRJAX_CACHE"], "xla")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 
 

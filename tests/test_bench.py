@@ -29,6 +29,7 @@ def config_of(**gan):
     return with_arm(config, "main")
 
 
+@pytest.mark.slow
 def test_one_json_line_with_figures_that_fit_together(tmp_path):
     command = [sys.executable, str(pipeline.ROOT / "launch/bench.py"), "--seconds=0.2",
                f"--config={pipeline.ROOT}/configs/quickstart.py:tiny", "--arm=weighted",

@@ -224,6 +224,7 @@ def remat_gradients(remat):
     return jax.jit(jax.value_and_grad(loss))
 
 
+@pytest.mark.slow
 def test_remat_gives_the_same_numbers_and_names(generator, discriminator):
     params = {"g": generator["params"], "d": discriminator["params"]}
     plain, again = (remat_gradients(remat)(params) for remat in (False, True))

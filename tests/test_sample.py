@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -22,13 +23,15 @@ from fairjax.train.network_files import write_folder
 
 pytestmark = pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
 
+quick_jit = partial(jax.jit, compiler_options=FAST_COMPILE)  # the numbers are few
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """What the gan stage leaves behind, with noise that shows."""
     config = parse(["x", f"--config={pipeline.ROOT}/configs/quickstart.py:tiny"]).config
     gan = gan_stage.programs(config)
-    state = jax.jit(gan.init)(jax.random.key(3), np.ones(1))
+    state = quick_jit(gan.init)(jax.random.key(3), np.ones(1))
     g = jax.tree.map(np.array, state.ema)
     g["synthesis"]["b8"]["conv0"]["noise_strength"] = np.float32(2.0)
     folder = tmp_path_factory.mktemp("gan")
@@ -69,7 +72,8 @@ def test_three_kinds_of_noise(folder):
     assert (images["const"] != images["none"]).any()
     variables = {"params": saved.params, "buffers": saved.noise}
     k_z = jax.random.split(jax.random.fold_in(jax.random.key(0), 1))[0]
-    x = saved.net.apply(variables, jax.random.normal(k_z, (1, saved.net.z_dim)), noise="const")
+    z = jax.random.normal(k_z, (1, saved.net.z_dim))
+    x = quick_jit(partial(saved.net.apply, noise="const"))(variables, z)
     expected = np.clip(np.round(np.asarray(x[0]) * 127.5 + 127.5), 0, 255)
     np.testing.assert_allclose(images["const"][1], expected, atol=1)
     with pytest.raises(InputError, match="no fixed noise"):
@@ -156,7 +160,7 @@ def labelled(tmp_path_factory):
                         np.eye(2, dtype=np.float32), np.array([0.25, 0.75]),
                         np.zeros(3, int))  # fmt: skip
     gan = gan_stage.programs(config, labels)
-    state = jax.jit(gan.init, compiler_options=FAST_COMPILE)(jax.random.key(3), np.ones(1))
+    state = quick_jit(gan.init)(jax.random.key(3), np.ones(1))
     folder = tmp_path_factory.mktemp("labelled")
     mean = np.random.default_rng(0).normal(size=(2, config.gan.w_dim)).astype(np.float32)
     write_folder(folder, gan_stage.saved(config, gan, state.replace(w_avg=mean), None))
@@ -178,10 +182,11 @@ def test_labels_of_samples(labelled, tmp_path, capsys):
     assert (short != long).any()
     assert (between != long).any()
     # Truncation ends at the mean of the own class, or, if asked for, at that of all.
+    synthesis = quick_jit(partial(saved.net.apply, method="synthesis"))
     ends = {c: sample.draw(saved, only=c, psi=0.0, **options)[0] for c in ("0", "1")}
     for c, end in ends.items():
         ws = np.broadcast_to(saved.mean[int(c)], (1, num_ws(16), saved.net.w_dim))
-        x = saved.net.apply({"params": saved.params}, ws, method="synthesis")
+        x = synthesis({"params": saved.params}, ws)
         expected = np.clip(np.round(np.asarray(x[0]) * 127.5 + 127.5), 0, 255)
         np.testing.assert_allclose(end[0], expected, atol=1)
     common = [sample.draw(saved, only=c, psi=0.0, centre="global", **options)[0] for c in "01"]

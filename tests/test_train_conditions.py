@@ -64,6 +64,7 @@ def gan():
     return gan
 
 
+@pytest.mark.slow
 def test_training_with_labels(gan):
     state = quick_jit(gan.init)(jax.random.key(0), np.ones(1))
     assert state.w_avg.shape == (2, 8)

@@ -198,6 +198,7 @@ def check_adam(before, after, gradients, rate, every):
     np.testing.assert_allclose(flat(after), theta, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_generator_phases(run):
     gan, state, *_ = run
     g, d = float64(state.g), float64(state.d)

@@ -13,10 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from fairjax.models import taps
-from fairjax.models.blocks import block_size, by_blocks
 from fairjax.models.shifts import interleave
-
-BLOCK = 1024  # pixels of the small image per product; the patches of more leave the cache
 
 
 @jax.custom_vjp
@@ -26,13 +23,8 @@ def grow(small: jax.Array, kernel: jax.Array) -> jax.Array:
     An even output row sees kernel rows 0 and 2, an odd one only row 1; so the four phases are
     matrix products with 4, 2, 2 and 1 of the nine taps, and no tap is multiplied with zeros.
     """
-    n, h, w, _ = small.shape
-    return by_blocks(lambda small: _grow(small, kernel), small, block_size(n, h * w, BLOCK))
-
-
-def _grow(small: jax.Array, k: jax.Array) -> jax.Array:
     h, w = small.shape[1:3]
-    x = jnp.pad(small, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    x, k = jnp.pad(small, ((0, 0), (1, 1), (1, 1), (0, 0))), kernel
     here, left = x[:, 1:, 1:], x[:, 1:, :-1]
     up, corner = x[:, :-1, 1:], x[:, :-1, :-1]
     even_even = jnp.concatenate([here, left, up, corner], -1) @ jnp.concatenate(
@@ -49,10 +41,7 @@ def _grow(small: jax.Array, k: jax.Array) -> jax.Array:
 def shrink(large: jax.Array, kernel: jax.Array) -> jax.Array:
     """Correlation with stride two and no padding -> small [n, h, w, i]."""
     turned = jnp.swapaxes(kernel, 2, 3)
-    turned = turned.reshape(-1, turned.shape[3])
-    n, h, w = large.shape[0], large.shape[1] // 2, large.shape[2] // 2
-    size = block_size(n, h * w, BLOCK)
-    return by_blocks(lambda large: _patches(large) @ turned, large, size)
+    return _patches(large) @ turned.reshape(-1, turned.shape[3])
 
 
 @jax.custom_vjp

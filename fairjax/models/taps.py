@@ -9,8 +9,6 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from fairjax.models.blocks import block_size, cut
-
 BLOCK = 4096  # pixels of the small image per product; measured best of 1024 to 16384
 
 
@@ -38,11 +36,21 @@ def kernel_gradient(small: jax.Array, large: jax.Array, stride: int) -> jax.Arra
                 rows.append(jnp.dot(flat, tap.reshape(-1, o), preferred_element_type=dtype))
         return jnp.stack(rows)
 
-    size = block_size(n, h * w, BLOCK)
+    size = _block_size(n, h * w)
     if size == n:
         total = block(small, large)
     else:
-        blocks = cut(small, size), cut(large, size)
+        blocks = [x.reshape(n // size, size, *x.shape[1:]) for x in (small, large)]
         zero = jnp.zeros((9, i, o), dtype)
-        total, _ = lax.scan(lambda total, pair: (total + block(*pair), None), zero, blocks)
+        total, _ = lax.scan(lambda total, pair: (total + block(*pair), None), zero, tuple(blocks))
     return total.reshape(3, 3, i, o).astype(small.dtype)
+
+
+def _block_size(n: int, pixels: int) -> int:
+    """The largest divisor of n whose samples have at most BLOCK pixels together, at least 1.
+
+    All n where a batch may be split over devices: blocks would cut across them.
+    """
+    if jax.device_count() > 1:
+        return n
+    return max((d for d in range(1, n + 1) if n % d == 0 and d * pixels <= BLOCK), default=1)

@@ -78,7 +78,7 @@ def measure(config: ConfigDict, seconds: float, peer: Peer | None) -> dict[str, 
         parameters = steps.parameters()
     matmul.measure()
     ours = [phases.phases_of(config, s) for s in samples["ours"]]
-    flop = phase_flop(config)
+    flop = {name: value for name, value in phase_flop(config).items() if name in _names(config)}
     report: dict[str, Any] = {
         "shape": {"resolution": config.data.resolution, "channels": config.data.channels}
         | {name: config.gan[name] for name in (*SHAPE, "half_resolutions")},
@@ -92,7 +92,7 @@ def measure(config: ConfigDict, seconds: float, peer: Peer | None) -> dict[str, 
         "recompilations": recompiled,
         "finite": bool(np.isfinite(losses).all()),
         "forward_gmac": {k: v / 1e9 for k, v in forward_macs(config)._asdict().items()},
-        "gflop": {name: flop[name] / 1e9 for name in flop},
+        "gflop": {name: value / 1e9 for name, value in flop.items()},
         "matmul_gflops": matmul.best,
     }
     rates = {name: flop[name] / 1e6 / report["ms"][name]["median"]

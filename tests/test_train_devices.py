@@ -195,27 +195,3 @@ def test_asking_for_a_cluster_that_is_not_there_is_an_input_error(attempts, monk
     monkeypatch.setattr("jax.distributed.initialize", alone)
     with pytest.raises(InputError, match="--distributed=on.*coordinator_address"):
         devices.initialise("on")
-
-
-PAGES = """
-import resource
-import jax, jax.numpy as jnp
-from fairjax.train import devices
-devices.keep_memory()
-step = jax.jit(lambda x: jnp.sort(jnp.cumsum(jnp.sort(x, 0), 1), 0).sum())
-x = jnp.ones((2000, 4000))
-for _ in range(6):
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    step(x).block_until_ready()
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
-"""
-
-
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="an option of glibc")
-def test_a_step_takes_its_memory_from_the_system_once():
-    env = os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""}
-    out = subprocess.run([sys.executable, "-c", PAGES], env=env, check=True,
-                         capture_output=True, text=True)  # fmt: skip
-    pages = [int(line) for line in out.stdout.split()]
-    assert pages[0] > 5000  # otherwise thousands at every step
-    assert sorted(pages)[2] < 100

@@ -108,10 +108,8 @@ def _run(argv: list[str]) -> None:
 
     from fairjax.experiments import workdir
     from fairjax.experiments.bench_report import cores, measure, table
-    from fairjax.train import devices
 
     workdir.log_to(None)
-    devices.keep_memory()
     validate(config, jax.device_count())
     if not values.against:
         report = measure(config, values.seconds, None)
@@ -145,9 +143,7 @@ def first_step() -> None:
     import jax
 
     from fairjax.experiments import bench_phases as phases
-    from fairjax.train import devices
 
-    devices.keep_memory()
     with phases.pool(config) as images:
         steps = phases.Steps(config, images)
         # The first iteration runs the long programs.

@@ -109,7 +109,6 @@ def _run(argv: list[str]) -> None:
     from fairjax.experiments.stages import Stages
     from fairjax.train import devices
 
-    devices.keep_memory()
     devices.initialise(values.distributed)
     # Compiling takes longer than a short run; the user's own cache is private, as it must be.
     jax.config.update("jax_compilation_cache_dir", str(cache.root() / "xla"))

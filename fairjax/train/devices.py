@@ -1,9 +1,7 @@
 """Processes, devices and shardings: the only file that knows how many there are."""
 
-import ctypes
 import functools
 import os
-import sys
 
 import jax
 import numpy as np
@@ -20,23 +18,6 @@ _CLUSTERS = (
     "OMPI_COMM_WORLD_SIZE",
     "JAX_COORDINATOR_ADDRESS",
 )
-
-# malloc.h of glibc: one arena, no mappings of their own for large arrays, nothing given back.
-_M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8
-
-
-def keep_memory() -> None:
-    """Makes glibc keep what XLA frees; must come before any use of a device.
-
-    On a CPU each step takes and frees some hundred megabytes, which glibc would return to the
-    system: to fetch them again page by page takes a tenth of the step. Elsewhere it does nothing.
-    """
-    if sys.platform != "linux":
-        return
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        for option, value in ((_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, 2**31 - 1), (_M_ARENA_MAX, 1)):
-            mallopt(option, value)
 
 
 def initialise(distributed: str) -> None:

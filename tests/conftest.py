@@ -35,6 +35,7 @@ def own_log():
             log.removeHandler(handler)
             handler.close()
         log.propagate = True
+        log.setLevel(logging.NOTSET)
 
     forget()
     yield

@@ -9,12 +9,12 @@ from functools import partial
 import jax
 import numpy as np
 import pytest
+from quick import quick_jit
 
 from fairjax.augmentations import multipliers
 from fairjax.data.avatar_table import ATTRIBUTES
 from fairjax.data.avatars import draw, options
 from fairjax.models import augment
-from fairjax.models.initialize import FAST_COMPILE
 
 TONES = np.array(
     [[int(value.choices["skinColor"][0][i : i + 2], 16) for i in (1, 3, 5)]
@@ -46,7 +46,7 @@ def share_changed(avatars):
 
     def measured(categories, p):
         pipe = partial(augment.augment, multipliers=multipliers(categories))
-        program = jax.jit(pipe, compiler_options=FAST_COMPILE)
+        program = quick_jit(pipe)
         changed = [tone(program(images, p, jax.random.key(k))) != tone(images) for k in range(4)]
         return float(np.mean(changed))
 
@@ -95,7 +95,7 @@ def test_flips_and_quarter_turns_can_be_undone_below_p_1():
     image = np.arange(16.0).reshape(1, 4, 4, 1).astype(np.float32)
     n, p = 4000, 0.8
     pipe = partial(augment.augment, multipliers=multipliers("xflip,rot90"))
-    program = jax.jit(pipe, compiler_options=FAST_COMPILE)
+    program = quick_jit(pipe)
     seen = np.asarray(program(np.repeat(image, n, 0), p, jax.random.key(0)))[..., 0]
     plain = image[0, :, :, 0]
     shares = [(seen == np.rot90(i, k)).all((1, 2)).mean()

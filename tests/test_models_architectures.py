@@ -8,12 +8,11 @@ import numpy as np
 import oracles_models as oracle
 import pytest
 from flax.traverse_util import flatten_dict
+from quick import quick_jit
 
 from fairjax.models.discriminator import Discriminator
-from fairjax.models.initialize import FAST_COMPILE
 from fairjax.models.stylegan2 import Generator, compute_dtype, num_ws, truncate
 
-quick_jit = partial(jax.jit, compiler_options=FAST_COMPILE)
 SMALL = dict(channel_base=64, channel_max=6)
 SHAPES = [("skip", 0, None), ("skip", 3, 0.7), ("resnet", 0, 0.7), ("resnet", 3, None),
           ("orig", 0, None), ("orig", 3, 0.7)]  # fmt: skip

@@ -1,22 +1,19 @@
-from functools import partial
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import oracles_augment as oracle
 import pytest
+from quick import quick_jit
 
 from fairjax.augmentations import CATEGORIES, TRANSFORMS, multipliers
 from fairjax.models import augment
 from fairjax.models.augment_colour import SYM2, band_gains, band_matrices, colour_matrix
 from fairjax.models.augment_geometry import SYM6
-from fairjax.models.initialize import FAST_COMPILE
 
 RNG = np.random.default_rng(0)
 IMAGES = RNG.uniform(-1, 1, (4, 8, 8, 3)).astype(np.float32)
 ALL = multipliers("bgcfnc")
 KEY = jax.random.key(3)
-quick_jit = partial(jax.jit, compiler_options=FAST_COMPILE)
 apply = quick_jit(augment.apply)
 draw = quick_jit(lambda key, p: augment.draw(key, 20000, p, ALL))
 

@@ -1,16 +1,13 @@
-from functools import partial
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from quick import quick_jit
 
 from fairjax.models import diffaugment
-from fairjax.models.initialize import FAST_COMPILE
 
 RNG = np.random.default_rng(0)
 KEY = jax.random.key(2)
-quick_jit = partial(jax.jit, compiler_options=FAST_COMPILE)
 
 
 @pytest.mark.parametrize("channels", [1, 3, 4])

@@ -1,12 +1,11 @@
-from functools import partial
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import oracles_models as oracle
 import pytest
+from quick import quick_jit
 
-from fairjax.models.initialize import FAST_COMPILE, initialize
+from fairjax.models.initialize import initialize
 from fairjax.models.resnet import Conv3x3, ResNet18
 
 
@@ -56,7 +55,7 @@ def test_it_learns_and_updates_the_running_statistics():
     x = jax.random.normal(jax.random.key(0), (32, 16, 16, 3)) + labels[:, None, None, None]
     variables = initialize(net, jax.random.key(1), x, True)
 
-    @partial(jax.jit, compiler_options=FAST_COMPILE)
+    @quick_jit
     def step(variables):
         def loss(params):
             logits, new = net.apply(
@@ -75,7 +74,7 @@ def test_it_learns_and_updates_the_running_statistics():
     for _ in range(15):
         last, after = step(after)
     assert float(last) < 0.3 * float(first)
-    test = jax.jit(lambda x: net.apply(after, x, False), compiler_options=FAST_COMPILE)
+    test = quick_jit(lambda x: net.apply(after, x, False))
     mixed = x.at[1:].multiply(5)  # with running statistics no other image of the batch counts
     np.testing.assert_allclose(test(mixed)[0], test(x)[0], rtol=1e-5, atol=1e-5)
 

@@ -6,14 +6,14 @@ import numpy as np
 import oracles_models as oracle
 import pytest
 from flax.traverse_util import flatten_dict
+from quick import quick_jit
 
 from fairjax.errors import InputError
 from fairjax.models import stylegan2
 from fairjax.models.discriminator import Discriminator
-from fairjax.models.initialize import FAST_COMPILE, initialize
+from fairjax.models.initialize import initialize
 from fairjax.models.stylegan2 import Generator
 
-quick_jit = partial(jax.jit, compiler_options=FAST_COMPILE)  # the numbers are few
 SMALL = dict(channel_base=48, channel_max=8)
 G = Generator(8, z_dim=6, w_dim=5, mapping_layers=2, **SMALL)
 D = Discriminator(8, mbstd_group=2, mbstd_mode="strided", **SMALL)

@@ -10,20 +10,18 @@ import numpy as np
 import pipeline
 import pytest
 from PIL import Image
+from quick import quick_jit
 
 from fairjax.errors import InputError
 from fairjax.experiments import gan_stage, sample
 from fairjax.experiments.centres import group_centres, save_centres
 from fairjax.experiments.command import parse
 from fairjax.experiments.saved_generator import Trained, load_generator
-from fairjax.models.initialize import FAST_COMPILE
 from fairjax.models.stylegan2 import Generator, num_ws
 from fairjax.train.conditions import Conditions
 from fairjax.train.network_files import write_folder
 
 pytestmark = pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
-
-quick_jit = partial(jax.jit, compiler_options=FAST_COMPILE)  # the numbers are few
 
 
 @pytest.fixture(scope="module")

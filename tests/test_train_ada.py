@@ -1,6 +1,6 @@
 """The controller of p, and augmentation inside the GAN's steps."""
 
-from functools import cache, partial
+from functools import cache
 
 import jax
 import jax.numpy as jnp
@@ -9,13 +9,13 @@ import oracles
 import oracles_augment
 import pytest
 from jax.flatten_util import ravel_pytree
+from quick import quick_jit
 from toy_gan import PIXELS, SHAPE, SIZE, toy_gan
 
 from fairjax.augmentations import multipliers
 from fairjax.config import defaults
 from fairjax.models import augment
 from fairjax.models.augment_geometry import SYM6
-from fairjax.models.initialize import FAST_COMPILE
 from fairjax.train import ada
 from fairjax.train.checkpoints import Checkpoints
 from fairjax.train.devices import replicated
@@ -28,7 +28,6 @@ INDEX = np.array([3, 1, 4, 9], np.int32)
 WEIGHT = RNG.exponential(size=N)
 KEY = jax.random.key(5)
 KEYS = {"r1_gamma": 2.0, "r1_every": 4, "batch": BATCH, "path_length_weight": 0.0}
-quick_jit = partial(jax.jit, compiler_options=FAST_COMPILE)  # the numbers are few
 BATCH_OF = {"image": jnp.asarray(IMAGES), "index": jnp.asarray(INDEX)}
 
 

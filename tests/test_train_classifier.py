@@ -6,10 +6,10 @@ import jax.numpy as jnp
 import numpy as np
 import oracles
 import pytest
-from toy_gan import quick_jit
+from quick import quick_jit
+from toy_gan import quick_step
 
 from fairjax.config import defaults
-from fairjax.models.initialize import FAST_COMPILE
 from fairjax.objectives import draw, ratio
 from fairjax.train import stopping
 from fairjax.train.classifier import Classifier, probabilities
@@ -26,8 +26,8 @@ def classifier(steps=STEPS, **overrides):
     config.update(width=2, stem="stride2", batch=64, flip=False, learning_rate=0.01)
     config.update(overrides)
     network = Classifier(config, resolution=8, channels=1, classes=2, steps=steps)
-    network._program = quick_jit(network._step)
-    network._predict = jax.jit(network._logits, compiler_options=FAST_COMPILE)
+    network._program = quick_step(network._step)
+    network._predict = quick_jit(network._logits)
     return network
 
 
@@ -49,7 +49,7 @@ def sets(n, seed):
 @pytest.fixture(scope="module")
 def first_state(network):
     """A function that gives a first state, laid out as in the loop (a step donates it)."""
-    start = jax.device_get(jax.jit(network.init, compiler_options=FAST_COMPILE)(KEY))
+    start = jax.device_get(quick_jit(network.init)(KEY))
     return lambda: jax.device_put(start, replicated())
 
 

@@ -1,19 +1,15 @@
 """Labels: their table, the prior of fakes, the mean w per class, and training with them."""
 
-from functools import partial
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from quick import quick_jit
 
 from fairjax.config import defaults
-from fairjax.models.initialize import FAST_COMPILE
 from fairjax.train.conditions import Conditions, draw_classes, label_table, moved_mean
 from fairjax.train.gan import Gan
 from fairjax.train.gan_state import reals
-
-quick_jit = partial(jax.jit, compiler_options=FAST_COMPILE)
 
 
 def test_label_tables():

@@ -7,10 +7,10 @@ import optax
 import oracles
 import pytest
 from jax.flatten_util import ravel_pytree
+from quick import quick_jit
 from toy_gan import PIXELS, SHAPE, W_DIM, toy_gan
 
 from fairjax.config import defaults
-from fairjax.models.initialize import FAST_COMPILE
 from fairjax.train.gan import Gan, grid
 from fairjax.train.gan_state import reals
 
@@ -22,7 +22,6 @@ WEIGHT = RNG.exponential(size=N)
 GROUP = np.arange(N) % K
 Q = np.array([0.5, 0.3, 0.2])
 KEY = jax.random.key(5)
-quick_jit = partial(jax.jit, compiler_options=FAST_COMPILE)  # the numbers are few
 
 
 def batch(images=IMAGES, index=INDEX):

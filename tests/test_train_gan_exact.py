@@ -18,9 +18,9 @@ import oracles
 import oracles_models as oracle
 import pytest
 from jax.flatten_util import ravel_pytree
+from quick import quick_jit
 
 from fairjax.config import defaults
-from fairjax.models.initialize import FAST_COMPILE
 from fairjax.train.gan import Gan
 from fairjax.train.gan_state import reals
 
@@ -30,7 +30,6 @@ H = 1e-30  # of a complex step: nothing is subtracted, so it can be as small as 
 EPS = 1e-6
 KEY = jax.random.key(5)
 INDEX = np.array([2, 0, 5, 3], np.int32)
-quick_jit = partial(jax.jit, compiler_options=FAST_COMPILE)
 
 
 def values(shapes, seed):

@@ -10,17 +10,16 @@ import numpy as np
 import optax
 import pytest
 from published_networks import D_FIELDS, assert_equal, saved
+from quick import quick_jit
 
 from fairjax.config import defaults
 from fairjax.errors import InputError
 from fairjax.experiments import gan_stage
-from fairjax.models.initialize import FAST_COMPILE
 from fairjax.train import loop, network_files
 from fairjax.train.gan_state import by_part, frozen_blocks, reals
 from fairjax.train.network_files import flat, to_published, write_folder, write_published
 
 BATCH = 4
-quick_jit = partial(jax.jit, compiler_options=FAST_COMPILE)  # the numbers are few
 
 
 def config(resolution=8, **gan):

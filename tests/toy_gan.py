@@ -7,9 +7,9 @@ attribute, and what a step does with them does not depend on what is inside.
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from quick import quick_jit
 
 from fairjax.config import defaults
-from fairjax.models.initialize import FAST_COMPILE
 from fairjax.train.gan import Gan
 
 SIZE, CHANNELS, LAYERS, W_DIM = 8, 3, 4, 4
@@ -60,13 +60,11 @@ def toy_gan(**overrides):
     gan.update(overrides)
     programs = Gan(gan, resolution=SIZE, channels=CHANNELS)
     programs.g, programs.d = LinearGenerator(), QuadraticDiscriminator()
-    programs.g_step = quick_jit(programs._g_step, "path_length")
-    programs.d_step = quick_jit(programs._d_step, "r1")
+    programs.g_step = quick_step(programs._g_step, "path_length")
+    programs.d_step = quick_step(programs._d_step, "r1")
     return programs
 
 
-def quick_jit(function, *static):
-    """A donating step program, compiled without optimisation: the numbers are few."""
-    return jax.jit(
-        function, static_argnames=static, donate_argnums=0, compiler_options=FAST_COMPILE
-    )
+def quick_step(function, *static):
+    """A step program that takes its state's memory, as in training."""
+    return quick_jit(function, static_argnames=static, donate_argnums=0)

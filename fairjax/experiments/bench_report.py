@@ -78,7 +78,7 @@ def measure(config: ConfigDict, seconds: float, peer: Peer | None) -> dict[str, 
         parameters = steps.parameters()
     matmul.measure()
     ours = [phases.phases_of(config, s) for s in samples["ours"]]
-    flop = {name: value for name, value in phase_flop(config).items() if name in _names(config)}
+    flop, names = phase_flop(config), _names(config)
     report: dict[str, Any] = {
         "shape": {"resolution": config.data.resolution, "channels": config.data.channels}
         | {name: config.gan[name] for name in (*SHAPE, "half_resolutions")},
@@ -92,11 +92,11 @@ def measure(config: ConfigDict, seconds: float, peer: Peer | None) -> dict[str, 
         "recompilations": recompiled,
         "finite": bool(np.isfinite(losses).all()),
         "forward_gmac": {k: v / 1e9 for k, v in forward_macs(config)._asdict().items()},
-        "gflop": {name: value / 1e9 for name, value in flop.items()},
+        "gflop": {name: flop[name] / 1e9 for name in names},
         "matmul_gflops": matmul.best,
     }
     rates = {name: flop[name] / 1e6 / report["ms"][name]["median"]
-             for name in flop if report["ms"][name]["median"] > 0}  # fmt: skip
+             for name in names if report["ms"][name]["median"] > 0}  # fmt: skip
     report["gflops"] = rates
     report["share_of_matmul"] = {
         dtype: rates["iteration"] / rate for dtype, rate in matmul.best.items()
@@ -111,7 +111,7 @@ def measure(config: ConfigDict, seconds: float, peer: Peer | None) -> dict[str, 
         report["peer"] = {"name": "pytorch", **peer.facts, **_timing(config, theirs)}
         report["speed_over_peer"] = {
             name: speed_over([sample[name] for sample in ours], [sample[name] for sample in theirs])
-            for name in _names(config)
+            for name in names
         }
     return report
 
@@ -147,8 +147,8 @@ def rounds(
 def _names(config: ConfigDict) -> list[str]:
     """The phases that a config runs, and the mean iteration."""
     used = phases.used_programs(config)
-    off = {"path_length": "g+path_length" not in used, "r1": "d+r1" not in used}
-    return [name for name in (*PHASES, "iteration") if not off.get(name)]
+    of = zip(PHASES, phases.PROGRAMS, strict=True)
+    return [*(phase for phase, program in of if program in used), "iteration"]
 
 
 def _timing(config: ConfigDict, samples: list[dict[str, float]]) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 Each test goes through the real command. What the command did before stays as it was.
 """
 
-import logging
 import re
 import signal
 import sys
@@ -32,12 +31,6 @@ def as_it_was(monkeypatch):
     sys.modules.pop("config_config", None)  # ml_collections would run the next file in this module
     for number, handler in handlers.items():
         signal.signal(number, handler)
-    log = logging.getLogger("fairjax")
-    for handler in list(log.handlers):
-        log.removeHandler(handler)
-        handler.close()
-    log.propagate = True
-    log.setLevel(logging.NOTSET)
     jax.config.update("jax_compilation_cache_dir", cache)
 
 

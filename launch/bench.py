@@ -13,7 +13,11 @@ python launch/bench.py --config=configs/quickstart.py --config.data.resolution=6
   --config.gan.style_mixing=0.9 --against=pytorch --peer_path=stylegan2-ada-pytorch
 """
 
-from fairjax.experiments.bench import main
+from fairjax.experiments.large_pages import begin_again
 
 if __name__ == "__main__":
+    begin_again()  # before JAX is imported
+
+    from fairjax.experiments.bench import main
+
     main()

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-BLOCK = 4096  # pixels of the small image per product; measured best of 1024 to 16384
+BLOCK = 2048  # pixels of the small image per product; measured best of 512 to 16384
 
 
 def kernel_gradient(small: jax.Array, large: jax.Array, stride: int) -> jax.Array:

@@ -132,7 +132,8 @@ def _gan() -> dict[str, Any]:
         "remat": False,  # recompute each block in the backward pass: less memory, more time
         # Labels. Attribute names; then labels are used for training, not for judging only.
         "condition": (),
-        "condition_form": "classes",  # classes (one-hot of combinations) | attributes (multi-hot)
+        # classes (one-hot of combinations) | attributes (multi-hot) | numbers (folder: raw columns)
+        "condition_form": "classes",
         "fake_labels": "reference",  # reference | data (repeats the bias) | uniform
         "d_mapping_layers": 8,  # dense layers behind the discriminator's label; 0 = embedding only
         # Start from trained networks: "", an official .pkl, a .safetensors file with its .json, or

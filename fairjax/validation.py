@@ -146,8 +146,14 @@ def _validate_gan(config: ConfigDict, arm: str, devices: int, problems: list[str
     last = min(int(gan.channel_base) // 4, int(gan.channel_max))
     need(gan.mbstd_features >= 1 and last % max(gan.mbstd_features, 1) == 0, "mbstd_features",
          f"a divisor of the {last} channels at 4 x 4 pixels")  # fmt: skip
-    need(gan.condition_form in ("classes", "attributes"), "condition_form",
-         "classes or attributes")  # fmt: skip
+    need(gan.condition_form in ("classes", "attributes", "numbers"), "condition_form",
+         "classes, attributes or numbers")  # fmt: skip
+    numbers = bool(gan.condition) and gan.condition_form == "numbers"
+    need(not numbers or (config.data.source == "folder" and bool(config.data.folder.attributes)),
+         "condition_form", "classes or attributes, unless data.source is folder and "
+         "data.folder.attributes a table with these columns")  # fmt: skip
+    need(not numbers or gan.fake_labels != "uniform", "fake_labels",
+         "reference or data: condition_form=numbers has no uniform distribution")  # fmt: skip
     need(gan.fake_labels in ("reference", "data", "uniform"), "fake_labels",
          "reference, data or uniform")  # fmt: skip
     need(len(set(gan.condition)) == len(gan.condition), "condition", "different attribute names")

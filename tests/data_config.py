@@ -11,7 +11,10 @@ SMALL = dict(
 
 
 def config(
-    sets: tuple[tuple[str, ...], ...] = (("long_hair",),), seed: int = 0, **data: Any
+    sets: tuple[tuple[str, ...], ...] = (("long_hair",),),
+    seed: int = 0,
+    numbers: tuple[str, ...] = (),
+    **data: Any,
 ) -> ConfigDict:
     """Returns a config with the sections that the data stage reads, sized by SMALL."""
     sections = {
@@ -33,6 +36,8 @@ def config(
         {
             "seed": seed,
             "judge": {"attribute_sets": sets},
+            "gan": {"condition": numbers, "condition_form": "numbers"},
+            "arms": {"main": {}},
             "data": {**tree, **SMALL, **sections, **data},
         }
     )

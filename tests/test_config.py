@@ -115,6 +115,19 @@ def test_sources_need_what_they_read():
     assert "data.tfds.name" in problems(config)
 
 
+def test_labels_that_are_numbers_need_a_table_and_a_distribution():
+    config = defaults()
+    config.gan.update(condition=("age",), condition_form="numbers")
+    assert "gan.condition_form (='numbers') must be classes" in problems(config)
+    config.data.source = "folder"
+    config.data.folder.update(biased=("A",), reference=("B",))
+    assert "data.folder.attributes a table" in problems(config)
+    config.data.folder.attributes = "t.csv"
+    validate(config)
+    config.gan.fake_labels = "uniform"
+    assert "gan.fake_labels (='uniform') must be reference or data" in problems(config)
+
+
 def test_batches_must_split_over_the_devices():
     config = defaults()
     validate(config, devices=4)

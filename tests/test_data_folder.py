@@ -35,13 +35,14 @@ def home(tmp_path):
     return tmp_path
 
 
-def run(home, sets=(), lines=None, skip_bad_files=False, **folder):
+def run(home, sets=(), lines=None, skip_bad_files=False, numbers=(), **folder):
     own = dict(biased=(str(home / "biased"),), reference=(str(home / "reference"),))
     settings = config(
         source="folder",
         sets=sets,
         group_attributes=(),
         skip_bad_files=skip_bad_files,
+        numbers=numbers,
         folder={**own, **folder},
     )
     return prepare(settings, home / "data", (lines if lines is not None else []).append)
@@ -155,6 +156,26 @@ def test_attributes_and_judge(home):
     assert any("1 of 71 rows" in line for line in lines)
     with pytest.raises(InputError, match="unknown attribute 'age'"):
         run(home, sets=(("age",),), attributes=str(home / "a.csv"), judge=(str(home / "judge"),))
+
+
+def test_numbers_of_the_images(home):
+    rows = ["file,age,sex", *(f"{n}.png,{n + 0.5},{n % 2}" for n in (*range(30), *range(100, 119)))]
+    (home / "a.csv").write_text("\n".join(rows))
+    data = run(home, numbers=("age",), attributes=str(home / "a.csv"))
+    stems = [float(data.ids[p].split("/")[1].split(".")[0]) for p in data.training]
+    age = data.measured(("age",), data.training)
+    expected = [[n + 0.5 if n != 119 else np.nan] for n in stems]
+    np.testing.assert_array_equal(age, expected)
+    assert data.attribute_names == ("age", "sex")  # few values: as a class too
+    with pytest.raises(InputError, match=r"no numbers of 'size'.*another --workdir"):
+        data.measured(("size",), data.training)
+    with pytest.raises(InputError, match=r"no numbers of \['age'\]"):
+        run(home, numbers=("age",))
+    (home / "a.csv").write_text("\n".join([*rows, "119.png,old,1"]))
+    with pytest.raises(InputError, match="'old' in column 'age' of the row of reference/119.png"):
+        run(home, numbers=("age",), attributes=str(home / "a.csv"))
+    plain = run(home, attributes=str(home / "a.csv"))  # words are fine where nobody asks
+    assert "number_names" not in plain.manifest
 
 
 def test_stylegan_zip_with_labels(home):

@@ -1,3 +1,4 @@
+import numpy as np
 import pyarrow
 import pyarrow.parquet
 import pytest
@@ -91,3 +92,37 @@ def test_stylegan_labels():
     for text in ("[", "[]", '{"labels": [["a", 0.5]]}', '{"labels": [3]}'):
         with pytest.raises(InputError):
             labels.read_dataset_json(text, "x")
+
+
+def test_columns_of_numbers(tmp_path):
+    rows = table(tmp_path, "file,age,height,sex\na,34.5,1e2,m\nb,,-1,w\nc, 7 ,0.5,m\n")
+    matched = [*rows.values(), None]
+    found = labels.numbers(matched, ["a", "b", "c", "d"], ("height", "age"), "a.csv")
+    expected = [[100, 34.5], [-1, np.nan], [0.5, 7], [np.nan, np.nan]]
+    np.testing.assert_array_equal(found, expected)
+    columns = {"file": ["a", "b"], "age": [34.5, None]}
+    pyarrow.parquet.write_table(pyarrow.table(columns), tmp_path / "a.parquet")
+    rows = labels.read_table(tmp_path / "a.parquet")
+    found = labels.numbers(list(rows.values()), ["a", "b"], ("age",), "a.parquet")
+    np.testing.assert_array_equal(found, [[34.5], [np.nan]])
+
+
+@pytest.mark.parametrize("cell", ["old", "inf", "nan", "1e999", "3,5"])
+def test_a_cell_that_is_no_number_is_named_by_file_row_and_column(tmp_path, cell):
+    rows = list(table(tmp_path, f'file,age\na,1\nb,"{cell}"\n').values())
+    with pytest.raises(InputError) as error:
+        labels.numbers(rows, ["biased/a", "biased/b"], ("age",), "t.csv")
+    words = (
+        f"1 cells of t.csv are no finite numbers: {cell!r} in column 'age' of the row of biased/b"
+    )
+    assert words in str(error.value)
+    with pytest.raises(InputError, match=r"t.csv has no column 'size'. Its columns are \['age'\]"):
+        labels.numbers(rows, ["biased/a", "biased/b"], ("size",), "t.csv")
+
+
+def test_numbers_with_many_values_are_no_attribute(tmp_path):
+    text = "file,id,few\n" + "".join(f"{i},{i / 7},{i % 3}\n" for i in range(200))
+    rows = list(table(tmp_path, text).values())
+    values, names = labels.encode(rows, ("id", "few"))
+    assert list(names) == ["few"]
+    assert values.shape == (200, 1)

@@ -114,3 +114,28 @@ def test_thousand_images_become_steps():
     tree.eval.every_kimg = 12.0
     rhythm = gan_stage.rhythm(tree)
     assert (rhythm.total, rhythm.save, rhythm.evaluate) == (3000, 375, 750)
+
+
+def of_ages(ages):
+    """The dataset with numbers instead of classes."""
+    column = np.array(ages, float)[:, None]
+    return SimpleNamespace(
+        training=np.arange(6), domain=np.array([0, 0, 0, 0, 1, 1]), ids=tuple("abcdef"),
+        measured=lambda names, positions: column[positions],
+    )  # fmt: skip
+
+
+def test_labels_that_are_numbers():
+    tree = config(condition=("age",), condition_form="numbers")
+    found = gan_stage.conditions(tree, of_ages((20, 20, 30, 40, 20, 60)))
+    assert found.names == ("age 20", "age 30", "age 40", "age 60")
+    np.testing.assert_allclose(found.prior, [1 / 2, 0, 0, 1 / 2])  # as in the reference images
+    assert found.classes.tolist() == [0, 0, 1, 2, 0, 3]
+    tree.gan.fake_labels = "data"
+    found = gan_stage.conditions(tree, of_ages((20, 20, 30, 40, 20, 60)))
+    np.testing.assert_allclose(found.prior, [3 / 6, 1 / 6, 1 / 6, 1 / 6])
+    tree.data.folder.attributes = "t.csv"
+    with pytest.raises(InputError) as error:
+        gan_stage.conditions(tree, of_ages((20, 20, np.nan, 40, 20, np.nan)))
+    assert "=t.csv: 2 of 6 training images" in str(error.value)
+    assert "c has no 'age'" in str(error.value)

@@ -16,9 +16,9 @@ from fairjax.errors import InputError
 from fairjax.experiments import gan_stage, sample
 from fairjax.experiments.centres import group_centres, save_centres
 from fairjax.experiments.command import parse
-from fairjax.experiments.saved_generator import Trained, load_generator
+from fairjax.experiments.saved_generator import Trained, labels_of, load_generator
 from fairjax.models.stylegan2 import Generator, num_ws
-from fairjax.train.conditions import Conditions
+from fairjax.train.conditions import Conditions, of_numbers
 from fairjax.train.network_files import write_folder
 
 pytestmark = pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
@@ -192,6 +192,47 @@ def test_labels_of_samples(labelled, tmp_path, capsys):
     args = ["launch/sample.py", f"--generator={labelled}", "--n=2", "--class=long_hair"]
     sample.main([*args, f"--out={tmp_path / 'one'}"])
     assert json.loads((tmp_path / "one/samples.json").read_text())["classes"] == ["long_hair"] * 2
+
+
+@pytest.fixture(scope="module")
+def of_age(tmp_path_factory):
+    """What the gan stage leaves behind of a run whose labels are numbers."""
+    config = parse(["x", f"--config={pipeline.ROOT}/configs/folder.py:tiny"]).config
+    config.gan.update(condition=("age",), condition_form="numbers")
+    values = np.array([[20.0], [30.0], [30.0], [70.0]])
+    gan = gan_stage.programs(config, of_numbers(("age",), values, np.array([0, 1, 1, 1], bool)))
+    state = quick_jit(gan.init)(jax.random.key(3), np.ones(1))
+    folder = tmp_path_factory.mktemp("of_age")
+    write_folder(folder, gan_stage.saved(config, gan, state, None))
+    return folder
+
+
+def test_labels_of_samples_that_are_numbers(of_age, caplog):
+    saved, options = load_generator(of_age), {"batch": 4, "noise": "none"}
+    _, names = sample.draw(saved, n=40, **options)
+    assert set(names) == {"age 30", "age 70"}  # the image of 20 years is none of the reference
+    scale = saved.conditions["numbers"]
+    assert scale["mean"] == [37.5]
+    labels, _ = labels_of(saved, None, ["34.5"])
+    deviation = np.std([20, 30, 30, 70])
+    np.testing.assert_allclose(labels, [[(34.5 - 37.5) / deviation, 1]], rtol=1e-6)
+    assert not caplog.records
+    one, _ = sample.draw(saved, n=4, label=["25"], **options)
+    assert (one != sample.draw(saved, n=4, label=["65"], **options)[0]).any()
+    labels_of(saved, None, ["120"])
+    assert "age = 120, but the training images have 20 to 70" in caplog.text
+    for asked, words in (
+        ({"label": ["1", "2"]}, "--label: 1,2. Give 1 numbers (age) such as 37.5"),
+        ({"label": ["nan"]}, "--label: nan. Give 1 numbers"),
+        (
+            {"only": "30"},
+            "--class: the labels of this generator are numbers: age. Use --label=37.5",
+        ),
+        ({"centre": "class"}, "there is no class"),
+    ):
+        with pytest.raises(InputError) as error:
+            sample.draw(saved, n=1, batch=1, **asked)
+        assert words in str(error.value)
 
 
 def test_wrong_labels_and_centres_are_refused(folder, labelled):

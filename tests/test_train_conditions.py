@@ -7,7 +7,15 @@ import pytest
 from quick import quick_jit
 
 from fairjax.config import defaults
-from fairjax.train.conditions import Conditions, draw_classes, label_table, moved_mean
+from fairjax.errors import InputError
+from fairjax.train.conditions import (
+    Conditions,
+    Numbers,
+    draw_classes,
+    label_table,
+    moved_mean,
+    of_numbers,
+)
 from fairjax.train.gan import Gan
 from fairjax.train.gan_state import reals
 
@@ -24,6 +32,52 @@ def test_label_tables():
 def test_classes_are_drawn_from_the_prior():
     drawn = np.asarray(draw_classes(np.array([0.7, 0.0, 0.3]), jax.random.key(0), 20000))
     np.testing.assert_allclose(np.bincount(drawn, minlength=3) / 20000, [0.7, 0, 0.3], atol=0.02)
+
+
+def test_a_drawn_class_is_never_one_of_probability_zero():
+    rng = np.random.default_rng(0)
+    prior = rng.exponential(size=5000) * (rng.random(5000) < 0.5)
+    drawn = np.asarray(draw_classes(prior / prior.sum(), jax.random.key(1), 50000))
+    assert (prior[drawn] > 0).all()
+    assert drawn.min() >= 0
+    assert drawn.max() < 5000
+
+
+VALUES = np.array([[20.0, 1.5], [40.0, 1.5], [20.0, 1.5], [80.0, 2.5]])
+
+
+def test_labels_that_are_numbers_are_standardised_and_end_in_one():
+    found = of_numbers(("age", "size"), VALUES, np.array([True, True, True, False]))
+    assert found.names == ("age 20, size 1.5", "age 40, size 1.5", "age 80, size 2.5")
+    expected = (VALUES - VALUES.mean(0)) / VALUES.std(0)
+    np.testing.assert_allclose(found.labels[found.classes][:, :2], expected, rtol=1e-6)
+    assert (found.labels[:, 2] == 1).all()
+    np.testing.assert_allclose(found.prior, [2 / 3, 1 / 3, 0])
+    assert found.of_fakes() == "mean age: 26.67, mean size: 1.5"
+    record = found.record()["numbers"]
+    assert (record["low"], record["high"]) == ([20, 1.5], [80, 2.5])
+    np.testing.assert_array_equal(Numbers.of_record(record), found.numbers)
+    for column, words in ((np.full(4, 7.0), "from 7 to 7"), (VALUES[:, 0] * 1e306, "deviation")):
+        with pytest.raises(InputError, match=f"'age' is .*{words}"):
+            of_numbers(("age",), column[:, None], np.ones(4, bool))
+
+
+def test_networks_tell_numbers_of_one_sign_apart_from_the_start():
+    """A lone number would be scaled to its sign: 0.5 and 2 would be one label."""
+    config = defaults().gan
+    config.update(batch=4, z_dim=8, w_dim=8, mapping_layers=1, d_mapping_layers=1, mbstd_group=2,
+                  channel_base=32, channel_max=4)  # fmt: skip
+    of_age = of_numbers(("age",), np.array([[0.0], [2.0], [4.0], [8.0]]), np.ones(4, bool))
+    gan = Gan(config, resolution=8, channels=3, conditions=of_age)
+    state = quick_jit(gan.init)(jax.random.key(0), np.ones(1))
+    assert state.w_avg.shape == (8,)
+    w = quick_jit(lambda c: gan._styles(state.g, jax.random.key(2), 1, c)[1])
+    logit = quick_jit(lambda c: gan._logits(state.d, jnp.ones((1, 8, 8, 3)), c))
+    for low, high in ((0, 1), (2, 3)):  # both below, both above the mean
+        assert np.abs(w(jnp.array([low])) - w(jnp.array([high]))).max() > 0.01
+        assert np.abs(logit(jnp.array([low])) - logit(jnp.array([high]))).max() > 0.001
+    mean = moved_mean(state.w_avg, jnp.ones((2, 8)), jnp.array([0, 3]), 0.9)
+    np.testing.assert_allclose(mean, np.full(8, 0.1), rtol=1e-5)
 
 
 def test_a_class_that_is_absent_keeps_its_mean():

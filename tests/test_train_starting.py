@@ -16,6 +16,7 @@ from fairjax.config import defaults
 from fairjax.errors import InputError
 from fairjax.experiments import gan_stage
 from fairjax.train import loop, network_files
+from fairjax.train.conditions import of_numbers
 from fairjax.train.gan_state import by_part, frozen_blocks, reals
 from fairjax.train.network_files import flat, to_published, write_folder, write_published
 
@@ -163,6 +164,38 @@ def test_another_architecture_is_named_by_the_keys_to_change(files, resolution, 
         gan_stage.start_of(tree)
     assert words in str(error.value)
     assert "gan.init_from=" in str(error.value)
+
+
+def test_numbers_mean_the_same_after_the_start_whatever_their_scale(tmp_path):
+    """Another set has another mean age: the embeddings are changed with the scale."""
+    ages = lambda *values, names=("age",): of_numbers(
+        names, np.array(values, float)[:, None] * np.ones(len(names)), np.ones(len(values), bool)
+    )
+    old, new = ages(20, 30, 70), ages(0, 50, 60, 90)
+    change = {"c_dim": 2}
+    record = old.record()
+    nets = saved(change, change, raw=False)._replace(conditions=record)
+    write_folder(tmp_path, nets)
+    tree = config(condition=("age",), condition_form="numbers", init_from=str(tmp_path))
+    state = quick_jit(gan_stage.programs(tree, new).init)(jax.random.key(0), np.ones(1))
+    start = gan_stage.start_of(tree, state, new)
+    for found, theirs in ((start.ema, nets.ema), (start.g, nets.ema), (start.d, nets.d)):
+        age = np.array([[34.5], [70.0]])
+        np.testing.assert_allclose(
+            new.numbers.labels(age) @ found["mapping/embed/weight"],
+            old.numbers.labels(age) @ theirs["mapping"]["embed"]["weight"], atol=1e-5,
+        )  # fmt: skip
+    other = ages(20, 30, 70, names=("height",))
+    with pytest.raises(InputError, match="its labels are the numbers age, those .* height"):
+        gan_stage.start_of(tree, state, other)
+    # A file with published names keeps what the numbers mean.
+    write_published(tmp_path / "n.safetensors", to_published(nets), record)
+    assert network_files.read(tmp_path / "n.safetensors").conditions == record
+    described = json.loads((tmp_path / "n.json").read_text())
+    described["conditions"]["numbers"]["mean"] = [1, 2]
+    (tmp_path / "n.json").write_text(json.dumps(described))
+    with pytest.raises(InputError, match="n.json: no description of labels"):
+        network_files.read(tmp_path / "n.safetensors")
 
 
 def test_bad_files(files, tmp_path):

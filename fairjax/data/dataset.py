@@ -41,6 +41,8 @@ class Collected:
     bad_files: tuple[str, ...] = ()
     in_both: tuple[tuple[str, str], ...] = ()
     notes: dict[str, Any] = field(default_factory=dict)
+    numbers: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)))  # as in Dataset
+    number_names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,8 @@ class Dataset:
     domain: np.ndarray  # int8 [n]: 1 reference, 0 biased, -1 neither
     ids: tuple[str, ...]
     roles: dict[str, np.ndarray]  # role -> int32 positions into images
+    numbers: np.ndarray  # float64 [n, B]: columns that are taken as numbers; NaN = unknown
+    number_names: tuple[str, ...]
 
     @property
     def training(self) -> np.ndarray:
@@ -74,6 +78,15 @@ class Dataset:
         rows = self.attributes[np.asarray(positions)][:, columns]
         return classes(rows, [self.cardinalities[c] for c in columns])
 
+    def measured(self, columns: Sequence[str], positions: np.ndarray) -> np.ndarray:
+        """Returns float64 `[m, c]`: the numbers in these columns, NaN where unknown."""
+        for name in columns:
+            if name not in self.number_names:
+                found = f"the prepared images have no numbers of {name!r}"
+                mend = "Use another --workdir, so that the data stage reads the table anew"
+                raise InputError(found, "gan.condition_form=numbers", mend)
+        return self.numbers[positions][:, [self.number_names.index(c) for c in columns]]
+
     def class_names(self, attributes: tuple[str, ...]) -> tuple[str, ...]:
         """Returns the names of the classes of an attribute set, in the order of `classes`."""
         self._columns(attributes)
@@ -82,11 +95,13 @@ class Dataset:
 
 
 def save_index(folder: Path, collected: Collected) -> str:
-    """Writes `index.npz` (attributes, domain, ids); returns its SHA-256."""
+    """Writes `index.npz` (attributes, domain, ids; numbers if any); returns its SHA-256."""
     path = folder / "index.npz"
     ids = np.frombuffer("\n".join(collected.ids).encode(), np.uint8)
     with (folder / "index.npz.part").open("wb") as file:
-        np.savez_compressed(file, attributes=collected.attributes, domain=collected.domain, ids=ids)
+        more = {"numbers": collected.numbers} if collected.number_names else {}
+        np.savez_compressed(file, allow_pickle=False, attributes=collected.attributes,
+                            domain=collected.domain, ids=ids, **more)  # fmt: skip
     (folder / "index.npz.part").replace(path)
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
@@ -123,6 +138,7 @@ def load(folder: Path) -> Dataset:
     with np.load(folder / "index.npz", allow_pickle=False) as index:
         attributes, domain = index["attributes"], index["domain"]
         ids = tuple(index["ids"].tobytes().decode().split("\n"))
+        numbers = index["numbers"] if "numbers" in index else np.zeros((len(ids), 0))
     values = manifest["attribute_values"]
     names = tuple(manifest["attribute_names"])
     return Dataset(
@@ -134,4 +150,6 @@ def load(folder: Path) -> Dataset:
         domain=domain,
         ids=ids,
         roles={r: np.array(e["index"], np.int32) for r, e in manifest["roles"].items()},
+        numbers=numbers,
+        number_names=tuple(manifest.get("number_names", ())),
     )

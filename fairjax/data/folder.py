@@ -11,6 +11,7 @@ import PIL
 from ml_collections import ConfigDict
 from PIL import Image
 
+from fairjax.config import with_arm
 from fairjax.data import cache, decode, labels, pool
 from fairjax.data.dataset import Collected
 from fairjax.data.proportions import classes
@@ -33,7 +34,8 @@ def collect(config: ConfigDict, log: Callable[[str], None]) -> Collected:
     """Reads the biased, reference and judge images and their attributes.
 
     Args:
-      config: the whole experiment's config; uses `data`, `seed`, `judge.attribute_sets`.
+      config: the whole experiment's config; uses `data`, `seed`, `judge.attribute_sets` and the
+        columns that an arm is trained on as numbers.
       log: called with one line at a time.
 
     Raises:
@@ -64,9 +66,11 @@ def collect(config: ConfigDict, log: Callable[[str], None]) -> Collected:
         rows = labels.read_table(Path(own.attributes).expanduser())
     values = np.zeros((len(found), 0), np.int8)
     names: dict[str, tuple[str, ...]] = {}
+    measured, numbers = number_columns(config), np.zeros((len(found), 0))
     if rows:
         matched, unused = labels.match(rows, [f.keys for f in found])
-        values, names = labels.encode(matched)
+        numbers = labels.numbers(matched, [f.id for f in found], measured, own.attributes)
+        values, names = labels.encode(matched, measured)
         notes = {"rows_without_file": unused, "files_without_row": matched.count(None)}
         if unused:
             log(f"data: {unused} of {len(rows)} rows of the attribute table fit no image")
@@ -75,6 +79,9 @@ def collect(config: ConfigDict, log: Callable[[str], None]) -> Collected:
     elif (domains < 0).any():
         mend = "Give data.folder.attributes, or leave data.folder.judge empty"
         raise InputError("judge images without attributes", "data.folder.judge", mend)
+    elif measured:
+        mend = "Give a table with these columns, or leave gan.condition empty"
+        raise InputError(f"no numbers of {list(measured)}", "data.folder.attributes", mend)
 
     hashes = cache.pixel_hashes(entry.images)
     pairs = _in_both(domains, hashes, good)
@@ -105,7 +112,16 @@ def collect(config: ConfigDict, log: Callable[[str], None]) -> Collected:
         bad_files=bad,
         in_both=in_both,
         notes=notes,
+        numbers=numbers,
+        number_names=measured,
     )
+
+
+def number_columns(config: ConfigDict) -> tuple[str, ...]:
+    """Returns the columns of the attribute table that an arm takes as numbers."""
+    arms = [with_arm(config, name).gan for name in config.arms]
+    wanted = (c for gan in arms if gan.condition_form == "numbers" for c in gan.condition)
+    return tuple(dict.fromkeys(wanted))
 
 
 def stop_or_report(bad: Sequence[str], skip: bool, log: Callable[[str], None]) -> None:

@@ -12,21 +12,24 @@ from fairjax.data.dataset import MAX_VALUES
 from fairjax.errors import InputError
 
 WHERE = "data.folder.attributes"
-Rows = dict[str, dict[str, Any]]  # file key -> {attribute: int, str or None}
+SHOWN = 3
+Rows = dict[str, dict[str, Any]]  # file key -> {attribute: int, float, str or None}
 
 
-def read_table(path: Path) -> Rows:
+def read_table(path: Path, where: str = WHERE) -> Rows:
     """Reads a CSV or Parquet table.
 
     Args:
       path: the first column, or the one named "file", holds the path of an image relative to its
-        folder, or its bare name; every other column is an attribute (int or str; empty = unknown).
+        folder, or its bare name; every other column is an attribute (int, float or str; empty =
+        unknown).
+      where: the config key or flag, for the error message.
 
     Raises:
       InputError: the file is missing, unreadable, has no attribute column, or two rows for a file.
     """
     if not path.is_file():
-        raise InputError(f"no file {path}", WHERE, "Give the path of a CSV or Parquet file")
+        raise InputError(f"no file {path}", where, "Give the path of a CSV or Parquet file")
     head: list[str] = []
     body: list[Any] = []
     try:
@@ -40,20 +43,20 @@ def read_table(path: Path) -> Rows:
                 lines = [line for line in csv.reader(file) if line]
             head, body = (lines[0], lines[1:]) if lines else ([], [])
     except (OSError, ValueError, csv.Error) as error:
-        raise InputError(f"cannot read {path}: {error}", WHERE, "Save it anew") from error
+        raise InputError(f"cannot read {path}: {error}", where, "Save it anew") from error
     if len(head) < 2:
         mend = 'Give a column "file" and at least one attribute column'
-        raise InputError(f"{path} has the columns {head}", WHERE, mend)
+        raise InputError(f"{path} has the columns {head}", where, mend)
     key = head.index("file") if "file" in head else 0
     rows: Rows = {}
     for number, line in enumerate(body, start=2):
         if len(line) != len(head):
             found = f"row {number} of {path} has {len(line)} columns instead of {len(head)}"
-            raise InputError(found, WHERE, "Mend the row")
+            raise InputError(found, where, "Mend the row")
         name = Path(str(line[key]).strip()).as_posix()
         row = {a: line[i] for i, a in enumerate(head) if i != key}
         if rows.setdefault(name, row) != row:
-            raise InputError(f"{path} has two different rows for {name!r}", WHERE, "Remove one")
+            raise InputError(f"{path} has two different rows for {name!r}", where, "Remove one")
     return rows
 
 
@@ -111,10 +114,52 @@ def match(rows: Rows, keys: Sequence[Sequence[str]]) -> tuple[list[dict[str, Any
     return out, len(rows) - len(owner)
 
 
+def numbers(
+    rows: Sequence[dict[str, Any] | None], ids: Sequence[str], columns: Sequence[str], table: str
+) -> np.ndarray:
+    """The columns that hold numbers; float64 `[n, c]`, NaN where a cell is empty or missing.
+
+    Args:
+      rows: the row of each image, or None.
+      ids: names of the images, and `table`, that of the table, for the error message.
+      columns: names of the c columns.
+
+    Raises:
+      InputError: there is no such column, or a cell holds anything but a finite number.
+    """
+    known = list(dict.fromkeys(a for row in rows if row for a in row))
+    for name in columns:
+        if name not in known:
+            mend = f"Its columns are {known}"
+            raise InputError(f"{table} has no column {name!r}", "gan.condition", mend)
+    out = np.full((len(rows), len(columns)), np.nan)
+    wrong = []
+    for i, row in enumerate(rows):
+        for j, name in enumerate(columns):
+            text = plain(row.get(name)) if row else None
+            if text is not None:
+                try:
+                    out[i, j] = float(text)
+                except ValueError:
+                    out[i, j] = np.nan
+                if not np.isfinite(out[i, j]):
+                    wrong.append(f"{text!r} in column {name!r} of the row of {ids[i]}")
+    if wrong:
+        shown = "; ".join(wrong[:SHOWN]) + ("; .." if len(wrong) > SHOWN else "")
+        found = f"{len(wrong)} cells of {table} are no finite numbers: {shown}"
+        mend = "Write numbers such as 34.5, or use gan.condition_form=classes for words"
+        raise InputError(found, "gan.condition_form=numbers", mend)
+    return out
+
+
 def encode(
-    rows: Sequence[dict[str, Any] | None],
+    rows: Sequence[dict[str, Any] | None], measured: Sequence[str] = ()
 ) -> tuple[np.ndarray, dict[str, tuple[str, ...]]]:
     """Turns rows into codes.
+
+    Args:
+      rows: the row of each image, or None.
+      measured: columns of numbers, which are left out where they have too many values for codes.
 
     Returns:
       int8 `[n, A]` (-1 = unknown) and {attribute: names of its values}.
@@ -123,16 +168,18 @@ def encode(
       InputError: a column has fractions or more than 127 different values.
     """
     names = list(dict.fromkeys(a for row in rows if row for a in row))
+    few = lambda name: len({plain(row.get(name)) for row in rows if row}) <= MAX_VALUES
+    names = [name for name in names if name not in measured or few(name)]
     out = np.full((len(rows), len(names)), -1, np.int8)
     values: dict[str, tuple[str, ...]] = {}
     for column, name in enumerate(names):
-        cells = [_plain(row.get(name)) if row else None for row in rows]
+        cells = [plain(row.get(name)) if row else None for row in rows]
         codes, values[name] = _codes(name, cells)
         out[:, column] = [codes[c] for c in cells]
     return out, values
 
 
-def _plain(cell: Any) -> str | None:
+def plain(cell: Any) -> str | None:
     """Returns the cell as text; "1.0" (a table program's integer) becomes "1"."""
     if cell is None or (isinstance(cell, float) and cell != cell):
         return None

@@ -156,6 +156,7 @@ def describe(
         "duplicates_dropped": dropped,
         "notes": collected.notes,
         "cache": {"key": collected.entry.key, "path": collected.entry.key},
+        **({"number_names": list(collected.number_names)} if collected.number_names else {}),
         "ids_sha256": hashlib.sha256("\n".join(collected.ids).encode()).hexdigest(),
         "roles": roles,
     }

@@ -65,7 +65,8 @@ def convert(source: Path, out: Path) -> str:
         what += ["the generator in training"] if saved.g is not None else []
         what += [] if saved.buffers else ["fixed noise drawn now, as the source has none"]
         out.parent.mkdir(parents=True, exist_ok=True)
-        network_files.write_published(out, network_files.to_published(saved))
+        network_files.write_published(out, network_files.to_published(saved),
+                                      saved.conditions)  # fmt: skip
         return f"{out} and {options}: {', '.join(what)}"
     out.mkdir(parents=True, exist_ok=True)
     network_files.write_folder(out, saved)

@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 from fairjax.config import with_arm
 from fairjax.experiments import fair_generation, gan_stage
 from fairjax.train.classifier import Classifier
-from fairjax.train.conditions import Conditions, label_table
+from fairjax.train.conditions import Conditions, label_table, of_numbers
 from fairjax.train.gan import Gan
 from fairjax.train.gan_state import Reals
 from fairjax.train.progress import clock
@@ -31,6 +31,10 @@ def assumed_labels(config: ConfigDict, images: int) -> Conditions | None:
     """Labels of the config's attributes with two values each; only the data would tell more."""
     if not config.gan.condition:
         return None
+    if config.gan.condition_form == "numbers":
+        values = np.zeros((images, len(config.gan.condition)))
+        values[::2] = 1.0
+        return of_numbers(tuple(config.gan.condition), values, np.ones(images, bool))
     labels = label_table(config.gan.condition_form, [2] * len(config.gan.condition))
     k = len(labels)
     names = tuple(map(str, range(k)))

@@ -21,7 +21,7 @@ from fairjax.experiments.stages import read_json
 from fairjax.experiments.yardstick import Yardstick
 from fairjax.objectives import draw
 from fairjax.train import loop
-from fairjax.train.conditions import Conditions, label_table
+from fairjax.train.conditions import Conditions, label_table, of_numbers
 from fairjax.train.devices import is_lead
 from fairjax.train.gan import Gan
 from fairjax.train.gan_state import Reals, reals
@@ -61,6 +61,8 @@ def conditions(config: ConfigDict, dataset: Dataset) -> Conditions | None:
     gan, names = config.gan, tuple(config.gan.condition)
     if not names:
         return None
+    if gan.condition_form == "numbers":
+        return _numbers(config, dataset)
     classes, reference = dataset.classes(names, dataset.training), 1
     if missing := int((classes < 0).sum()):
         raise InputError(
@@ -84,6 +86,21 @@ def conditions(config: ConfigDict, dataset: Dataset) -> Conditions | None:
             "Use gan.fake_labels=reference, or give images of it",
         )
     return Conditions(names, titles, labels, counts / counts.sum(), classes)
+
+
+def _numbers(config: ConfigDict, dataset: Dataset) -> Conditions:
+    names, training, reference = tuple(config.gan.condition), dataset.training, 1
+    values = dataset.measured(names, training)
+    if len(missing := np.flatnonzero(np.isnan(values).any(1))):
+        name = names[int(np.isnan(values[missing[0]]).argmax())]
+        raise InputError(
+            f"{len(missing)} of {len(training)} training images have an empty cell or no row: "
+            f"{dataset.ids[training[missing[0]]]} has no {name!r}",
+            f"data.folder.attributes={config.data.folder.attributes}",
+            "Fill the cells in, or take these images out of the folders",
+        )
+    wanted = dataset.domain[training] == reference
+    return of_numbers(names, values, wanted | (config.gan.fake_labels == "data"))
 
 
 def groups(config: ConfigDict, dataset: Dataset, log_ratio: np.ndarray) -> np.ndarray:
@@ -164,9 +181,9 @@ def train_arm(
     classes = None if labels is None else labels.classes
     examples, table = real_examples(config, dataset, weight, log_ratio, classes)
     if labels is not None:
-        shares = ", ".join(f"{n}: {p:.3f}" for n, p in zip(labels.names, labels.prior, strict=True))
         log.info("gan %s: trained with labels of %s; labels of fakes by %s (%s)", name,
-                 " and ".join(labels.attributes), config.gan.fake_labels, shares)  # fmt: skip
+                 " and ".join(labels.attributes), config.gan.fake_labels,
+                 labels.of_fakes())  # fmt: skip
     # All arms share the seed: they start from the same networks and see the same latents.
     seed = keys.number(config.seed, "gan")
     sample_key = keys.root(config.seed, "gan samples")
@@ -231,7 +248,7 @@ def start_of(
     if state is None:
         vector: Any = jax.ShapeDtypeStruct((1,), jax.numpy.float32)
         state = jax.eval_shape(gan.init, jax.eval_shape(lambda: jax.random.key(0)), vector)
-    return start_from(config.gan, gan.g, gan.d, state)
+    return start_from(config.gan, gan.g, gan.d, state, labels)
 
 
 def measure_arm(

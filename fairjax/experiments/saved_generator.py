@@ -1,5 +1,7 @@
 """A trained generator as the `gan` stage saved it, and what a user may ask of it."""
 
+import hashlib
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,6 +11,8 @@ import numpy as np
 from fairjax.config import nearest
 from fairjax.errors import InputError
 from fairjax.experiments.centres import load_centres
+
+log = logging.getLogger("fairjax")
 
 
 class Trained(NamedTuple):
@@ -35,15 +39,31 @@ def load_generator(path: Path) -> Trained:
     return Trained(net, found.ema, found.buffers, found.w_avg, found.conditions)
 
 
+def fingerprint(saved: Trained) -> str:
+    """Hash of the generator's parameters; the same in each form of file."""
+    from fairjax.train.network_files import flat
+
+    digest = hashlib.sha256()
+    for name, array in sorted(flat(saved.params).items()):
+        digest.update(name.encode() + np.asarray(array).tobytes())
+    return digest.hexdigest()[:16]
+
+
 def labels_of(
     saved: Trained, only: str | None, label: Sequence[Any] | None
 ) -> tuple[np.ndarray, np.ndarray]:
     """What --class and --label ask for: (labels [k, c_dim], probabilities [k]).
 
+    Where labels are numbers, --label is in the units of the training table.
+
     Raises:
       InputError: the generator has no labels, or not this class or label.
     """
-    names = [] if saved.conditions is None else saved.conditions["classes"]
+    from fairjax.train.conditions import Numbers
+
+    conditions = saved.conditions or {}
+    names = conditions.get("classes", [])
+    scale = Numbers.of_record(conditions["numbers"]) if "numbers" in conditions else None
     flag = "--class" if label is None else "--label"
     if not saved.net.c_dim:
         if only is not None or label is not None:
@@ -54,14 +74,28 @@ def labels_of(
             numbers = np.array([float(v) for v in label])
         except ValueError:
             numbers = np.zeros(0)
-        if only is not None or len(numbers) != saved.net.c_dim:
+        example = np.zeros(saved.net.c_dim) if scale is None else scale.mean
+        if only is not None or len(numbers) != len(example) or not np.isfinite(numbers).all():
+            of = "" if scale is None else f" ({', '.join(conditions['attributes'])})"
             raise InputError(
                 f"{','.join(map(str, label))}",
                 flag,
-                f"Give {saved.net.c_dim} numbers such as "
-                f"{','.join('0' * saved.net.c_dim)}, and no --class beside them",
+                f"Give {len(example)} numbers{of} such as "
+                f"{','.join(f'{v:.3g}' for v in example)}, and no --class beside them",
             )
-        return numbers[None], np.ones(1)
+        if scale is None:
+            return numbers[None], np.ones(1)
+        for name, v, low, high in zip(
+            conditions["attributes"], numbers, scale.low, scale.high, strict=True
+        ):
+            if not low <= v <= high:
+                log.warning("--label: %s = %g, but the training images have %g to %g: what it "
+                            "looks like is a guess of the network", name, v, low, high)  # fmt: skip
+        return scale.labels(numbers[None]), np.ones(1)
+    if scale is not None and only is not None:
+        found = f"the labels of this generator are numbers: {', '.join(conditions['attributes'])}"
+        mend = f"Use --label={','.join(f'{v:.3g}' for v in scale.mean)}"
+        raise InputError(found, flag, mend)
     if saved.conditions is None:
         raise InputError(
             "generator.json does not say what its labels mean", "--label", "Give a --label"
@@ -87,8 +121,8 @@ def centres_of(
     if kind == "class":
         if not several or labelled:
             raise InputError(
-                "there is no class with a mean of its own: the generator has no labels, or --label "
-                "was given", "--centre=class", "Use --centre=global, or a file of centres",
+                "there is no class with a mean of its own: the generator has no classes, or "
+                "--label was given", "--centre=class", "Use --centre=global, or a file of centres",
             )  # fmt: skip
         return "class", saved.mean, np.ones(len(saved.mean))
     if kind == "global":

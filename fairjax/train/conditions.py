@@ -2,7 +2,8 @@
 
 A label is a row of a table with one row per class, so that drawing labels, averaging w per class
 and naming classes all speak of the same small integers. Fakes draw their class from a stated prior:
-one that is taken from biased data would repeat the bias.
+one that is taken from biased data would repeat the bias. Where labels are numbers (an age, say),
+the table has one row for each value that occurs, and w has one mean.
 """
 
 from typing import Any, NamedTuple
@@ -10,6 +11,38 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+from fairjax.errors import InputError
+
+
+class Numbers(NamedTuple):
+    """The scale of labels that are numbers: float64 [c] each, over all training images."""
+
+    mean: np.ndarray
+    deviation: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+
+    @classmethod
+    def of_record(cls, record: dict[str, Any]) -> "Numbers":
+        """What `Conditions.record` says of them; raises KeyError or ValueError for other things."""
+        return cls(*np.array([record[field] for field in cls._fields], np.float64))
+
+    def labels(self, values: np.ndarray) -> np.ndarray:
+        """Raw values [n, c] -> float32 [n, c + 1]: standardised, and a 1 behind them.
+
+        Both networks scale the embedding of a label to one length. Of a lone number that would
+        leave the sign; beside a constant it leaves an angle, which tells all numbers apart.
+        """
+        standard = (np.asarray(values, np.float64) - self.mean) / self.deviation
+        return np.concatenate([standard, np.ones((len(standard), 1))], 1).astype(np.float32)
+
+    def adopted(self, weight: np.ndarray, old: "Numbers") -> np.ndarray:
+        """The weight [c + 1, out] of an embedding that was trained on the scale `old`, for this
+        one: the same raw values have the same embeddings."""
+        change = np.diag(np.append(self.deviation / old.deviation, 1.0))
+        change[-1, :-1] = (self.mean - old.mean) / old.deviation
+        return (change @ weight).astype(np.float32)
 
 
 class Conditions(NamedTuple):
@@ -21,6 +54,7 @@ class Conditions(NamedTuple):
       labels: float32 [k, c_dim], the label of each class.
       prior: [k], how often a fake has each class; sums to 1.
       classes: int32 [n], the class of each training image.
+      numbers: their scale where labels are numbers; a class is then a value that occurs.
     """
 
     attributes: tuple[str, ...]
@@ -28,15 +62,24 @@ class Conditions(NamedTuple):
     labels: np.ndarray
     prior: np.ndarray
     classes: np.ndarray
+    numbers: Numbers | None = None
 
     def record(self) -> dict[str, Any]:
         """What generator.json says of them; without the training images."""
+        scale = {} if self.numbers is None else self.numbers._asdict()
         return {
             "attributes": list(self.attributes),
             "classes": list(self.names),
             "labels": self.labels.tolist(),
             "prior": self.prior.tolist(),
-        }
+        } | ({"numbers": {key: v.tolist() for key, v in scale.items()}} if scale else {})
+
+    def of_fakes(self) -> str:
+        """Words for the labels of fakes, e.g. "short: 0.500, long: 0.500"."""
+        if self.numbers is None:
+            return ", ".join(f"{n}: {p:.3f}" for n, p in zip(self.names, self.prior, strict=True))
+        mean = self.prior @ self.labels[:, :-1] * self.numbers.deviation + self.numbers.mean
+        return ", ".join(f"mean {n}: {m:.4g}" for n, m in zip(self.attributes, mean, strict=True))
 
 
 def label_table(form: str, cardinalities: list[int]) -> np.ndarray:
@@ -56,20 +99,52 @@ def label_table(form: str, cardinalities: list[int]) -> np.ndarray:
     return np.concatenate(parts, axis=1).astype(np.float32)
 
 
+def of_numbers(attributes: tuple[str, ...], values: np.ndarray, as_fakes: np.ndarray) -> Conditions:
+    """Labels that are numbers.
+
+    Args:
+      attributes: names of the c columns.
+      values: float64 [n, c], finite, of the training images.
+      as_fakes: bool [n], the images among whose labels those of fakes are drawn.
+
+    Raises:
+      InputError: all values of a column are equal, or so large that they have no deviation.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        scale = Numbers(values.mean(0), values.std(0), values.min(0), values.max(0))
+    for name, deviation, low, high in zip(attributes, *scale[1:], strict=True):
+        if not 0 < deviation < np.inf:
+            raise InputError(
+                f"{name!r} is from {low:g} to {high:g} in the training images, with the standard "
+                f"deviation {deviation:g}", "gan.condition_form=numbers",
+                f"Leave {name} out of gan.condition, or give values that differ",
+            )  # fmt: skip
+    rows, classes = np.unique(values, axis=0, return_inverse=True)
+    classes = classes.reshape(-1).astype(np.int32)
+    counts = np.bincount(classes[as_fakes], minlength=len(rows))
+    names = tuple(", ".join(f"{n} {v:g}" for n, v in zip(attributes, row, strict=True))
+                  for row in rows)  # fmt: skip
+    prior = counts / counts.sum()
+    return Conditions(attributes, names, scale.labels(rows), prior, classes, scale)
+
+
 def draw_classes(prior: np.ndarray, key: jax.Array, n: int) -> jax.Array:
     """int32 [n] from the prior [k]; a class of probability 0 is never drawn."""
-    with np.errstate(divide="ignore"):
-        logits = np.log(np.asarray(prior, np.float64)).astype(np.float32)
-    return jax.random.categorical(key, jnp.asarray(logits), shape=(n,)).astype(jnp.int32)
+    # By the cumulative sum: of [n, k] random numbers there would be too many where k is large.
+    ends = np.cumsum(np.asarray(prior, np.float64))
+    ends = (ends / ends[-1]).astype(np.float32)
+    u = jax.random.uniform(key, (n,))  # below 1, so the first end above it exists
+    return jnp.searchsorted(jnp.asarray(ends), u, side="right").astype(jnp.int32)
 
 
 def moved_mean(mean: jax.Array, w: jax.Array, classes: jax.Array | None, beta: float) -> jax.Array:
     """The moving average of w after a batch w [n, w_dim].
 
-    Without classes `mean` is [w_dim]. With classes [n] it is [k, w_dim] and only the means of the
-    classes in the batch move: else a rare class would be pulled to zero by every batch without it.
+    Without classes, or where labels are numbers, `mean` is [w_dim]. With classes [n] it is
+    [k, w_dim] and only the means of the classes in the batch move: else a rare class would be
+    pulled to zero by every batch without it.
     """
-    if classes is None:
+    if classes is None or mean.ndim == 1:
         return w.mean(0) + beta * (mean - w.mean(0))
     member = jax.nn.one_hot(classes, len(mean), dtype=w.dtype)
     count = member.sum(0)[:, None]

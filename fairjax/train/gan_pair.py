@@ -41,7 +41,8 @@ class Pair:
         return drawn(key)
 
     def _classes_shape(self) -> tuple[int, ...]:
-        return () if self.conditions is None else (len(self.conditions.prior),)
+        known = self.conditions
+        return () if known is None or known.numbers is not None else (len(known.prior),)
 
     def _fake_classes(self, key: jax.Array, n: int) -> jax.Array | None:
         """Classes [n] from the stated prior; None without labels."""

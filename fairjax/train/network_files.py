@@ -28,6 +28,7 @@ from fairjax.models.published import (
     shapes,
 )
 from fairjax.models.published_pickle import NETWORKS, Network, read_pickle
+from fairjax.train.conditions import Numbers
 from fairjax.train.weight_files import load_tree, save_tree
 
 FORMS = (
@@ -79,7 +80,14 @@ def read(path: Path) -> Saved:
     if path.suffix == ".pkl":
         return from_published(read_pickle(path), str(path))
     if path.suffix == ".safetensors":
-        return from_published(_read_published(path), str(path))
+        networks, conditions = _read_published(path)
+        saved = from_published(networks, str(path))
+        try:
+            _check_conditions(conditions, saved.g_fields["c_dim"])
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            where = str(path.with_suffix(".json"))
+            raise InputError(f"no description of labels ({error})", where, FORMS) from error
+        return saved._replace(conditions=conditions)
     raise InputError(f"a file of the kind {path.suffix or 'without suffix'!r}", str(path), FORMS)
 
 
@@ -120,7 +128,8 @@ def _described(fields: dict[str, Any], architecture: str) -> dict[str, Any]:
 def _read_folder(folder: Path) -> Saved:
     fields, conditions, parts = _read_part(folder, "generator", "Generator", G_FIELDS)
     mean = parts.get("mapping_mean", {}).get("w_avg", np.zeros(0))
-    classes = () if conditions is None else (len(conditions["classes"]),)
+    known = conditions or {"numbers": None}  # one mean w, unless there are classes
+    classes = () if "numbers" in known else (len(known["classes"]),)
     if mean.shape != (*classes, fields["w_dim"]):
         raise InputError("no mean w of the right length", f"{folder}/generator.safetensors", FORMS)
     saved = Saved(fields, parts["generator"], mean, parts.get("buffers"), conditions=conditions)
@@ -141,8 +150,7 @@ def _read_part(
         fields = {"c_dim": 0} | {k: shape[k] for k in names if k != "c_dim" or k in shape}
         fields["conv_clamp"] = fields["conv_clamp"] or None
         conditions = shape.get("conditions")
-        if conditions is not None and not {"classes", "prior", "labels"} <= conditions.keys():
-            raise ValueError("its conditions are not those of a generator")
+        _check_conditions(conditions, fields["c_dim"])
         ours = build(class_name, fields)
         wanted = shapes(ours)
     except (OSError, ValueError, TypeError, KeyError, ArithmeticError, AttributeError) as error:
@@ -158,6 +166,18 @@ def _read_part(
     wanted.pop("w_avg", None)
     check_arrays(found, wanted, str(weights), "Keep both files of one run together")
     return fields, conditions, parts
+
+
+def _check_conditions(conditions: dict[str, Any] | None, c_dim: int) -> None:
+    """Raises an error of some kind where they are not what `write_folder` was given."""
+    if conditions is None:
+        return
+    if not {"classes", "prior", "labels"} <= conditions.keys():
+        raise ValueError("its conditions are not those of a generator")
+    if "numbers" in conditions:
+        scale = np.array(Numbers.of_record(conditions["numbers"]))
+        if scale.shape != (4, c_dim - 1) or len(conditions["attributes"]) != c_dim - 1:
+            raise ValueError("its numbers are not those of its labels")
 
 
 # Published names.
@@ -199,24 +219,35 @@ def to_published(saved: Saved) -> dict[str, Network]:
     return networks
 
 
-def write_published(path: Path, networks: dict[str, Network]) -> None:
-    """Writes `path` (.safetensors) and, last, the JSON file of the options beside it."""
+def write_published(
+    path: Path, networks: dict[str, Network], conditions: dict[str, Any] | None = None
+) -> None:
+    """Writes `path` (.safetensors) and, last, the JSON file of the options beside it.
+
+    Of the `conditions` only numbers are kept, which need no mean w of their own.
+    """
     arrays = {f"{name}.{key}": array for name, network in networks.items()
               for key, array in network.arrays.items()}  # fmt: skip
     draft = path.with_name(path.name + ".draft")
     save_file(arrays, draft)
     os.replace(draft, path)
-    options = {name: {"class_name": network.class_name, "init_kwargs": network.init_kwargs}
-               for name, network in networks.items()}  # fmt: skip
+    options: dict[str, Any] = {
+        name: {"class_name": network.class_name, "init_kwargs": network.init_kwargs}
+        for name, network in networks.items()
+    }
+    if conditions is not None and "numbers" in conditions:
+        options["conditions"] = conditions
     write_json(path.with_suffix(".json"), options)
 
 
-def _read_published(path: Path) -> dict[str, Network]:
+def _read_published(path: Path) -> tuple[dict[str, Network], dict[str, Any] | None]:
     options = path.with_suffix(".json")
     try:
+        parts = json.loads(options.read_text())
+        conditions = parts.pop("conditions", None)
         described = {
             name: Network(str(part["class_name"]), dict(part["init_kwargs"]), {}, {})
-            for name, part in json.loads(options.read_text()).items()
+            for name, part in parts.items()
         }
         if not described or not described.keys() <= {*NETWORKS}:
             raise ValueError(f"its networks are not some of {', '.join(NETWORKS)}")
@@ -231,7 +262,7 @@ def _read_published(path: Path) -> dict[str, Network]:
         if network not in described:
             raise InputError(f"{name} is of no network that {options.name} has", str(path), FORMS)
         described[network].arrays[key] = array
-    return described
+    return described, conditions
 
 
 def flat(tree: Any) -> dict[str, np.ndarray]:

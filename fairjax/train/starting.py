@@ -16,6 +16,7 @@ from ml_collections import ConfigDict
 from fairjax.errors import InputError
 from fairjax.models.published import check_arrays
 from fairjax.models.stylegan2 import block_resolutions, channels
+from fairjax.train.conditions import Conditions, Numbers
 from fairjax.train.devices import put_replicated
 from fairjax.train.gan_state import GanState
 from fairjax.train.network_files import flat, nested, read, sha256
@@ -29,6 +30,7 @@ G_KEYS = {"image_channels": "data.channels", "z_dim": "gan.z_dim", "w_dim": "gan
           "architecture": "gan.g_architecture"}  # fmt: skip
 D_KEYS = {"image_channels": "data.channels", "c_dim": "the number of labels",
           "architecture": "gan.d_architecture"}  # fmt: skip
+EMBED = "mapping/embed/weight"
 
 
 class Start(NamedTuple):
@@ -55,13 +57,17 @@ class Start(NamedTuple):
         )
 
 
-def start_from(gan: ConfigDict, g: Any, d: Any, state: GanState) -> Start:
+def start_from(
+    gan: ConfigDict, g: Any, d: Any, state: GanState, labels: Conditions | None = None
+) -> Start:
     """Reads `gan.init_from` and checks it against the networks of the config.
 
     Args:
       gan: its keys `init_from`, `init_d` and `init_grow` are read.
       g: the generator, d: the discriminator that are trained.
       state: the fresh state or its shapes.
+      labels: what the run trains on. Where they are numbers on another scale than those of the
+        file, the embeddings are changed so that equal raw values mean the same.
 
     Raises:
       InputError: the file cannot be read, or is of another architecture; then the message names the
@@ -70,6 +76,10 @@ def start_from(gan: ConfigDict, g: Any, d: Any, state: GanState) -> Start:
     path = Path(gan.init_from)
     saved = read(path)
     problems = _problems(saved.g_fields, g, G_KEYS, gan.init_grow)
+    theirs_as, ours_as = _columns(saved.conditions), _columns(labels and labels.record())
+    if saved.conditions is not None and theirs_as != ours_as:
+        problems.append(f"its labels are {theirs_as}, those of the config {ours_as} "
+                        "(gan.condition, gan.condition_form)")  # fmt: skip
     with_d = gan.init_d == "file"
     if with_d:
         if saved.d_fields is None:
@@ -96,6 +106,12 @@ def start_from(gan: ConfigDict, g: Any, d: Any, state: GanState) -> Start:
     ema = _taken(saved.ema, state.ema, size, str(path))
     found_g = ema if from_ema else _taken(saved.g, state.g, size, str(path))
     found_d = _taken(saved.d, state.d, size, str(path)) if with_d else {}
+    if labels is not None and labels.numbers is not None and saved.conditions is not None:
+        scale, old = labels.numbers, Numbers.of_record(saved.conditions["numbers"])
+        found_g, ema, found_d = (
+            {**part, EMBED: scale.adopted(part[EMBED], old)} if part else part
+            for part in (found_g, ema, found_d)
+        )
     record = {
         "file": str(path),
         "sha256": sha256(path),
@@ -146,6 +162,13 @@ def _problems(theirs: dict[str, Any], ours: Any, keys: dict[str, str], grow: boo
             )
             break
     return problems
+
+
+def _columns(conditions: dict[str, Any] | None) -> str:
+    """Words for labels that are numbers; "classes" for all others, of which nothing is compared."""
+    if conditions is None or "numbers" not in conditions:
+        return "classes"
+    return f"the numbers {', '.join(conditions['attributes'])}"
 
 
 def _block(name: str) -> tuple[str, int]:

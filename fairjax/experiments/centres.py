@@ -3,19 +3,27 @@
 The mean w of all samples is that of the majority: truncation towards it moves the other groups
 there too. The `eval` stage therefore writes, for each judge, the mean w of the samples of each
 class; `launch/sample.py --centre=FILE` judges each image and pulls it to the centre of its class.
+
+Where there is no judge, a table of labels that a person gave to images of `launch/sample.py` names
+the latents behind each class, whose mean w is then the centre.
 """
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 from ml_collections import ConfigDict
 
+from fairjax.config import nearest
+from fairjax.data.labels import plain, read_table
 from fairjax.errors import InputError
 from fairjax.experiments.stages import read_json
 from fairjax.train.classifier import Classifier, probabilities
 from fairjax.train.weight_files import load_tree, save_tree
+
+TABLES = (".csv", ".parquet", ".pq")
 
 
 def group_centres(w: np.ndarray, classes: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
@@ -67,3 +75,56 @@ def load_judge(path: Path) -> Callable[[np.ndarray], np.ndarray]:
     )  # fmt: skip
     variables = load_tree(folder / "network.safetensors")
     return lambda images: probabilities(network.predict(variables, images))
+
+
+def labelled_images(path: Path, only: str | None, generator: str) -> tuple[int, np.ndarray]:
+    """What a table says of the images beside it: (their seed, numbers of those of a class [m]).
+
+    Args:
+      path: CSV or Parquet in a folder that `launch/sample.py` wrote; a column `file` and one with
+        the classes. Images without a row or with an empty cell are not used.
+      only: the class.
+      generator: its fingerprint, which must be that of the generator of the images.
+
+    Raises:
+      InputError: the table or the folder is of another kind, or has no image of that class.
+    """
+    where = f"--centre={path}"
+    rows = read_table(path, where)
+    beside = path.parent / "samples.json"
+    try:
+        made = json.loads(beside.read_text())
+        seed, n, psi = int(made["seed"]), int(made["n"]), float(made["psi"])
+        maker = made["fingerprint"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        mend = "Keep the table in the folder that launch/sample.py wrote the images to"
+        raise InputError(f"no record of images ({error!r})", str(beside), mend) from error
+    if maker != generator:
+        raise InputError("another generator drew these images", where, "Label images of this one")
+    if psi != 1:
+        mend = "Label images of --psi=1"
+        raise InputError(f"these images were drawn with --psi={psi:g}", where, mend)
+    columns = list(next(iter(rows.values()), {}))
+    if len(columns) != 1:
+        mend = "Keep the column file and the one with the classes"
+        raise InputError(f"{len(columns)} columns of classes: {columns}", where, mend)
+    members: dict[str, list[int]] = {}
+    owner: dict[int, str] = {}
+    for name, row in rows.items():
+        match = re.fullmatch(r"(\d{6,})\.png", Path(name).name)
+        if match is None or int(match[1]) >= n:
+            mend = f"Write {0:06d}.png to {n - 1:06d}.png"
+            raise InputError(f"{name!r} is none of the {n} images of the folder", where, mend)
+        if owner.setdefault(int(match[1]), name) != name:
+            raise InputError(f"two rows for {Path(name).name!r}", where, "Remove one")
+        if title := plain(row[columns[0]]):
+            members.setdefault(title, []).append(int(match[1]))
+    if not members:
+        mend = f"Write classes in the column {columns[0]!r}"
+        raise InputError("no image has a class", where, mend)
+    names = sorted(members)
+    if only not in members:
+        given = "not given" if only is None else f"no image of a class {only!r}"
+        mend = f"Choose one of {', '.join(names)}" if only is None else nearest(only, names)
+        raise InputError(f"{given}, while {where}", "--class", mend)
+    return seed, np.array(sorted(members[only]))

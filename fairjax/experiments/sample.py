@@ -13,9 +13,15 @@ from PIL import Image
 
 from fairjax.data.cache import write_json
 from fairjax.errors import InputError
-from fairjax.experiments.centres import load_judge
+from fairjax.experiments.centres import TABLES, labelled_images, load_judge
 from fairjax.experiments.command import ended, read_flags
-from fairjax.experiments.saved_generator import Trained, centres_of, labels_of, load_generator
+from fairjax.experiments.saved_generator import (
+    Trained,
+    centres_of,
+    fingerprint,
+    labels_of,
+    load_generator,
+)
 
 log = logging.getLogger("fairjax")
 
@@ -35,12 +41,17 @@ def sample_flags() -> flags.FlagValues:
     flags.DEFINE_string("centre", None, "Where truncation pulls to: global (the average image, "
                         "that of the majority), class (of the image's own label), or a file "
                         "RUN/arms/ARM/eval/centres/ATTRIBUTES.safetensors: the centre of the class "
-                        "that the run's judge sees in the image. Default: class where the "
-                        "generator has labels, else global.", flag_values=values)  # fmt: skip
+                        "that the run's judge sees in the image, or a table of labels "
+                        "(.csv, .parquet) beside images of this program: the mean style of those "
+                        "labelled --class. Default: class where the generator has classes, else "
+                        "global.", flag_values=values)  # fmt: skip
     flags.DEFINE_string("class", None, "Only images of this class of a generator with labels: its "
-                        "name or number. Default: classes drawn as in the run's evaluation.",
+                        "name or number. Default: classes drawn as in the run's evaluation. With "
+                        "a table as --centre: the class to whose centre all images are pulled, of "
+                        "whatever class they are.",
                         flag_values=values)  # fmt: skip
-    flags.DEFINE_list("label", None, "Any numbers as the label, e.g. 0.5,1.",
+    flags.DEFINE_list("label", None, "Any numbers as the label, e.g. 0.5,1; in the units of the "
+                      "training table where that held numbers, e.g. 34.5.",
                       flag_values=values)  # fmt: skip
     flags.DEFINE_integer("cutoff", None, "Truncate this many layers, from the coarsest; default: "
                          "all.", 0, flag_values=values)  # fmt: skip
@@ -69,8 +80,9 @@ def _run(argv: list[str]) -> None:
     out = Path(values.out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError("it exists and is not an empty folder", str(out), "Give a new folder")
+    saved = load_generator(Path(values.generator))
     images, classes = draw(
-        load_generator(Path(values.generator)), n=values.n, seed=values.seed, psi=values.psi,
+        saved, n=values.n, seed=values.seed, psi=values.psi,
         centre=values.centre, cutoff=values.cutoff, noise=values.noise, batch=values.batch,
         only=values["class"].value, label=values.label,
     )  # fmt: skip
@@ -86,7 +98,8 @@ def _run(argv: list[str]) -> None:
         k: values[k].value
         for k in ("generator", "n", "seed", "psi", "centre", "cutoff", "noise", "class", "label")
     }
-    write_json(out / "samples.json", record | {"classes": classes})
+    record |= {"fingerprint": fingerprint(saved), "classes": classes}
+    write_json(out / "samples.json", record)
     print(f"{len(images)} images in {out}, an overview in {out / 'grid.png'}")
 
 
@@ -110,7 +123,8 @@ def draw(
     of `fairjax.models.stylegan2.truncate`, around what `centres_of` finds. With a file of centres
     each image is first drawn whole; `judge` (default: the run's own) says which class it is, and it
     is pulled to the centre of that class. The evaluation may have seen no sample of a class: such
-    images are not truncated, since their class has no centre.
+    images are not truncated, since their class has no centre. With a table of labels all images are
+    pulled to the mean w of the images that it puts into the class `only`.
     """
     import jax
     import jax.numpy as jnp
@@ -120,8 +134,13 @@ def draw(
     from fairjax.train.progress import Meter
 
     net, layers = saved.net, num_ws(saved.net.resolution)
-    labels, prior = labels_of(saved, only, label)
-    kind, centres, counts = centres_of(saved, centre, label is not None)
+    by_table = centre is not None and Path(centre).suffix.lower() in TABLES
+    labels, prior = labels_of(saved, None if by_table else only, label)
+    if by_table and net.c_dim:
+        raise InputError("a table, while the generator has labels of its own", f"--centre={centre}",
+                         "Use --centre=class or global")  # fmt: skip
+    table = labelled_images(Path(centre or ""), only, fingerprint(saved)) if by_table else None
+    kind, centres, counts = centres_of(saved, None if by_table else centre, label is not None)
     if kind == "judged" and judge is None and psi != 1:
         judge = load_judge(Path(centre or ""))
     variables = {"params": saved.params}
@@ -160,6 +179,12 @@ def draw(
 
         return jax.vmap(one)(indices, w, goal, psi)
 
+    if table is not None:
+        its_seed, members = table
+        padded = np.resize(members, -(-len(members) // batch) * batch)
+        w = [styles(part, jax.random.key(its_seed), variables)[0]
+             for part in padded.reshape(-1, batch)]  # fmt: skip
+        centres = np.concatenate(w)[: len(members)].mean(0, keepdims=True)
     parts, found = [], []
     with Meter("images", n) as meter:
         for start in range(0, n, batch):

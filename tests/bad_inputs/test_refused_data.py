@@ -181,3 +181,20 @@ def test_a_label_that_the_table_lacks(refused, folders, tmp_path):
                    [[f"biased/{i}.png", str(i % 2)] for i in range(12)])  # fmt: skip
     says(refused(*folders, table, "--config.judge.attribute_sets=(('gender',),)"),
          "'gender'", "'sex'", "judge.attribute_sets")  # fmt: skip
+
+
+def test_labels_that_should_be_numbers(refused, folders, tmp_path):
+    """A word, a gap and a wrong column stop the data stage; mended, it goes on in the same run."""
+    rows = [[f"{name}/{i}.png", f"{i + 0.5}"] for name in ("biased", "reference")
+            for i in range(12)]  # fmt: skip
+    args = (*folders, labels(tmp_path / "a.csv", ["file", "age"], rows),
+            "--config.gan.condition_form=numbers")  # fmt: skip
+    age = "--config.gan.condition=('age',)"
+    says(refused(*args, "--config.gan.condition=('size',)"), "a.csv", "'size'", "['age']")
+    labels(tmp_path / "a.csv", ["file", "age"], [["biased/0.png", "old"], *rows[1:]])
+    says(refused(*args, age), "a.csv", "'old'", "column 'age'", "row of biased/0.png", "34.5")
+    labels(tmp_path / "a.csv", ["file", "age"], [[name, ""] for name, _ in rows[:-1]] + rows[-1:])
+    says(refused(*args, age), "a.csv", "training images have an empty cell", "no 'age'", "Fill")
+    labels(tmp_path / "a.csv", ["file", "age"], rows)
+    main(["launch/train.py", *args, age])
+    assert (tmp_path / "run/data/DONE").exists()

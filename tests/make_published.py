@@ -32,13 +32,15 @@ PARAMETER = _function("torch._utils", "_rebuild_parameter")
 TENSOR = _function("torch._utils", "_rebuild_tensor_v2")
 BYTES = _function("torch.storage", "_load_from_bytes")
 EasyDict = _named("dnnlib.util", "EasyDict", type("EasyDict", (dict,), {}))
+TensorFlowNetwork = _named("dnnlib.tflib.network", "Network", type("Network", (), {}))
 STORAGES = {kind: _named("torch", kind, type(kind, (), {}))
             for kind in ("FloatStorage", "DoubleStorage", "LongStorage", "IntStorage")}  # fmt: skip
 
 
 def published_modules():
     modules = {}
-    for value in (RECONSTRUCT, PARAMETER, TENSOR, BYTES, EasyDict, *STORAGES.values()):
+    classes = (EasyDict, TensorFlowNetwork, *STORAGES.values())
+    for value in (RECONSTRUCT, PARAMETER, TENSOR, BYTES, *classes):
         module = modules.setdefault(value.__module__, ModuleType(value.__module__))
         setattr(module, value.__name__, value)
     for name in list(modules):

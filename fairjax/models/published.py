@@ -117,7 +117,9 @@ def import_network(network: Network, where: str) -> tuple[dict[str, Any], dict[s
     nothing = np.float32(0)  # no memory, whatever the shape
     wanted = {published_name(path): published_layout(path, np.broadcast_to(nothing, shape)).shape
               for path, shape in ours.items()}  # fmt: skip
-    fixed = filters(ours)
+    # Files of TensorFlow networks hold no filter: there the options alone say which.
+    held = any(name.endswith("resample_filter") for name in network.arrays)
+    fixed = filters(ours) if held else []
     check_arrays(
         {name: array.shape for name, array in network.arrays.items()},
         wanted | {name: FILTER.shape for name in fixed},

@@ -3,8 +3,9 @@
 Such a file holds a dict of networks, each as its attributes and, as text, the program that should
 be run to make a network of them. Its tensors are streams of their own inside the pickle. This
 reader takes the tensors, the options and the attributes; the program stays text that nobody reads.
-Flows in: a file of stylegan2-ada-pytorch, or one with StyleGAN2 networks of the stylegan3
-repository. Flows out: `Network`s, whose meaning `fairjax.models.published` knows.
+Flows in: a file of stylegan2-ada-pytorch, one with StyleGAN2 networks of the stylegan3 repository,
+or one of TensorFlow networks, which `published_tensorflow` brings into the form of the others.
+Flows out: `Network`s, whose meaning `fairjax.models.published` knows.
 """
 
 import mmap
@@ -14,7 +15,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fairjax.errors import InputError
+from fairjax.models import published_numpy, published_tensorflow
 from fairjax.models.inert_pickle import Budget, Machine, Refused
+from fairjax.models.published_tensorflow import Stored
 from fairjax.models.torch_file import (
     UNREADABLE,
     Tensor,
@@ -30,8 +33,8 @@ MAX_PARTS = 10_000  # modules and tensors of one file; 1024 pixels have about 1,
 MAX_DEPTH = 8  # of modules within modules and of options within options; 4 occur
 PLAIN = (str, int, float, bool, type(None))
 MEND = (
-    "Give a network file of stylegan2-ada-pytorch, or of StyleGAN2 networks of the stylegan3 "
-    "repository, and copy it again if it may be damaged"
+    "Give a StyleGAN2 network file of stylegan2-ada-pytorch, stylegan3, stylegan2-ada or "
+    "stylegan2 (configurations e and f), and copy it again if it may be damaged"
 )
 
 
@@ -51,12 +54,6 @@ class Network(NamedTuple):
 class _Module(NamedTuple):
     class_name: str
     state: dict[str, Any]
-
-
-class _Scalar(NamedTuple):
-    """A NumPy type that a single number may have; never that of a Python object."""
-
-    code: str
 
 
 def read_pickle(path: Path) -> dict[str, Network]:
@@ -99,29 +96,31 @@ def _networks(content: memoryview) -> dict[str, Network]:
         return text.encode("latin1")
 
     sets = {("builtins", "set"): _set, ("__builtin__", "set"): _set}
-    scalars = {
-        (f"numpy.{core}.multiarray", "scalar"): _number for core in ("core", "_core")
-    }  # fmt: skip
     names = {
         ("torch_utils.persistence", "_reconstruct_persistent_obj"): _module,
         ("collections", "OrderedDict"): ordered_dict,
         ("torch._utils", "_rebuild_parameter"): _parameter,
         ("torch._utils", "_rebuild_tensor_v2"): rebuild_tensor,
         ("torch.storage", "_load_from_bytes"): load_from_bytes,
-        ("numpy", "dtype"): _scalar_type,
         ("dnnlib.util", "EasyDict"): ordered_dict,
+        ("dnnlib.tflib.network", "Network"): Stored,
         ("_codecs", "encode"): encode,
     }
-    machine = Machine(names | sets | scalars, budget, "no part of a network", build=_check_state)
+    names |= sets | published_numpy.NAMES
+    machine = Machine(names, budget, "no part of a network", build=_set_state)
     data, end = machine.load(content)
     if end != len(content):
         raise Refused("something follows after its end")
+    parts = _Parts(budget)
+    if type(data) is tuple:
+        there = published_tensorflow.networks(data, budget)
+        return {name: Network(kind, parts.plain(options), arrays, {})
+                for name, (kind, options, arrays) in there.items()}  # fmt: skip
     if type(data) is not dict:
         raise Refused(f"it holds a {type(data).__name__} instead of networks by name")
     found = {name: data[name] for name in NETWORKS if data.get(name) is not None}
     if not found:
         raise Refused(f"it holds none of {', '.join(NETWORKS)}")
-    parts = _Parts(budget)
     return {name: parts.network(name, module) for name, module in found.items()}
 
 
@@ -149,27 +148,9 @@ def _set(items: Any = ()) -> set[Any]:
     return set(items)
 
 
-def _scalar_type(code: Any, *_: Any) -> _Scalar:
-    if type(code) is not str or code not in ("f2", "f4", "f8", "i2", "i4", "i8", "u1", "b1"):
-        raise Refused(f"a number of the type {str(code)[:20] if type(code) is str else 'unknown'}")
-    return _Scalar(code)
-
-
-def _check_state(target: Any, state: Any) -> None:
-    if not isinstance(target, _Scalar) or type(state) is not tuple or len(state) < 2:
-        raise Refused("a state that does not occur in such a file")
-    if state[1] not in ("<", "|"):
-        raise Refused("it was written on a big-endian machine")
-
-
-def _number(kind: Any, data: Any) -> float | int | bool:
-    if not isinstance(kind, _Scalar) or not isinstance(data, bytes | memoryview):
-        raise Refused("a number without its bytes")
-    dtype = np.dtype("?" if kind.code == "b1" else "<" + kind.code)
-    if len(data) != dtype.itemsize:
-        raise Refused("a number with too many or too few bytes")
-    value: float | int | bool = np.frombuffer(data, dtype)[0].item()
-    return value
+def _set_state(target: Any, state: Any) -> None:
+    take = published_tensorflow if isinstance(target, Stored) else published_numpy
+    take.set_state(target, state)
 
 
 class _Parts:
@@ -184,7 +165,7 @@ class _Parts:
         if module.state.get("_init_args", ()) != ():
             raise Refused(f"{name} was made with options that have no name")
         found = Network(module.class_name, {}, {}, {})
-        found.init_kwargs.update(self._plain(module.state.get("_init_kwargs"), 0))
+        found.init_kwargs.update(self.plain(module.state.get("_init_kwargs")))
         self._collect(module, "", 0, found)
         return found
 
@@ -193,13 +174,13 @@ class _Parts:
         if self.left < 0 or depth > MAX_DEPTH:
             raise Refused("it has more parts than a network")
 
-    def _plain(self, value: Any, depth: int) -> Any:
+    def plain(self, value: Any, depth: int = 0) -> Any:
         """Options as JSON can hold them."""
         self._count(depth)
         if isinstance(value, dict):
-            return {str(key): self._plain(item, depth + 1) for key, item in value.items()}
+            return {str(key): self.plain(item, depth + 1) for key, item in value.items()}
         if type(value) in (list, tuple):
-            return [self._plain(item, depth + 1) for item in value]
+            return [self.plain(item, depth + 1) for item in value]
         if value is None or type(value) in (bool, int, float):
             return value
         if type(value) is str and len(value) <= 1000:

@@ -22,7 +22,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     # it soon learns the training images by heart (the held-out log-loss chooses the moment).
     config.ratio.update(
         folds=3, width=8, stem="stride2", epochs=1.5, learning_rate=2e-3, weight_decay=1e-2,
-        evaluations=10,
+        evaluations=10, feature_resolution=96,
     )  # fmt: skip
     config.judge.update(width=8, stem="stride2", epochs=4.0, learning_rate=2e-3, evaluations=4)
     # A strong gradient penalty keeps the discriminator from telling all reals from all fakes: past

@@ -81,7 +81,11 @@ def _data() -> dict[str, Any]:
 
 def _ratio() -> dict[str, Any]:
     return {
-        "folds": 5,  # cross-fitting: every image gets its ratio from a network that never saw it
+        # What rates an image; several are stacked: resnet (trained here from scratch),
+        # efficientnet_lite0 (a linear head on frozen ImageNet features; it needs few images).
+        "networks": ("resnet", "efficientnet_lite0"),
+        "feature_resolution": 128,  # pixels at which efficientnet_lite0 sees an image
+        "folds": 5,  # cross-fitting: every image gets its ratio from networks that never saw it
         "width": 64,  # channels of the first stage of the ResNet-18
         "stem": "imagenet",  # imagenet | stride2 | small
         "batch": 128,  # half reference, half biased
@@ -220,6 +224,7 @@ def tiny(config: ConfigDict) -> None:
     )
     config.ratio.update(folds=2, width=4, stem="stride2", batch=32, epochs=2.0, evaluations=2)
     config.ratio.learning_rate = 1e-3
+    config.ratio.feature_resolution = 32
     config.judge.update(width=4, stem="stride2", batch=32, epochs=3.0, evaluations=2)
     config.gan.update(
         batch=8,

@@ -40,6 +40,10 @@ def validate(config: ConfigDict, devices: int = 1) -> None:
     sets = [frozenset(names) for names in config.judge.attribute_sets]
     need(len(sets) == len({*sets}), "judge.attribute_sets", "different sets")
     need(config.ratio.folds >= 2, "ratio.folds", "at least 2 (cross-fitting)")
+    networks = tuple(config.ratio.networks)
+    need(0 < len(networks) == len({*networks}) and {*networks} <= {"resnet", "efficientnet_lite0"},
+         "ratio.networks", "resnet, efficientnet_lite0, or both")  # fmt: skip
+    need(config.ratio.feature_resolution >= 32, "ratio.feature_resolution", "32 or more")
     need(config.ratio.calibration in ("platt", "temperature", "none"), "ratio.calibration",
          "platt, temperature or none")  # fmt: skip
     need(config.weights.alpha >= 0, "weights.alpha", "0 or more")

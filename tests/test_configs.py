@@ -99,6 +99,8 @@ def test_a_change_of_a_leaf_changes_one_stage():
         ("weights.clip", 5.0, ["weights"]),
         ("judge.epochs", 1.0, ["judge/long_hair"]),
         ("ratio.epochs", 1.0, ["ratio/fold_0", "ratio/fold_1"]),
+        ("ratio.feature_resolution", 64, ["ratio/efficientnet_lite0"]),
+        ("ratio.calibration", "none", ["weights"]),
         ("gan.r1_gamma", 9.0, ["arms/equi/gan", "arms/weighted/gan"]),
         ("arms.equi.reweight", "loss", ["arms/equi/gan"]),
         ("data.bias", 0.8, ["data"]),

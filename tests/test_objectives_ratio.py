@@ -120,3 +120,15 @@ def test_reliability_table():
 def test_reliability_bears_extreme_logits():
     table = ratio.reliability(np.array([-2000.0, 2000.0]), np.array([False, True]))
     assert ratio.calibration_error(table) == 0
+
+
+def test_the_gap_to_the_truth_is_paired():
+    rng = np.random.default_rng(0)
+    true = rng.normal(0, 1, 4000)
+    reference = rng.random(4000) < 1 / (1 + np.exp(-true))
+    noisy = true + rng.normal(0, 0.5, 4000)
+    gap, error = ratio.log_loss_gap(np.stack([noisy, true]), true, reference)
+    apart = [ratio.balanced_log_loss(x, reference) for x in (noisy, true)]
+    assert gap == pytest.approx((apart[0][0] - apart[1][0]) / 2)
+    assert error < apart[0][1] / 2
+    assert ratio.log_loss_gap(true, true, reference) == (0, 0)

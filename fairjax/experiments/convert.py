@@ -15,7 +15,8 @@ def convert_flags() -> flags.FlagValues:
     """The flags of the program."""
     values = flags.FlagValues()
     flags.DEFINE_string("source", None, "Networks to read: an official StyleGAN2 .pkl (of "
-                        "stylegan2-ada-pytorch or stylegan3; nothing in it is executed), a "
+                        "stylegan2, stylegan2-ada(-pytorch) or stylegan3; nothing in it is "
+                        "executed), a "
                         ".safetensors file with its .json, or the folder of a finished gan stage, "
                         "e.g. runs/RUN/arms/weighted/gan.", flag_values=values)  # fmt: skip
     flags.DEFINE_string("out", None, "What to write. NAME.safetensors: published names and "

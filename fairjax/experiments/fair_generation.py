@@ -11,9 +11,10 @@ from ml_collections import ConfigDict
 
 from fairjax.config import with_arm
 from fairjax.data import prepare as data
+from fairjax.data.folder import number_columns
 from fairjax.data.prepare import Dataset
 from fairjax.errors import InputError
-from fairjax.experiments import gan_stage, judge_stage, ratio_stage
+from fairjax.experiments import gan_stage, judge_stage, ratio_stage, weights_stage
 from fairjax.experiments.stages import Stages, read_json
 from fairjax.experiments.yardstick import Yardstick
 from fairjax.report.build import build
@@ -27,11 +28,15 @@ def plan(config: ConfigDict) -> dict[str, Any]:
     c = config.to_dict()
     seed = {"seed": c["seed"]}
     sets = {"attribute_sets": c["judge"].pop("attribute_sets")}
-    stages: dict[str, Any] = {"data": seed | {"data": c["data"], "judge": sets}}
-    if not config.weights.true_ratio:
-        for k in range(config.ratio.folds):
-            stages[f"ratio/fold_{k}"] = seed | {"ratio": c["ratio"]}
-    stages["weights"] = {"weights": c["weights"]}
+    columns = {"number_columns": numbers} if (numbers := number_columns(config)) else {}
+    stages: dict[str, Any] = {"data": seed | {"data": c["data"], "judge": sets} | columns}
+    stacked = {key: c["ratio"].pop(key) for key in ("networks", "calibration")}
+    heads = {"feature_resolution": c["ratio"].pop("feature_resolution"),
+             "folds": config.ratio.folds}  # fmt: skip
+    for name in ratio_stage.stage_names(config):
+        read = heads if name.endswith(ratio_stage.IMAGENET) else c["ratio"]
+        stages[name] = seed | {"ratio": read}
+    stages["weights"] = {"weights": c["weights"], "ratio": stacked}
     for names in config.judge.attribute_sets:
         stages[f"judge/{'+'.join(names)}"] = seed | {"judge": c["judge"]}
     during = {k: c["eval"][k] for k in ("every_kimg", "samples_during", "batch")}
@@ -62,12 +67,12 @@ def run(config: ConfigDict, workdir: Path, only: str | None = None) -> Path:
             gan_stage.start_of(tree)
     make = _Bodies(workdir, config)
     sets = [tuple(names) for names in config.judge.attribute_sets]
-    ratios = [name for name in plan(config) if name.startswith("ratio/")]
+    ratios = ratio_stage.stage_names(config)
     judges = [f"judge/{'+'.join(names)}" for names in sets]
 
     stages.run("data", [], make.data)
-    for k, name in enumerate(ratios):
-        stages.run(name, ["data"], partial(make.ratio, k))
+    for name in ratios:
+        stages.run(name, ["data"], partial(make.ratio, name))
     stages.run("weights", ["data", *ratios], make.weights)
     for names, name in zip(sets, judges, strict=True):
         stages.run(name, ["data"], partial(make.judge, names))
@@ -142,11 +147,15 @@ class _Bodies:
         np.savez(folder / "examples.npz", allow_pickle=False, **shown)
         return {"manifest": dataset.manifest["hash"]}
 
-    def ratio(self, k: int, folder: Path) -> None:
-        ratio_stage.train_fold(self._config, self._dataset, self._ratio_programs, k, folder)
+    def ratio(self, name: str, folder: Path) -> None:
+        if name.endswith(ratio_stage.IMAGENET):
+            ratio_stage.fit_heads(self._config, self._dataset, folder)
+        else:
+            k = int(name.rpartition("_")[2])
+            ratio_stage.train_fold(self._config, self._dataset, self._ratio_programs, k, folder)
 
     def weights(self, folder: Path) -> None:
-        ratio_stage.make_weights(self._workdir, self._config, self._dataset, folder)
+        weights_stage.make_weights(self._workdir, self._config, self._dataset, folder)
 
     def judge(self, names: tuple[str, ...], folder: Path) -> None:
         judge_stage.train_judge(self._config, self._dataset, names, folder)

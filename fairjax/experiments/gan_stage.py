@@ -16,8 +16,8 @@ from fairjax.errors import InputError
 from fairjax.evaluate.figures import write_figures
 from fairjax.experiments import keys
 from fairjax.experiments.centres import save_centres
-from fairjax.experiments.ratio_stage import load_weights
 from fairjax.experiments.stages import read_json
+from fairjax.experiments.weights_stage import load_weights
 from fairjax.experiments.yardstick import Yardstick
 from fairjax.objectives import draw
 from fairjax.train import loop

@@ -1,30 +1,47 @@
-"""Stages `ratio` and `weights`: who looks like the reference set, and what an image then counts.
+"""Stage `ratio`: who looks like the reference set?
 
-One classifier per fold tells reference from biased images; each training image gets its ratio from
-the one fold that did not see it (cross-fitting), on logits calibrated over all of them.
+Networks tell reference from biased images (`ratio.networks`): a ResNet-18 trained from scratch, and
+a linear head on frozen ImageNet features, which needs far fewer images. There is one of each per
+fold, and each training image is rated by those that did not see it (cross-fitting). What their
+logits amount to together is decided by the stage `weights`.
 """
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from ml_collections import ConfigDict
-from sklearn.linear_model import LogisticRegression
 
 from fairjax.data.prepare import Dataset
 from fairjax.errors import InputError
-from fairjax.evaluate.figures import Figure, write_figures
+from fairjax.evaluate import features
 from fairjax.experiments import keys
 from fairjax.experiments.stages import read_arrays
-from fairjax.objectives import draw, ratio
-from fairjax.report.drawing import save_png, weight_histogram
-from fairjax.train import loop
-from fairjax.train.classifier import Classifier, probabilities
+from fairjax.objectives import draw
+from fairjax.train import linear_head, loop
+from fairjax.train.classifier import Classifier
 from fairjax.train.devices import is_lead
+from fairjax.train.linear_head import Heads
+from fairjax.train.progress import Meter
 from fairjax.train.weight_files import load_tree, save_tree
 
 log = logging.getLogger("fairjax")
+
+IMAGENET = "efficientnet_lite0"
+
+
+def stage_names(config: ConfigDict) -> list[str]:
+    """The stages that rate images, in their order; none where the true ratio is taken."""
+    if config.weights.true_ratio:
+        return []
+    names = []
+    if "resnet" in config.ratio.networks:
+        names += [f"ratio/fold_{k}" for k in range(config.ratio.folds)]
+    if IMAGENET in config.ratio.networks:
+        names.append(f"ratio/{IMAGENET}")
+    return names
 
 
 def folds(dataset: Dataset, config: ConfigDict) -> np.ndarray:
@@ -100,8 +117,37 @@ def train_fold(
         save_tree(folder / "network.safetensors", best)
 
 
+def fit_heads(config: ConfigDict, dataset: Dataset, folder: Path) -> None:
+    """Fits the linear heads of all folds on ImageNet features; writes what `train_fold` writes."""
+    size = config.ratio.feature_resolution
+    positions = np.concatenate([dataset.training, dataset.roles["ratio_test"]])
+    n = len(dataset.training)
+    with Meter("ratio features", len(positions)) as meter:
+        found = features.imagenet(dataset.images, size, positions=positions, done=meter.update)
+    reference = dataset.domain[dataset.training] == 1
+    heads, logits = linear_head.fit(found[:n], reference, folds(dataset, config))
+    log.info("ratio: heads on ImageNet features, penalty 1 / %g", heads.strength)
+    if is_lead():
+        np.savez(folder / "logits.npz", allow_pickle=False, logits=logits,
+                 test_logits=heads(found[n:]))  # fmt: skip
+        save_tree(folder / "heads.safetensors", heads._asdict())
+
+
 def pooled_logits(workdir: Path, config: ConfigDict, n: int) -> tuple[np.ndarray, np.ndarray]:
-    """(out-of-fold logits of the training list [n], logits of ratio_test, [folds, m])."""
+    """(out-of-fold logits of the training list [networks, n], of ratio_test [networks, folds, m]).
+
+    The networks are in the order of `ratio.networks`.
+    """
+    pairs = [_logits_of(network, workdir, config, n) for network in config.ratio.networks]
+    return np.stack([logits for logits, _ in pairs]), np.stack([tests for _, tests in pairs])
+
+
+def _logits_of(
+    network: str, workdir: Path, config: ConfigDict, n: int
+) -> tuple[np.ndarray, np.ndarray]:
+    if network == IMAGENET:
+        saved = read_arrays(workdir / f"ratio/{IMAGENET}/logits.npz", "logits", "test_logits")
+        return saved["logits"], saved["test_logits"]
     logits, tests = np.full(n, np.nan), []
     for k in range(config.ratio.folds):
         path = workdir / f"ratio/fold_{k}/logits.npz"
@@ -111,197 +157,32 @@ def pooled_logits(workdir: Path, config: ConfigDict, n: int) -> tuple[np.ndarray
     return logits, np.stack(tests)
 
 
-def calibration(logits: np.ndarray, is_reference: np.ndarray, kind: str) -> tuple[float, float]:
-    """(slope, offset) of the calibrated logit, fitted with equal mass on both sets.
-
-    "platt" fits both (Platt, 1999), "temperature" the slope only (Guo et al., 2017).
-    """
-    if kind == "none":
-        return 1.0, 0.0
-    sizes = np.where(is_reference, is_reference.sum(), (~is_reference).sum())
-    fitted = LogisticRegression(C=1e6, fit_intercept=kind == "platt").fit(
-        logits[:, None], is_reference, sample_weight=len(logits) / 2 / sizes
-    )
-    return float(fitted.coef_[0, 0]), float(np.ravel(fitted.intercept_)[0])
-
-
-def true_logits(dataset: Dataset) -> np.ndarray:
-    """log density ratio of each training image where the group proportions are known."""
-    known = dataset.manifest["true_ratio"]
-    classes = dataset.classes(tuple(known["attributes"]), dataset.training)
-    with np.errstate(divide="ignore"):
-        return np.clip(np.log(np.asarray(known["ratio"], np.float64))[classes], -50, 50)
-
-
-def make_weights(workdir: Path, config: ConfigDict, dataset: Dataset, folder: Path) -> None:
-    """Writes weights.npz (weight, ratio and id of every training image) and summary.json."""
-    reference = dataset.domain[dataset.training] == 1
-    figures: list[Figure] = []
-    extra: dict[str, Any] = {}
-    if config.weights.true_ratio:
-        logits = true_logits(dataset)
-        extra["source"] = "the true ratio"
-    else:
-        raw, test = pooled_logits(workdir, config, len(reference))
-        slope, offset = calibration(raw, reference, config.ratio.calibration)
-        logits = slope * raw + offset
-        extra |= {"source": "estimated", "slope": slope, "offset": offset}
-        figures += _test_figures(dataset, test, slope * test + offset, extra)
-    weights = ratio.importance_weights(
-        logits, reference, alpha=config.weights.alpha, clip=config.weights.clip,
-        normalise=config.weights.normalise,
-    )  # fmt: skip
-    biased = ~reference
-    unscaled = ratio.importance_weights(logits, reference, normalise=False)[biased]
-    spread = 1.96 * unscaled.std(ddof=1) / np.sqrt(len(unscaled))
-    figures += [
-        Figure("mean_ratio/biased", float(unscaled.mean()), float(unscaled.mean() - spread),
-               float(unscaled.mean() + spread), int(biased.sum()), "should be 1"),
-        _plain("largest_weight", weights.max(), len(weights)),
-        _plain("effective_sample_size/biased", ratio.effective_sample_size(weights[biased]),
-               int(biased.sum())),
-        _plain("effective_sample_size/union", ratio.effective_sample_size(weights), len(weights)),
-    ]  # fmt: skip
-    figures += _by_group(config, dataset, weights, extra)
-    if is_lead():
-        np.savez(
-            folder / "weights.npz",
-            weight=weights,
-            log_ratio=logits,
-            is_reference=reference,
-            id=np.array([dataset.ids[i] for i in dataset.training]),
-            manifest=np.array(dataset.manifest["hash"]),
-        )
-        write_figures(folder / "summary.json", figures, extra)
-        save_png(weight_histogram(**extra["histogram"]), folder / "histogram.png")
-    for figure in figures:
-        log.info("weights: %s = %.4g", figure.name, figure.value)
-    for link in extra["chain"]:
-        log.info("weights: chain, %s: %s = %.3f", link["attribute"], link["name"], link["value"])
-
-
-def load_weights(workdir: Path, dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
-    """(weight [n], log ratio [n]) by training index, checked against the manifest."""
-    path = workdir / "weights/weights.npz"
-    saved = read_arrays(path, "manifest", "id", "weight", "log_ratio")
-    same = str(saved["manifest"]) == dataset.manifest["hash"]
-    same = same and [str(i) for i in saved["id"]] == [dataset.ids[i] for i in dataset.training]
-    weight, log_ratio = saved["weight"], saved["log_ratio"]
-    same = same and weight.shape == log_ratio.shape == saved["id"].shape
-    finite = same and bool(np.isfinite(weight).all() and np.isfinite(log_ratio).all())
-    if not finite or weight.min() < 0 or weight.max() == 0:
-        raise InputError(
-            "weights of other images, or not finite, or negative, or all zero",
-            str(path),
-            f"Delete the folder {path.parent} and rerun: this stage is repeated",
-        )
-    return weight, log_ratio
-
-
-def _plain(name: str, value: float, n: int, note: str = "") -> Figure:
-    return Figure(name, float(value), float("nan"), float("nan"), n, note)
-
-
-def _test_figures(
-    dataset: Dataset, raw: np.ndarray, calibrated: np.ndarray, extra: dict[str, Any]
-) -> list[Figure]:
-    """Log-loss on ratio_test beside the Bayes value, and calibration before and after.
-
-    Logits are [folds, m]: each fold's network is judged by itself, as each makes its own weights.
-    """
-    truth = dataset.domain[dataset.roles["ratio_test"]] == 1
-    if min(truth.sum(), (~truth).sum()) < 2:
-        return []
-    value, error = ratio.balanced_log_loss(calibrated, truth)
-    every = np.tile(truth, len(raw))
-    tables = {"before": ratio.reliability(raw.ravel(), every),
-              "after": ratio.reliability(calibrated.ravel(), every)}  # fmt: skip
-    extra["calibration"] = tables
-    figures = [Figure("log_loss/ratio_test", value, value - 1.96 * error, value + 1.96 * error,
-                      len(truth), "chance is 0.693")]  # fmt: skip
-    known = dataset.manifest["true_ratio"]
-    if known:
-        bayes = ratio.bayes_log_loss(known["biased"], known["reference"])
-        figures.append(_plain("log_loss/bayes", bayes, len(truth), "closed form, theorem 1"))
-    for when, table in tables.items():
-        figures.append(_plain(f"calibration_error/{when}", ratio.calibration_error(table),
-                              len(truth)))  # fmt: skip
-    return figures
-
-
-def _by_group(
-    config: ConfigDict, dataset: Dataset, weights: np.ndarray, extra: dict[str, Any]
-) -> list[Figure]:
-    """Mean weight per group, the weight histogram and the chain; groups only where labelled."""
-    reference = dataset.domain[dataset.training] == 1
-    biased = ~reference
-    edges = np.linspace(0, max(float(np.quantile(weights[biased], 0.995)), 1.5), 41)
-
-    def counts(chosen: np.ndarray) -> list[int]:
-        return np.histogram(np.minimum(weights[chosen], edges[-1]), edges)[0].tolist()
-
-    histogram = {"all": counts(biased)}
-    figures, chain = [], []
-    for names in attribute_sets(config, dataset):
-        label = "+".join(names)
-        classes = dataset.classes(names, dataset.training)
-        target = reference_shares(dataset, names)
-        for index, name in enumerate(dataset.class_names(names)):
-            members = biased & (classes == index)
-            if members.any():
-                figures.append(_plain(f"mean_weight/{label}/{index}", weights[members].mean(),
-                                      int(members.sum()), name))  # fmt: skip
-                if names == tuple(config.data.group_attributes):
-                    histogram[name] = counts(members)
-        if target is None or not (classes >= 0).any():
-            continue
-        for words, w in (
-            ("biased set alone", biased.astype(float)),
-            ("union of both sets, unweighted", np.ones(len(weights))),
-            ("union of both sets, weighted, by its true labels", weights),
-        ):
-            known = classes >= 0
-            shares = np.bincount(classes[known], w[known], minlength=len(target))
-            value = float(np.linalg.norm(shares / shares.sum() - target))
-            chain.append({"name": words, "attribute": label, "value": value,
-                          "low": None, "high": None})  # fmt: skip
-    extra |= {"histogram": {"edges": edges.tolist(), "counts": histogram}, "chain": chain}
-    return figures
-
-
-def attribute_sets(config: ConfigDict, dataset: Dataset) -> list[tuple[str, ...]]:
-    """The sets that are judged, and the one that defines the groups, as far as labels exist."""
-    wanted = [tuple(s) for s in config.judge.attribute_sets]
-    if tuple(config.data.group_attributes) not in wanted and config.data.group_attributes:
-        wanted.insert(0, tuple(config.data.group_attributes))
-    return [s for s in wanted if all(name in dataset.attribute_names for name in s)]
-
-
-def reference_shares(dataset: Dataset, names: tuple[str, ...]) -> np.ndarray | None:
-    """True class shares of metric_reference, or of the reference images where it is empty."""
-    for role in ("metric_reference", "train_reference"):
-        classes = dataset.classes(names, dataset.roles[role])
-        if (classes >= 0).any():
-            counts = np.bincount(classes[classes >= 0], minlength=len(dataset.class_names(names)))
-            return counts / counts.sum()
-    return None
-
-
 class RatioScore:
-    """The trained ratio networks as a score: mean calibrated p(reference | x)."""
+    """The trained networks as a score: mean calibrated p(reference | x) over the folds.
 
-    def __init__(self, workdir: Path, config: ConfigDict, dataset: Dataset, slope: float,
-                 offset: float):  # fmt: skip
-        self._network, _ = classifier(config, dataset)
-        self._folds = [load_tree(workdir / f"ratio/fold_{k}/network.safetensors")
-                       for k in range(config.ratio.folds)]  # fmt: skip
-        self._slope, self._offset = slope, offset
+    Args:
+      slopes: factor of each network's logit. offset: added to their sum.
+    """
+
+    def __init__(self, workdir: Path, config: ConfigDict, dataset: Dataset,
+                 slopes: Mapping[str, float], offset: float):  # fmt: skip
+        self._config, self._slopes, self._offset = config, slopes, offset
+        if "resnet" in self._slopes:
+            self._network, _ = classifier(config, dataset)
+            self._folds = [load_tree(workdir / f"ratio/fold_{k}/network.safetensors")
+                           for k in range(config.ratio.folds)]  # fmt: skip
+        if IMAGENET in self._slopes:
+            self._heads = Heads(**load_tree(workdir / f"ratio/{IMAGENET}/heads.safetensors"))
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
         """uint8 [n, H, W, C] -> p(reference | x) [n]."""
-        scores = []
-        for variables in self._folds:
-            two = self._network.predict(variables, images)
-            logit = self._slope * (two[:, 1] - two[:, 0]) + self._offset
-            scores.append(probabilities(np.stack([np.zeros_like(logit), logit], -1))[:, 1])
-        return np.mean(scores, 0)
+        logits = np.full((self._config.ratio.folds, len(images)), self._offset)
+        for network, slope in self._slopes.items():
+            if network == IMAGENET:
+                found = features.imagenet(images, self._config.ratio.feature_resolution)
+                logits += slope * self._heads(found)
+            else:
+                two = np.stack([self._network.predict(fold, images) for fold in self._folds])
+                logits += slope * (two[..., 1] - two[..., 0])
+        p: np.ndarray = np.exp(-np.logaddexp(0, -logits)).mean(0)
+        return p

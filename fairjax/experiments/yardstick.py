@@ -8,6 +8,7 @@ from ml_collections import ConfigDict
 
 from fairjax.data.decode import opaque
 from fairjax.data.prepare import Dataset
+from fairjax.evaluate import features
 from fairjax.evaluate.distances import frechet_figure, kid_figure
 from fairjax.evaluate.fairness import JudgeErrors, fairness_figures
 from fairjax.evaluate.figures import Figure
@@ -15,7 +16,7 @@ from fairjax.evaluate.neighbours import memorisation_figure, nearest
 from fairjax.experiments.judge_stage import Judge
 from fairjax.experiments.ratio_stage import RatioScore
 from fairjax.experiments.stages import read_json
-from fairjax.models import efficientnet, random_features
+from fairjax.models import random_features
 
 ENOUGH = 3  # images per set below which a kernel distance does not exist
 
@@ -76,11 +77,10 @@ class Yardstick:
         ours: dict[str, np.ndarray] = {"random_conv": self._random(samples)}
         theirs = {"random_conv": self._random}
         if self._config.eval.features == "efficientnet_lite0":
-            params, size = efficientnet.load_params(), self._config.eval.feature_resolution
+            size = self._config.eval.feature_resolution
 
             def imagenet(images: np.ndarray) -> np.ndarray:
-                seen = opaque(images[:limit])
-                return np.asarray(efficientnet.features(params, seen, size), np.float64)
+                return features.imagenet(images[:limit], size).astype(np.float64)
 
             ours["efficientnet_lite0"] = imagenet(samples)
             theirs["efficientnet_lite0"] = imagenet
@@ -88,13 +88,13 @@ class Yardstick:
             for which, positions in {"": self._reference, **self._held}.items():
                 if len(positions) < ENOUGH:
                     continue
-                features = of(self._images(positions))
+                found = of(self._images(positions))
                 if which:
-                    yield kid_figure(f"kid/{name}/heldout_{which}", ours[name], features)
+                    yield kid_figure(f"kid/{name}/heldout_{which}", ours[name], found)
                 else:
-                    yield kid_figure(f"kid/{name}", ours[name], features)
+                    yield kid_figure(f"kid/{name}", ours[name], found)
                     if name == "efficientnet_lite0":
-                        yield frechet_figure(f"frechet/{name}", ours[name], features)
+                        yield frechet_figure(f"frechet/{name}", ours[name], found)
 
     def ratio_scores(self, samples: np.ndarray) -> Iterator[Figure]:
         """Mean p(reference | x) of samples and of both held-out sets; needs no labels."""
@@ -102,7 +102,11 @@ class Yardstick:
             return  # no ratio network was trained
         summary = read_json(self._workdir / "weights/summary.json")
         score = RatioScore(
-            self._workdir, self._config, self._dataset, summary["slope"], summary["offset"]
+            self._workdir,
+            self._config,
+            self._dataset,
+            summary["slopes"],
+            summary["offset"],
         )
         sets = {"samples": samples} | {k: self._images(v) for k, v in self._held.items()}
         for name, images in sets.items():

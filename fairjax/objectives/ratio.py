@@ -60,8 +60,24 @@ def balanced_log_loss(logits: np.ndarray, is_reference: np.ndarray) -> tuple[flo
     Logits are [m], or [folds, m] for the mean log-loss of several networks on the same m images.
     """
     losses = np.mean([log_losses(one, is_reference) for one in np.atleast_2d(logits)], axis=0)
+    return _balanced_mean(losses, is_reference)
+
+
+def log_loss_gap(
+    logits: np.ndarray, true_logits: np.ndarray, is_reference: np.ndarray
+) -> tuple[float, float]:
+    """(balanced log-loss of `logits` minus that of `true_logits` [m], standard error), in nats.
+
+    The difference is taken image by image, so that its error is far smaller than that of either.
+    """
+    losses = np.mean([log_losses(one, is_reference) for one in np.atleast_2d(logits)], axis=0)
+    return _balanced_mean(losses - log_losses(true_logits, is_reference), is_reference)
+
+
+def _balanced_mean(values: np.ndarray, is_reference: np.ndarray) -> tuple[float, float]:
+    """(mean over both sets with equal mass, standard error) of values [m]."""
     reference = np.asarray(is_reference, bool)
-    sides = [losses[reference], losses[~reference]]
+    sides = [values[reference], values[~reference]]
     value = 0.5 * sum(float(s.mean()) for s in sides)
     error = 0.5 * np.sqrt(sum(float(s.var(ddof=1)) / len(s) for s in sides))
     return value, float(error)

@@ -56,8 +56,9 @@ def curves(
     alt: str,
     level: tuple[str, float] | None = None,
     top: float | None = None,
+    across: str = "thousand images shown to the discriminator (kimg)",
 ) -> Picture:
-    """Curves over thousands of images.
+    """Curves over thousands of images, or over what `across` says.
 
     Args:
       lines: the curves.
@@ -93,11 +94,24 @@ def curves(
             )
         if top is not None:
             axes.set_ylim(0, None if math.isnan(top) else top)
-        axes.set_xlabel("thousand images shown to the discriminator (kimg)")
+        axes.set_xlabel(across)
         if len(lines) > 1 or level is not None:
             axes.legend(loc="best", frameon=False, fontsize=8, labelcolor=theme["text"])
 
     return _picture(draw, title, alt, width=470, height=270)
+
+
+def scatter(points: Sequence[Line], title: str, across: str, alt: str) -> Picture:
+    """Points of several kinds; those of a `Line` have one colour and its label."""
+
+    def draw(axes: Axes, theme: Mapping[str, str]) -> None:
+        for kind in points:
+            axes.scatter(kind.x, kind.y, color=kind.colour, label=kind.label, s=18)
+        axes.set_xlabel(across)
+        axes.set_ylim(0, None)
+        axes.legend(loc="best", frameon=False, fontsize=8, labelcolor=theme["text"])
+
+    return _picture(draw, title, alt, width=470, height=290)
 
 
 def weight_histogram(edges: Sequence[float], counts: Mapping[str, Sequence[float]]) -> Picture:

@@ -1,0 +1,103 @@
+"""The paper's grid: methods x bias x size of the reference set x seeds, on avatars.
+
+Command: python launch/sweep.py --config=configs/sweeps/paper_grid.py[:cpu|full]
+One run: python launch/train.py --config=configs/sweeps/paper_grid.py:cpu+hair09+perc0.1
+Tables:  python launch/compare.py configs/sweeps/paper_grid.jsonl
+
+A cell is a size (cpu, full), a setting and a perc; its methods are the arms of one run, which share
+the data, the ratio networks and the judge of their seed. `cpu` takes about 20 minutes a run on two
+cores; `full` is 64 px and 200 kimg, for a GPU.
+"""
+
+from ml_collections import ConfigDict
+
+from fairjax.config import defaults, tiny, variant
+
+SETTINGS = ("hair09", "hair08", "multi")
+PERCS = ("perc0.1", "perc0.25", "perc0.5", "perc1.0")
+SWEEPS = {
+    "cpu": ("cpu+hair09+perc0.1", "cpu+hair09+perc1.0", "cpu+multi+perc0.25",
+            "cpu+beard09+perc0.1", "cpu+beard09+perc1.0"),
+    "full": tuple(f"full+{setting}+{perc}" for setting in SETTINGS for perc in PERCS),
+    "tiny": ("cpu+hair09+perc0.5+tiny", "cpu+multi+perc0.25+tiny"),
+}  # fmt: skip
+SEEDS = (0, 1, 2)
+
+
+def cpu(config: ConfigDict) -> None:
+    """32 px and the quickstart's networks, 40 kimg."""
+    config.data.update(resolution=32, n_biased=8000, n_ratio_test=2000, n_judge_fit=3000,
+                       n_judge_test=2000, n_metric_reference=1000)  # fmt: skip
+    config.ratio.update(
+        folds=3, width=8, stem="stride2", epochs=1.5, learning_rate=2e-3, weight_decay=1e-2,
+        evaluations=10, feature_resolution=96,
+    )  # fmt: skip
+    config.judge.update(width=8, stem="stride2", epochs=6.0, learning_rate=2e-3, evaluations=6)
+    config.gan.update(
+        batch=16, kimg=40.0, z_dim=64, w_dim=64, mapping_layers=2, channel_base=512,
+        channel_max=32, mbstd_group=4, r1_gamma=4.0, path_length_weight=0.0, style_mixing=0.0,
+        learning_rate_g=0.002, learning_rate_d=0.002, decay_from=0.5, ema_kimg=5.0,
+        log_every_kimg=0.8, save_every_kimg=10.0, sample_every_kimg=10.0,
+    )  # fmt: skip
+    config.eval.update(every_kimg=2.0, samples_during=1000, samples=2000, feature_samples=1000)
+    config.eval.feature_resolution = 96
+
+
+def full(config: ConfigDict) -> None:
+    """64 px and 200 kimg, for a GPU."""
+    config.data.update(resolution=64, n_biased=40_000, n_ratio_test=4000, n_judge_fit=6000,
+                       n_judge_test=4000, n_metric_reference=5000)  # fmt: skip
+    config.ratio.update(width=16, stem="stride2", epochs=3.0, learning_rate=1e-3)
+    config.judge.update(width=16, stem="stride2")
+    config.gan.update(batch=32, kimg=200.0, mapping_layers=2, channel_base=8192, channel_max=256,
+                      r1_gamma=2.0, decay_from=0.5, save_every_kimg=25.0,
+                      sample_every_kimg=25.0)  # fmt: skip
+    config.eval.update(every_kimg=10.0, samples=10_000)
+
+
+def hair09(config: ConfigDict) -> None:
+    """90 % long hair."""
+    config.data.biased_proportions = (0.1, 0.9)
+
+
+def hair08(config: ConfigDict) -> None:
+    """80 % long hair."""
+    config.data.biased_proportions = (0.2, 0.8)
+
+
+def beard09(config: ConfigDict) -> None:
+    """90 % without a beard: another attribute than the one on which defaults were chosen."""
+    config.data.group_attributes = ("beard",)
+    config.data.biased_proportions = (0.9, 0.1)
+    config.judge.attribute_sets = (("beard",),)
+
+
+def multi(config: ConfigDict) -> None:
+    """Two attributes with the paper's shares of gender x black hair."""
+    config.data.group_attributes = ("long_hair", "beard")
+    config.data.biased_proportions = (0.437, 0.415, 0.063, 0.085)
+    config.judge.attribute_sets = (("long_hair", "beard"),)
+
+
+def perc(share: float):
+    """The size of the reference set as a share of the biased one."""
+
+    def change(config: ConfigDict) -> None:
+        config.data.perc = share
+
+    return change
+
+
+def get_config(arg: str | None = None) -> ConfigDict:
+    config = defaults()
+    config.name = "paper_grid"
+    config.arms = ConfigDict(
+        {
+            "equi": {"reweight": "none"},
+            "loss": {"reweight": "loss"},
+            "resample": {"reweight": "resample"},
+        }
+    )
+    changes = {"cpu": cpu, "full": full, "tiny": tiny, "hair09": hair09, "hair08": hair08,
+               "beard09": beard09, "multi": multi}  # fmt: skip
+    return variant(config, arg, changes | {name: perc(float(name[4:])) for name in PERCS})

@@ -1,0 +1,84 @@
+"""The command line of `launch/compare.py`: tables and charts of many runs."""
+
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from absl import flags
+
+from fairjax.errors import InputError
+from fairjax.experiments import sweep
+from fairjax.experiments.command import ended, read_flags
+from fairjax.report import comparison
+from fairjax.report.drawing import save_png
+from fairjax.report.rows import read_rows
+
+
+def compare_flags() -> flags.FlagValues:
+    """The flags of the program."""
+    values = flags.FlagValues()
+    flags.DEFINE_string("baseline", "equi", "Method that the others are compared with.",
+                        flag_values=values)  # fmt: skip
+    flags.DEFINE_string("config", None, "Sweep file (or FILE:NAME): its cells that have no row "
+                        "are listed as not run.", flag_values=values)  # fmt: skip
+    flags.DEFINE_string("out", None, "Folder for tables.md and the charts as PNG; default: tables "
+                        "on the screen only.", flag_values=values)  # fmt: skip
+    return values
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Runs the command; exit code 2 where the input cannot be used."""
+    argv = list(sys.argv if argv is None else argv)
+    if any(arg in ("-h", "--help", "--helpfull") for arg in argv[1:]):
+        print(f"{Path(argv[0]).name} RUNS...: compares methods over the rows of sweeps "
+              "(.jsonl files) and the folders of finished runs.")  # fmt: skip
+        print(compare_flags().get_help())
+        print("Example: python launch/compare.py configs/sweeps/paper_grid.jsonl --out=comparison")
+        return
+    with ended(shlex.join(["python", *argv])):
+        _run(argv)
+
+
+def _run(argv: list[str]) -> None:
+    given = [arg for arg in argv[1:] if not arg.startswith("-")]
+    values = compare_flags()
+    read_flags(values, [arg for arg in argv if arg not in given])
+    if not given:
+        raise InputError("nothing to compare", "command line",
+                         "Give .jsonl files of launch/sweep.py or folders of runs")  # fmt: skip
+    rows = [row for name in given for row in read_rows(Path(name))]
+    rows = list({(r["cell"], r["seed"], r["method"]): r for r in rows}.values())  # the last holds
+    planned = {}
+    if values.config:
+        _, module, cells = sweep.load(values.config)
+        planned = {cell: list(module.get_config(cell).arms) for cell in cells}
+        rows = [row for row in rows if row["cell"] in planned]
+    methods = {row["method"] for row in rows}
+    if rows and values.baseline not in methods:
+        raise InputError(f"no run of '{values.baseline}'", "--baseline",
+                         f"Choose one of {', '.join(sorted(methods))}")  # fmt: skip
+    parts = ["## Methods", comparison.fairness_table(rows, values.baseline, planned)]
+    if rows:
+        parts += ["## Pooled over sizes of the reference set",
+                  comparison.pooled_table(rows, values.baseline),
+                  "## Where fairness is lost, and the density ratio",
+                  comparison.chain_table(rows), *comparison.front(rows)]  # fmt: skip
+    parts.append(_notes(values.baseline))
+    text = "\n\n".join(parts) + "\n"
+    print(text)
+    if values.out:
+        folder = Path(values.out)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "tables.md").write_text(text)
+        for name, picture in comparison.pictures(rows).items():
+            save_png(picture, folder / f"{name}.png")
+
+
+def _notes(baseline: str) -> str:
+    return (
+        "Discrepancy: hard, corrected for the judge, against the reference; of a run the mean over "
+        "the evaluations of its last quarter, swing their standard deviation. Intervals of means: "
+        f"t, over seeds. Reduction: 1 - mean / mean of {baseline} over pairs of equal seed, with a "
+        "bootstrap over cells and pairs. With few seeds these intervals are too narrow."
+    )

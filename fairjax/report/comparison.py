@@ -1,0 +1,230 @@
+"""Rows of many runs -> tables in Markdown and charts: methods beside a baseline.
+
+A cell's name has parts joined by "+"; cells that differ only in their part "perc.." are one group,
+over which reductions are pooled.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from fairjax.evaluate.comparison import (
+    Interval,
+    mean_over_seeds,
+    paired_p,
+    pareto,
+    ratio_of_means,
+    reduction,
+)
+from fairjax.report.drawing import COLOURS, Line, Picture, curves, scatter
+
+Rows = Sequence[Mapping[str, Any]]
+KIDS = ("kid/efficientnet_lite0", "kid/random_conv")
+CHAIN = ("biased set alone", "union of both sets, unweighted",
+         "union of both sets, weighted, by its true labels")  # fmt: skip
+
+
+def group_of(cell: str) -> str:
+    """The cell's name without the size of its reference set."""
+    return "+".join(part for part in cell.split("+") if not part.startswith("perc"))
+
+
+def kid(row: Mapping[str, Any]) -> float:
+    """The final KID of a row in the best features that it has; NaN without one."""
+    for name in KIDS:
+        if row.get("figures", {}).get(name):
+            return float(row["figures"][name][0])
+    return float("nan")
+
+
+class _Pairs:
+    """The runs of a method and of the baseline with the same cell and seed, both measured."""
+
+    def __init__(self, rows: Rows, method: str, baseline: str, cells: Iterable[str]):
+        wanted = {*cells}
+        of = {(row["cell"], row["seed"], row["method"]): row for row in rows
+              if row["discrepancy"] is not None and row["cell"] in wanted}  # fmt: skip
+        keys = [(cell, seed) for cell, seed, name in of if name == method]
+        keys = sorted(key for key in keys if (*key, baseline) in of)
+        self.cells = [cell for cell, _ in keys]
+        mine, theirs = ([of[(*key, name)] for key in keys] for name in (method, baseline))
+        self._mine, self._theirs = mine, theirs
+
+    def reduction(self) -> Interval:
+        return reduction(*self.discrepancies(), self.cells)
+
+    def kid_ratio(self) -> Interval:
+        mine, theirs = ([kid(row) for row in side] for side in (self._mine, self._theirs))
+        return ratio_of_means(mine, theirs, self.cells)
+
+    def discrepancies(self) -> tuple[list[float], list[float]]:
+        return [r["discrepancy"] for r in self._mine], [r["discrepancy"] for r in self._theirs]
+
+
+def fairness_table(rows: Rows, baseline: str, planned: Mapping[str, Sequence[str]]) -> str:
+    """Per cell and method: discrepancy, swing, reduction, KID and its ratio to the baseline's.
+
+    Args:
+      planned: cell -> methods that should be there; what has no row says "not run".
+    """
+    head = ["cell", "method", "seeds", "discrepancy", "swing", "reduction", "paired p", "KID",
+            "KID ratio"]  # fmt: skip
+    lines = []
+    cells = list(dict.fromkeys([*planned, *(row["cell"] for row in rows)]))
+    for cell in cells:
+        here = [row for row in rows if row["cell"] == cell]
+        for method in dict.fromkeys([*planned.get(cell, ()), *(row["method"] for row in here)]):
+            lines.append([cell, method, *_cells_of(here, rows, cell, method, baseline)])
+    return _markdown(head, lines)
+
+
+def _cells_of(here: Rows, rows: Rows, cell: str, method: str, baseline: str) -> list[str]:
+    mine = [row for row in here if row["method"] == method]
+    known = [row for row in mine if row["discrepancy"] is not None]
+    if not mine:
+        return ["0", *["not run"] * 6]
+    if not known:
+        return [str(len(mine)), *["insufficient evidence"] * 6]
+    swings = [row["swing"] for row in known if row["swing"] is not None]
+    out = [str(len(known)), _words(mean_over_seeds([row["discrepancy"] for row in known])),
+           f"{np.mean(swings):.3f}" if swings else "-"]  # fmt: skip
+    kids = [kid(row) for row in known]
+    if method == baseline:
+        return [*out, "-", "-", _words(mean_over_seeds(kids), 2), "-"]
+    pairs = _Pairs(rows, method, baseline, [cell])
+    if not pairs.cells:
+        return [*out, "no baseline", "-", _words(mean_over_seeds(kids), 2), "-"]
+    p = paired_p(*pairs.discrepancies())
+    return [*out, _percent(pairs.reduction()), "-" if np.isnan(p) else f"{p:.2g}",
+            _words(mean_over_seeds(kids), 2), _words(pairs.kid_ratio(), 2)]  # fmt: skip
+
+
+def pooled_table(rows: Rows, baseline: str) -> str:
+    """Reduction and KID ratio of each method, pooled over the pairs of a group of cells."""
+    lines = []
+    for group in dict.fromkeys(group_of(row["cell"]) for row in rows):
+        cells = {row["cell"] for row in rows if group_of(row["cell"]) == group}
+        for method in dict.fromkeys(row["method"] for row in rows if row["cell"] in cells):
+            pairs = _Pairs(rows, method, baseline, cells)
+            if method != baseline and pairs.cells:
+                lines.append([group, method, str(len({*pairs.cells})), str(len(pairs.cells)),
+                              _percent(pairs.reduction()),
+                              _words(pairs.kid_ratio(), 2)])  # fmt: skip
+    return _markdown(["group", "method", "cells", "pairs", "reduction", "KID ratio"], lines)
+
+
+def chain_table(rows: Rows) -> str:
+    """Per cell, mean over seeds: discrepancy of the data and of the generators, ratio figures."""
+    methods = list(dict.fromkeys(row["method"] for row in rows))
+    head = ["cell", "biased set", "union", "weighted union", *methods, "log-loss", "Bayes gap",
+            "log-ratio error", "rank correlation"]  # fmt: skip
+    ratios = ("log_loss/ratio_test", "bayes_gap/ratio_test", "log_ratio_error/biased",
+              "log_ratio_rank_correlation/biased")  # fmt: skip
+    lines = []
+    for cell in dict.fromkeys(row["cell"] for row in rows):
+        here = [row for row in rows if row["cell"] == cell]
+        seeds = {row["seed"]: row for row in here}.values()
+        line = [cell, *(_mean(row.get("chain", {}).get(name) for row in seeds) for name in CHAIN)]
+        line += [_mean(row["discrepancy"] for row in here if row["method"] == m) for m in methods]
+        line += [_mean((row.get("ratio", {}).get(name) or [None])[0] for row in seeds)
+                 for name in ratios]  # fmt: skip
+        lines.append(line)
+    return _markdown(head, lines)
+
+
+def pictures(rows: Rows) -> dict[str, Picture]:
+    """Charts by file name: over kimg for each cell, over perc for each group, and Pareto."""
+    methods = list(dict.fromkeys(row["method"] for row in rows))
+    colour = {m: COLOURS[i % len(COLOURS)] for i, m in enumerate(methods)}
+    out: dict[str, Picture] = {}
+    for cell in dict.fromkeys(row["cell"] for row in rows):
+        here = [row for row in rows if row["cell"] == cell]
+        for which, index, title in (
+            ("discrepancy", 1, "Fairness discrepancy"),
+            ("kid", 2, "KID, random features"),
+        ):
+            shown = [line for m in methods if (line := _curve(here, m, index, colour[m])).x]
+            alt = f"{title} of {', '.join(methods)} over training in {cell}, mean over seeds"
+            if shown:
+                out[f"{which}_kimg_{cell}"] = curves(shown, f"{title}: {cell}", alt, top=np.nan)
+    for group in dict.fromkeys(group_of(row["cell"]) for row in rows):
+        here = [row for row in rows if group_of(row["cell"]) == group]
+        if len({row["perc"] for row in here}) > 1:
+            for which in ("discrepancy", "kid"):
+                lines = [_over_perc(here, m, which, colour[m]) for m in methods]
+                alt = f"{which} of {', '.join(methods)} over the size of the reference set, {group}"
+                out[f"{which}_perc_{group}"] = curves(
+                    [line for line in lines if line.x], f"{which}: {group}", alt, top=np.nan,
+                    across="reference set / biased set (perc)",
+                )  # fmt: skip
+        points = []
+        for m in methods:
+            mine = [r for r in here if r["method"] == m and r["discrepancy"] is not None]
+            if mine:
+                found = [r["discrepancy"] for r in mine]
+                points.append(Line(m, [kid(r) for r in mine], found, colour[m]))
+        alt = f"KID and fairness discrepancy of every run in {group}"
+        out[f"pareto_{group}"] = scatter(points, f"Fairness discrepancy: {group}", "KID", alt)
+    return out
+
+
+def front(rows: Rows) -> list[str]:
+    """Sentences: the methods of each cell that no other beats in both discrepancy and KID."""
+    said = []
+    for cell in dict.fromkeys(row["cell"] for row in rows):
+        here = [r for r in rows if r["cell"] == cell and r["discrepancy"] is not None]
+        methods = list(dict.fromkeys(r["method"] for r in here))
+        means = [
+            (float(np.mean([r["discrepancy"] for r in here if r["method"] == m])),
+             float(np.mean([kid(r) for r in here if r["method"] == m])))
+            for m in methods
+        ]  # fmt: skip
+        best = [m for m, on in zip(methods, pareto(means), strict=True) if on]
+        if best:
+            said.append(f"{cell}: on the front of discrepancy and KID: {', '.join(best)}")
+    return said
+
+
+def _curve(rows: Rows, method: str, index: int, colour: str) -> Line:
+    by_kimg: dict[float, list[float]] = {}
+    for row in rows:
+        if row["method"] == method:
+            for point in row.get("curve", ()):
+                if point[index] is not None:
+                    by_kimg.setdefault(point[0], []).append(point[index])
+    x = sorted(by_kimg)
+    return Line(method, x, [float(np.mean(by_kimg[k])) for k in x], colour)
+
+
+def _over_perc(rows: Rows, method: str, which: str, colour: str) -> Line:
+    found: dict[float, list[float]] = {}
+    for row in rows:
+        if row["method"] == method and row["discrepancy"] is not None:
+            value = kid(row) if which == "kid" else row["discrepancy"]
+            found.setdefault(row["perc"], []).append(value)
+    x = sorted(found)
+    return Line(method, x, [float(np.mean(found[p])) for p in x], colour)
+
+
+def _mean(values: Iterable[Any]) -> str:
+    known = [float(v) for v in values if v is not None]
+    return f"{np.mean(known):.3f}" if known else "-"
+
+
+def _words(value: Interval, digits: int = 3) -> str:
+    if np.isnan(value.value):
+        return "-"
+    text = f"{value.value:.{digits}f}"
+    if np.isnan(value.low):
+        return text
+    return f"{text} [{value.low:.{digits}f}, {value.high:.{digits}f}]"
+
+
+def _percent(value: Interval) -> str:
+    return _words(Interval(*(100 * x for x in value)), 0) + " %"
+
+
+def _markdown(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
+    rule = ["---"] * len(head)
+    return "\n".join("| " + " | ".join(line) + " |" for line in (head, rule, *lines))

@@ -1,0 +1,127 @@
+"""One line per run of a method: the figures of which the tables of many runs are made."""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from fairjax.config import digest, with_arm
+from fairjax.errors import InputError
+from fairjax.evaluate.figures import without_nan
+from fairjax.report.workdir import Arm, Run, flat, read
+
+QUARTER = 0.75  # the figure of a run is a mean over the evaluations after this share of it
+KEYS = ("cell", "seed", "method", "attribute", "discrepancy")
+
+
+def rows_of(workdir: Path, cell: str = "") -> list[dict[str, Any]]:
+    """The rows of a finished run, one for each of its arms.
+
+    Args:
+      workdir: of the run.
+      cell: name of what the run is one seed of; "" takes the config's name.
+
+    Returns:
+      dicts of JSON values: cell, seed, method, attribute, perc, kimg, discrepancy (mean over the
+      evaluations of the last quarter: hard, corrected, against the reference), swing (their
+      standard deviation), evaluations, curve [[kimg, discrepancy, kid/random_conv]], figures
+      {name: [value, low, high]}, chain, ratio, seconds, config (a hash), hardware, versions, date.
+
+    Raises:
+      InputError: the folder holds no finished run, or one without a judge.
+    """
+    run = read(workdir)
+    if not (workdir / "report/DONE").exists() or not run.arms:
+        raise InputError("no finished run", str(workdir), "Run it to its end first")
+    if not run.main_set:
+        raise InputError("no attribute was judged", str(workdir), "Compare runs with labels")
+    return [without_nan(_row(run, arm, cell or run.title)) for arm in run.arms]
+
+
+def _row(run: Run, arm: Arm, cell: str) -> dict[str, Any]:
+    name = f"fairness_discrepancy/{run.main_set}/hard/corrected/reference"
+    evaluated = [line for line in arm.stream if name in line]
+    kimg = float(arm.settings["gan.kimg"])
+    last = [line[name] for line in evaluated if line["kimg"] > QUARTER * kimg]
+    wanted = ("kid/", "frechet/", "memorisation/", f"fairness_discrepancy/{run.main_set}/hard")
+    figures = {key: [f.value, f.low, f.high] for key, f in arm.figures.items()
+               if key.startswith(wanted)}  # fmt: skip
+    kinds = ("log_loss", "bayes_gap", "log_ratio", "mean_ratio", "effective", "calibration_error")
+    ratio = {key: [f.value, f.low, f.high] for key, f in run.weight_figures.items()
+             if key.startswith(kinds)}  # fmt: skip
+    chain = {link["name"]: link["value"] for link in run.weights.get("chain", [])
+             if link["attribute"] == run.main_set}  # fmt: skip
+    return {
+        "cell": cell,
+        "seed": run.config["seed"],
+        "method": arm.name,
+        "attribute": run.main_set,
+        "perc": run.config["data"]["perc"],
+        "kimg": kimg,
+        "discrepancy": float(np.mean(last)) if last else None,
+        "swing": float(np.std(last, ddof=1)) if len(last) > 1 else None,
+        "evaluations": len(last),
+        "curve": [[line["kimg"], line[name], line.get("kid/random_conv")] for line in evaluated],
+        "figures": figures,
+        "chain": chain,
+        "ratio": ratio,
+        "seconds": {"gan": _seconds(run.workdir / f"arms/{arm.name}/gan"),
+                    "run": sum(_seconds(p.parent) for p in run.workdir.rglob("DONE"))},
+        "config": digest(arm.settings),
+        "hardware": run.versions.get("devices", ""),
+        "versions": {k: run.versions.get(k, "") for k in ("fairjax", "git", "jax", "python")},
+        "date": run.date,
+    }  # fmt: skip
+
+
+def config_hash(config: ConfigDict, method: str) -> str:
+    """The `config` of the rows that a run of this config will leave for a method."""
+    tree = with_arm(config, method).to_dict()
+    return digest(flat({key: value for key, value in tree.items() if key != "arms"}))
+
+
+def _seconds(folder: Path) -> float:
+    return float(json.loads((folder / "DONE").read_text())["seconds"])
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """Rows from a JSON-lines file that `launch/sweep.py` wrote, or of a run's folder.
+
+    Raises:
+      InputError: neither of the two, or a line that is no row (with its number).
+    """
+    if path.is_dir():
+        return rows_of(path)
+    try:
+        lines = path.read_text("utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        mend = "Give a .jsonl file of launch/sweep.py or the folder of a finished run"
+        raise InputError(f"cannot be read ({error})", str(path), mend) from error
+    rows = []
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+            missing = [key for key in KEYS if key not in row]
+        except (ValueError, TypeError) as error:
+            raise _no_row(path, number, str(error)) from error
+        if missing:
+            raise _no_row(path, number, f"it lacks {', '.join(missing)}")
+        rows.append(row)
+    return rows
+
+
+def _no_row(path: Path, number: int, why: str) -> InputError:
+    return InputError(f"line {number} is no row ({why})", str(path), "Remove or mend the line")
+
+
+def append_rows(path: Path, rows: Iterable[dict[str, Any]]) -> None:
+    """Adds rows at the end of a file, each written whole; the folder is made if missing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a", encoding="utf-8") as file:
+        for row in rows:
+            file.write(json.dumps(row, sort_keys=True) + "\n")

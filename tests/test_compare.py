@@ -1,0 +1,124 @@
+"""`launch/compare.py`: rows in, tables and charts out; every figure is in them."""
+
+import json
+
+import pytest
+
+from fairjax.errors import InputError
+from fairjax.experiments import compare
+from fairjax.report import rows as row_files
+
+
+def row(cell, seed, method, discrepancy, kid=4.0):
+    return {
+        "cell": cell, "seed": seed, "method": method, "attribute": "long_hair",
+        "perc": float(cell.rpartition("perc")[2]), "kimg": 4.0, "discrepancy": discrepancy,
+        "swing": 0.02, "evaluations": 4, "curve": [[2.0, 0.3, 1.0], [4.0, discrepancy, 0.9]],
+        "figures": {"kid/efficientnet_lite0": [kid, kid - 0.1, kid + 0.1]},
+        "chain": {"union of both sets, unweighted": 0.377},
+        "ratio": {"bayes_gap/ratio_test": [0.0123, 0.01, 0.02]},
+        "seconds": {"gan": 1.0, "run": 2.0}, "config": "x",
+    }  # fmt: skip
+
+
+ROWS = [
+    row(f"cpu+hair+perc{p}", seed, method, value + 0.01 * seed, kid)
+    for p in ("0.1", "1.0")
+    for seed in (0, 1)
+    for method, value, kid in (("equi", 0.4, 4.0), ("resample", 0.1, 3.0))
+]
+
+
+@pytest.fixture
+def file(tmp_path):
+    path = tmp_path / "grid.jsonl"
+    row_files.append_rows(path, ROWS[:4])
+    row_files.append_rows(path, ROWS[4:])
+    return path
+
+
+def lines(text, *parts):
+    return [line for line in text.splitlines() if all(part in line for part in parts)]
+
+
+def test_tables_and_charts(file, tmp_path, capsys):
+    compare.main(["compare.py", str(file), f"--out={tmp_path}/out"])
+    said = capsys.readouterr().out
+    assert said == (tmp_path / "out/tables.md").read_text() + "\n"
+    (line,) = lines(said, "cpu+hair+perc0.1", "| resample |", "| 2 |")
+    assert "| 0.105 [" in line  # the mean of 0.10 and 0.11
+    assert "| 74 [" in line  # 1 - 0.105 / 0.405
+    assert "| 0.75 [0.75, 0.75] |" in line
+    (pooled,) = lines(said, "| cpu+hair | resample | 2 | 4 |")
+    assert "| 74 [" in pooled
+    (chain,) = lines(said, "| cpu+hair+perc1.0 | - | 0.377 | - | 0.405 | 0.105 |")
+    assert "0.012" in chain
+    assert "cpu+hair+perc1.0: on the front of discrepancy and KID: resample" in said
+    charts = {path.name for path in (tmp_path / "out").glob("*.png")}
+    assert charts == {
+        "discrepancy_kimg_cpu+hair+perc0.1.png", "discrepancy_kimg_cpu+hair+perc1.0.png",
+        "kid_kimg_cpu+hair+perc0.1.png", "kid_kimg_cpu+hair+perc1.0.png",
+        "discrepancy_perc_cpu+hair.png", "kid_perc_cpu+hair.png", "pareto_cpu+hair.png",
+    }  # fmt: skip
+
+
+def test_what_has_no_row_is_not_run_and_what_has_no_value_is_no_evidence(tmp_path, capsys):
+    grid = tmp_path / "grid.py"
+    grid.write_text(
+        "from fairjax.config import ConfigDict, defaults\n"
+        "SWEEPS, SEEDS = {'s': ('cpu+hair+perc1.0', 'cpu+hair+perc0.5')}, (0,)\n"
+        "def get_config(arg):\n"
+        "  config = defaults()\n"
+        "  config.arms = ConfigDict({'equi': {}, 'resample': {}, 'loss': {}})\n"
+        "  return config\n"
+    )
+    file = tmp_path / "rows.jsonl"
+    unmeasured = row("cpu+hair+perc1.0", 0, "loss", None)
+    row_files.append_rows(file, [*ROWS, unmeasured])
+    compare.main(["compare.py", str(file), f"--config={grid}"])
+    said = capsys.readouterr().out
+    assert len(lines(said, "| cpu+hair+perc0.5 |", "not run")) == 3
+    assert not lines(said, "perc0.1")
+    assert lines(said, "| cpu+hair+perc1.0 | loss | 1 | insufficient evidence |")
+
+
+def test_a_later_row_of_the_same_run_replaces_the_earlier(file, capsys):
+    row_files.append_rows(file, [row("cpu+hair+perc0.1", 0, "resample", 0.2)])
+    compare.main(["compare.py", str(file)])
+    (line,) = lines(capsys.readouterr().out, "cpu+hair+perc0.1", "| resample |", "| 2 |")
+    assert "| 0.155 [" in line
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("{", "line 1 is no row"),
+        (json.dumps(ROWS[0]) + "\n{}", "line 2 is no row (it lacks cell"),
+        ("7", "line 1 is no row"),
+    ],
+)
+def test_a_damaged_file_is_refused_with_its_line(tmp_path, text, words):
+    path = tmp_path / "rows.jsonl"
+    path.write_text(text)
+    with pytest.raises(InputError) as error:
+        row_files.read_rows(path)
+    assert words in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        ([], "nothing to compare"),
+        (["nowhere.jsonl"], "cannot be read"),
+        (["FILE", "--baseline=equl"], "no run of 'equl'"),
+        (["FILE", "--bse=1"], "unknown flag"),
+        (["FOLDER"], "no finished run"),
+    ],
+)
+def test_bad_input_ends_with_one_line(file, tmp_path, capsys, args, words):
+    names = {"FILE": str(file), "FOLDER": str(tmp_path)}
+    with pytest.raises(SystemExit) as stop:
+        compare.main(["compare.py", *(names.get(arg, arg) for arg in args)])
+    assert stop.value.code == 2
+    (said,) = capsys.readouterr().err.strip().splitlines()
+    assert words in said

@@ -1,0 +1,204 @@
+"""`launch/sweep.py`: what it runs, shares, goes on with and refuses; `report/rows.py` behind it.
+
+The fast tests put a program in the place of launch/train.py that leaves the files of a finished run
+at once; the slow one trains.
+"""
+
+import fcntl
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pipeline
+import pytest
+
+from fairjax.experiments import sweep
+from fairjax.report import rows as row_files
+
+GRID = """
+from ml_collections import ConfigDict
+from fairjax.config import defaults
+
+SWEEPS = {"both": ("cpu+a", "cpu+b"), "one": ("cpu+a",)}
+SEEDS = (0, 1)
+
+def get_config(arg=None):
+    config = defaults()
+    config.gan.update(kimg=100.0, channel_max=16)
+    config.data.perc = 0.5 if arg == "cpu+a" else 1.0
+    config.arms = ConfigDict({"equi": {"reweight": "none"}, "weighted": {"reweight": "resample"}})
+    return config
+"""
+
+# Leaves what a run leaves; ends with the code that a file beside it holds, if there is one.
+TRAIN = f"""
+import json, sys
+from pathlib import Path
+sys.path[:0] = [{str(pipeline.ROOT)!r}, {str(pipeline.ROOT / "tests")!r}]
+from test_report import whole_run
+from fairjax.experiments.command import parse
+
+values = parse(sys.argv)
+here = Path(__file__).parent
+with (here / "calls").open("a") as file:
+    file.write(values.workdir + "\\n")
+if (here / "code").exists():
+    sys.exit(int((here / "code").read_text()))
+root = Path(values.workdir)
+whole_run(root)
+(root / "config.json").write_text(json.dumps(values.config.to_dict()))
+for name, seconds in (("report", 1), ("arms/equi/gan", 7), ("arms/weighted/gan", 9)):
+    (root / name).mkdir(exist_ok=True)
+    (root / name / "DONE").write_text(json.dumps({{"seconds": seconds}}))
+"""
+
+
+@pytest.fixture
+def grid(tmp_path, monkeypatch):
+    (tmp_path / "grid.py").write_text(GRID)
+    (tmp_path / "train.py").write_text(TRAIN)
+    monkeypatch.setattr(sweep, "TRAIN", tmp_path / "train.py")
+    return tmp_path
+
+
+def run(grid, *args):
+    """(exit code, workdirs that were trained since the last call)."""
+    calls = grid / "calls"
+    calls.unlink(missing_ok=True)
+    given = [f"--config={grid}/grid.py", f"--root={grid}/runs", *args]
+    with pytest.raises(SystemExit) as stop:
+        sweep.main(["sweep.py", *given])
+    made = calls.read_text().splitlines() if calls.exists() else []
+    return stop.value.code, [str(Path(m).relative_to(grid / "runs/grid")) for m in made]
+
+
+def test_every_cell_and_seed_is_run_once_and_leaves_a_row_for_each_method(grid):
+    assert run(grid) == (0, ["cpu+a/0", "cpu+b/0", "cpu+a/1", "cpu+b/1"])
+    rows = row_files.read_rows(grid / "grid.jsonl")
+    found = [(row["cell"], row["seed"], row["method"]) for row in rows]
+    assert len(found) == len(set(found)) == 8
+    assert ("cpu+b", 1, "weighted") in found
+    assert run(grid) == (0, [])  # nothing is left to do
+    assert len(row_files.read_rows(grid / "grid.jsonl")) == 8
+
+
+def test_a_row_holds_the_last_quarter_and_what_it_cost(grid):
+    run(grid, "--cells=cpu+a", "--seeds=0")
+    equi, weighted = row_files.read_rows(grid / "grid.jsonl")
+    stream = grid / "runs/grid/cpu+a/0/arms/weighted/gan/metrics.jsonl"
+    key = "fairness_discrepancy/long_hair/hard/corrected/reference"
+    lines = [json.loads(line) for line in stream.read_text().splitlines()[:-1]]
+    last = [line[key] for line in lines if key in line and line["kimg"] > 75]
+    assert len(last) == weighted["evaluations"] == 3
+    assert weighted["discrepancy"] == pytest.approx(np.mean(last))
+    assert weighted["swing"] == pytest.approx(np.std(last, ddof=1))
+    assert len(weighted["curve"]) == 10
+    assert weighted["curve"][-1][0] == 100
+    assert weighted["seconds"] == {"gan": 9, "run": 17}
+    assert weighted["perc"] == 0.5
+    assert weighted["figures"]["kid/efficientnet_lite0"][1:] == [0.011, 0.019]
+    assert key in weighted["figures"]
+    assert equi["chain"]
+    assert equi["config"] != weighted["config"]
+
+
+def test_the_choice_of_cells_seeds_and_number_of_runs(grid):
+    assert run(grid, "--cells=cpu+b", "--seeds=3,0", "--limit=1") == (0, ["cpu+b/3"])
+    assert run(grid, "--cells=cpu+b", "--seeds=3,0") == (0, ["cpu+b/0"])
+    assert run(grid, "--dry_run") == (0, [])
+
+
+def test_a_failed_run_is_told_and_the_others_go_on(grid):
+    (grid / "code").write_text("2")
+    code, made = run(grid)
+    assert code == 1
+    assert len(made) == 4
+    assert not (grid / "grid.jsonl").exists()
+    (grid / "code").unlink()
+    assert run(grid)[0] == 0
+    assert len(row_files.read_rows(grid / "grid.jsonl")) == 8
+
+
+def test_a_run_that_is_stopped_stops_the_sweep(grid):
+    (grid / "code").write_text("143")
+    assert run(grid) == (143, ["cpu+a/0"])
+
+
+def test_a_run_of_another_process_is_left_to_it(grid):
+    claim = grid / "runs/grid/cpu+a/0.claim"
+    claim.parent.mkdir(parents=True)
+    with claim.open("w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        assert run(grid) == (0, ["cpu+b/0", "cpu+a/1", "cpu+b/1"])
+    assert run(grid) == (0, ["cpu+a/0"])
+
+
+def test_the_cost_is_that_of_runs_before(grid, caplog):
+    run(grid, "--cells=cpu+a", "--seeds=0")
+    with caplog.at_level("INFO", "fairjax"):
+        run(grid, "--dry_run")
+    said = [record.getMessage() for record in caplog.records]
+    assert sum("done" in line for line in said) == 1
+    assert sum("about 0:17 (as runs before)" in line for line in said) == 3
+    assert any("3 of 4 runs to do, about 0:51" in line for line in said)
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["--config=nowhere.py"], "no such file"),
+        (["--config=GRID:bth"], "no sweep is named 'bth'"),
+        (["--config=CONFIG"], "Give it SWEEPS and SEEDS"),
+        (["--cells=cpu+c"], "no cell is named 'cpu+c'"),
+        (["--seeds=one"], "'one' is no seed"),
+        (["--sedes=1"], "unknown flag --sedes"),
+    ],
+)
+def test_bad_input_ends_with_one_line(grid, capsys, args, words):
+    names = {"GRID": str(grid / "grid.py"), "CONFIG": f"{pipeline.ROOT}/configs/quickstart.py"}
+    for name, value in names.items():
+        args = [arg.replace(name, value) for arg in args]
+    assert run(grid, *args) == (2, [])
+    (said,) = capsys.readouterr().err.strip().splitlines()
+    assert words in said
+
+
+def test_rows_of_another_config_are_refused_before_anything_runs(grid, capsys):
+    run(grid, "--cells=cpu+a", "--seeds=0")
+    (grid / "grid.py").write_text(GRID.replace("channel_max=16", "channel_max=8"))
+    assert run(grid) == (2, [])
+    assert "cpu+a, seed 0, equi was run with another config" in capsys.readouterr().err
+
+
+def test_the_real_grid_has_valid_cells():
+    path = pipeline.ROOT / "configs/sweeps/paper_grid.py"
+    for name, runs in (("cpu", 5), ("full", 12), ("tiny", 2)):
+        file, module, cells = sweep.load(f"{path}:{name}")
+        planned = sweep.jobs(file, module, cells, [0], Path("runs"))
+        assert len(planned) == runs
+        assert len({str(config) for _, config in planned}) == runs
+        assert all(job.methods == ("equi", "loss", "resample") for job, _ in planned)
+
+
+@pytest.mark.slow
+def test_a_real_run_leaves_its_rows(tmp_path):
+    grid = tmp_path / "small.py"
+    grid.write_text(
+        f"import sys\nsys.path.insert(0, {str(pipeline.ROOT / 'tests')!r})\n"
+        "import pipeline\nSWEEPS, SEEDS = {'s': ('small',)}, (0,)\n"
+        "def get_config(arg=None):\n    return pipeline.get_config()\n"
+    )
+    command = [sys.executable, str(pipeline.ROOT / "launch/sweep.py"), f"--config={grid}",
+               f"--root={tmp_path}/runs"]  # fmt: skip
+    done = subprocess.run(command, env=pipeline.environment(), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    (row,) = row_files.read_rows(tmp_path / "small.jsonl")
+    assert (row["cell"], row["seed"], row["method"]) == ("small", 0, "main")
+    assert row["evaluations"] == 1
+    assert row["seconds"]["run"] > 0
+    assert "bayes_gap/ratio_test" in row["ratio"]
+    again = subprocess.run([*command, "--dry_run"], env=pipeline.environment(),
+                           capture_output=True, text=True)  # fmt: skip
+    assert "0 of 1 runs to do" in again.stderr

@@ -28,6 +28,7 @@ def defaults() -> ConfigDict:
             "weights": {
                 "alpha": 1.0,  # flattening exponent: 0 = equal weights, 1 = the full ratio
                 "clip": 0.0,  # largest weight; 0 = no clip
+                "clip_quantile": 1.0,  # weights above this quantile are cut down to it; 1 = none
                 "normalise": True,  # mean weight on the biased set becomes 1
                 "true_ratio": False,  # use the known ratio instead of the estimate (avatars only)
             },
@@ -148,7 +149,13 @@ def _gan() -> dict[str, Any]:
         "freeze_d": 0,  # how many blocks of D, from the highest resolution, are not trained
         # Objective.
         "loss": "hinge",  # hinge | logistic
-        "reweight": "resample",  # none | loss (w on the real term) | resample (reals drawn by w)
+        # none | loss (w on the real term) | resample (reals drawn by w) | hybrid (both in part)
+        "reweight": "resample",
+        "resample_share": 0.5,  # hybrid: reals drawn by w ** share, the loss has w ** (1 - share)
+        "draws": "independent",  # independent | stratified (one of each batch-th part, by ratio)
+        "self_normalise": False,  # loss, hybrid: weights are divided by their mean over the batch
+        "alpha_ramp": 0.0,  # loss, hybrid: share of the training in which w ** a rises from a = 0
+        "train_on": "union",  # union | reference | biased: the images that D sees at all
         "r1_gamma": 1.0,
         "r1_every": 16,
         "r1_weighted": False,  # with reweight=loss: w on the penalty too

@@ -10,7 +10,7 @@ from fairjax.config import nearest, paths, with_arm
 from fairjax.errors import InputError
 
 SOURCES = ("avatars", "folder", "celeba", "tfds")
-REWEIGHTINGS = ("none", "loss", "resample")
+REWEIGHTINGS = ("none", "loss", "resample", "hybrid")
 PAPER_SETTINGS = ("90_10", "80_20", "multi")
 
 
@@ -49,6 +49,7 @@ def validate(config: ConfigDict, devices: int = 1) -> None:
     need(config.weights.alpha >= 0, "weights.alpha", "0 or more")
     need(config.weights.clip == 0 or config.weights.clip >= 1, "weights.clip",
          "0 (off) or at least 1")  # fmt: skip
+    need(0 < config.weights.clip_quantile <= 1, "weights.clip_quantile", "above 0, at most 1")
     need(not config.weights.true_ratio or config.data.source == "avatars", "weights.true_ratio",
          "False unless data.source is avatars, where the ratio is known")  # fmt: skip
     need(config.eval.features in ("none", "efficientnet_lite0"), "eval.features",
@@ -145,8 +146,17 @@ def _validate_gan(config: ConfigDict, arm: str, devices: int, problems: list[str
     need(gan.mbstd_group >= 0 and (gan.batch // devices) % group == 0, "mbstd_group",
          f"0 or a divisor of the {gan.batch // max(devices, 1)} images per device")  # fmt: skip
     need(gan.mbstd_mode in ("contiguous", "strided"), "mbstd_mode", "contiguous or strided")
-    need(not gan.mbstd_weighted or gan.reweight == "loss", "mbstd_weighted",
-         "False unless gan.reweight is loss: else the batch is drawn as it is meant")  # fmt: skip
+    in_loss = gan.reweight in ("loss", "hybrid")
+    need(not gan.mbstd_weighted or in_loss, "mbstd_weighted", "False unless gan.reweight is loss "
+         "or hybrid: else the batch is drawn as it is meant")  # fmt: skip
+    need(0 <= gan.alpha_ramp <= 1, "alpha_ramp", "in [0, 1]")
+    need(in_loss or not gan.alpha_ramp, "alpha_ramp", "0 unless gan.reweight is loss or hybrid")
+    need(in_loss or not gan.self_normalise, "self_normalise",
+         "False unless gan.reweight is loss or hybrid")  # fmt: skip
+    need(0 < gan.resample_share < 1, "resample_share", "between 0 and 1")
+    need(gan.draws in ("independent", "stratified"), "draws", "independent or stratified")
+    need(gan.train_on in ("union", "reference", "biased"), "train_on",
+         "union, reference or biased")  # fmt: skip
     last = min(int(gan.channel_base) // 4, int(gan.channel_max))
     need(gan.mbstd_features >= 1 and last % max(gan.mbstd_features, 1) == 0, "mbstd_features",
          f"a divisor of the {last} channels at 4 x 4 pixels")  # fmt: skip

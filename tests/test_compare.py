@@ -17,7 +17,7 @@ def row(cell, seed, method, discrepancy, kid=4.0):
         "figures": {"kid/efficientnet_lite0": [kid, kid - 0.1, kid + 0.1]},
         "chain": {"union of both sets, unweighted": 0.377},
         "ratio": {"bayes_gap/ratio_test": [0.0123, 0.01, 0.02]},
-        "seconds": {"gan": 1.0, "run": 2.0}, "config": "x",
+        "seconds": {"gan": 1.0, "run": 2.0}, "settings": {},
     }  # fmt: skip
 
 

@@ -53,6 +53,40 @@ def test_loss_weights_draw_uniformly_and_none_ignores_them():
     np.testing.assert_allclose(shares_drawn(table), np.full(6, 1 / 6), atol=0.01)
 
 
+@pytest.mark.parametrize("share", [0.25, 0.5])
+def test_a_hybrid_draws_by_a_part_of_the_weight_and_weights_by_the_rest(share):
+    settings = config(reweight="hybrid", resample_share=share)
+    examples, table = gan_stage.real_examples(settings, dataset(), WEIGHT, LOG_RATIO)
+    drawn = WEIGHT**share / (WEIGHT**share).sum()
+    np.testing.assert_allclose(shares_drawn(table), drawn, atol=0.01)
+    # What is expected of an image in the loss is w / n, as with reweight=loss.
+    np.testing.assert_allclose(drawn * np.asarray(examples.weight), WEIGHT / 6, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("settings", "shares"),
+    [
+        ({"train_on": "reference", "reweight": "none"}, [0, 0, 0, 0, 0.5, 0.5]),
+        ({"train_on": "biased", "reweight": "none"}, [0.25, 0.25, 0.25, 0.25, 0, 0]),
+        ({"train_on": "biased", "reweight": "resample"}, [0.125, 0.125, 0.125, 0.625, 0, 0]),
+        ({"train_on": "biased", "reweight": "hybrid"}, [0.191, 0.191, 0.191, 0.427, 0, 0]),
+    ],
+)
+def test_what_is_left_out_is_never_drawn(settings, shares):
+    examples, table = gan_stage.real_examples(config(**settings), dataset(), WEIGHT, LOG_RATIO)
+    np.testing.assert_allclose(shares_drawn(table), shares, atol=0.01)
+    by_group = np.asarray(examples.q)
+    assert by_group.sum() == pytest.approx(1)
+
+
+def test_stratified_draws_go_by_the_ratio():
+    settings = config(draws="stratified", batch=6)
+    _, table = gan_stage.real_examples(settings, dataset(), WEIGHT, LOG_RATIO)
+    np.testing.assert_allclose(shares_drawn(table), WEIGHT / WEIGHT.sum(), atol=0.01)
+    low = LOG_RATIO < np.log(0.55)  # a quarter of the mass: 1.5 of 6 draws
+    assert {int(low[draw.draw(0, step, table)].sum()) for step in range(50)} == {1, 2}
+
+
 @pytest.mark.parametrize(
     ("groups", "expected"),
     [

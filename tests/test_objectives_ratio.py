@@ -132,3 +132,13 @@ def test_the_gap_to_the_truth_is_paired():
     assert gap == pytest.approx((apart[0][0] - apart[1][0]) / 2)
     assert error < apart[0][1] / 2
     assert ratio.log_loss_gap(true, true, reference) == (0, 0)
+
+
+def test_a_quantile_cuts_the_largest_weights_of_the_biased_set_only():
+    logits = np.log(np.arange(1, 101.0))
+    reference = np.zeros(100, bool)
+    w = ratio.importance_weights(logits, reference, clip_quantile=0.9, normalise=False)
+    assert w.max() == pytest.approx(90.1)  # linear between the 90th and the 91st
+    np.testing.assert_allclose(w[:90], np.arange(1, 91))
+    reference[99] = True
+    assert ratio.importance_weights(logits, reference, clip_quantile=0.5)[99] == 1

@@ -6,7 +6,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fairjax.objectives.reduce import group_dro, group_means, weighted_mean
+from fairjax.objectives.reduce import (
+    group_dro,
+    group_means,
+    ramped,
+    self_normalised,
+    weighted_mean,
+)
 
 K = 4
 step = jax.jit(group_dro, static_argnames=("eta", "absent"))
@@ -47,6 +53,23 @@ def test_order_of_the_batch_is_irrelevant(order, seed):
     again, there = group_means(losses[order], weights[order], groups[order], K)
     np.testing.assert_allclose(again, means, rtol=1e-5)
     np.testing.assert_array_equal(there, present)
+
+
+def test_self_normalised_weights_have_mean_one_unless_all_are_zero():
+    weights = jnp.asarray(batch(1)[1])
+    found = self_normalised(weights)
+    np.testing.assert_allclose(found, weights / weights.mean(), rtol=1e-6)
+    np.testing.assert_allclose(self_normalised(7 * weights), found, rtol=1e-5)
+    np.testing.assert_array_equal(self_normalised(jnp.zeros(3)), np.zeros(3))
+    np.testing.assert_array_equal(self_normalised(jnp.ones(5)), np.ones(5))  # not a bit
+
+
+def test_the_ramp_goes_from_equal_weights_to_the_full_ones_and_zero_stays_zero():
+    weights = jnp.asarray([0.0, 0.25, 1.0, 9.0])
+    np.testing.assert_allclose(ramped(weights, jnp.asarray(0.0)), [0, 1, 1, 1])
+    np.testing.assert_allclose(ramped(weights, jnp.asarray(0.5)), [0, 0.5, 1, 3])
+    np.testing.assert_allclose(ramped(weights, jnp.asarray(1.0)), weights)
+    assert np.isfinite(jax.grad(lambda w: ramped(w, 0.5).sum())(weights)).all()
 
 
 def test_a_zero_weight_stops_the_gradient():

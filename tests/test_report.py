@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import math
 import re
@@ -372,6 +373,14 @@ def test_a_dro_run_names_its_target(tmp_path):
     text = text_of(build(whole_run(tmp_path, dro=True)))
     assert "The target of a DRO run is q, not the reference" in text
     assert "weighted by resampling, with group DRO" in text
+
+
+def test_an_arm_on_the_reference_set_only_is_no_baseline(tmp_path):
+    run = read(whole_run(tmp_path / "run"))
+    first = run.arms[0]
+    alone = dataclasses.replace(first, settings=first.settings | {"gan.train_on": "reference"})
+    assert words.kind_of_arm(alone) == "unweighted, on the reference set only"
+    assert words.baseline(dataclasses.replace(run, arms=(alone, first))) is first
 
 
 def test_an_arm_that_was_trained_with_labels_says_so(tmp_path):

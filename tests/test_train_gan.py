@@ -152,6 +152,37 @@ def test_order_of_the_batch_is_irrelevant(plain):
         np.testing.assert_allclose(of_a[name], of_b[name], rtol=1e-4, err_msg=name)
 
 
+@pytest.mark.parametrize(
+    ("settings", "step", "expected"),
+    [
+        ({"self_normalise": True}, 0, lambda w: w / w.mean()),
+        ({"alpha_ramp": 0.5, "kimg": 0.16}, 0, lambda w: np.ones_like(w)),  # half = 10 steps of 8
+        ({"alpha_ramp": 0.5, "kimg": 0.16}, 3, lambda w: w**0.3),
+        ({"alpha_ramp": 0.5, "kimg": 0.16}, 15, lambda w: w),
+        ({"alpha_ramp": 0.5, "kimg": 0.16, "self_normalise": True}, 5,
+         lambda w: np.sqrt(w) / np.sqrt(w).mean()),
+    ],
+)  # fmt: skip
+def test_weights_are_ramped_and_normalised_in_the_step(settings, step, expected):
+    gan = toy_gan(r1_gamma=0.0, **settings)
+    state = fresh().replace(step=jnp.asarray(step, jnp.int32))
+    x, w = flat_images(), expected(WEIGHT[INDEX])
+    on_real, _ = oracles.weighted_hinge(d_oracle(state.d)(x), np.zeros(1), w)
+    _, metrics = gan.d_step(state, batch(), of_reals(WEIGHT), KEY, r1=False)
+    np.testing.assert_allclose(metrics["loss/d_real"], on_real, rtol=1e-5)
+
+
+def test_an_image_of_weight_zero_stays_out_at_the_start_of_the_ramp():
+    gan = toy_gan(r1_gamma=0.0, alpha_ramp=0.5)
+    weight = WEIGHT.copy()
+    weight[INDEX[2]] = 0
+    other = IMAGES.copy()
+    other[2] = 255 - other[2]
+    a, _ = gan.d_step(fresh(), batch(), of_reals(weight), KEY, r1=False)
+    b, _ = gan.d_step(fresh(), batch(other), of_reals(weight), KEY, r1=False)
+    assert_same((a.d, a.d_optimiser), (b.d, b.d_optimiser))
+
+
 # Group DRO in the step.
 
 

@@ -32,9 +32,9 @@ from fairjax.train.weight_files import load_tree
 log = logging.getLogger("fairjax")
 
 # Keys of `gan` that the compiled programs do not depend on: arms that differ in these share them.
-DATA_ONLY = ("reweight", "groups", "dro_bins", "dro_c", "dro_start", "log_every_kimg",
-             "save_every_kimg", "sample_every_kimg", "init_from", "init_d",
-             "init_grow")  # fmt: skip
+DATA_ONLY = ("reweight", "resample_share", "draws", "train_on", "groups", "dro_bins", "dro_c",
+             "dro_start", "log_every_kimg", "save_every_kimg", "sample_every_kimg", "init_from",
+             "init_d", "init_grow")  # fmt: skip
 _programs: dict[str, Gan] = {}
 
 
@@ -136,17 +136,31 @@ def real_examples(
     """What the discriminator knows of the training images, and how they are drawn."""
     gan, n = config.gan, len(weight)
     ones = np.ones(n)
-    table = (draw.weighted(weight, gan.batch) if gan.reweight == "resample"
-             else draw.uniform(np.arange(n), gan.batch))  # fmt: skip
+    mass = _trained_on(config, dataset) * (ones if gan.reweight == "none" else weight)
+    # Drawn by w ** share, weighted by the rest: the product is w, whatever the share.
+    share = {"resample": 1.0, "hybrid": float(gan.resample_share)}.get(gan.reweight, 0.0)
+    drawn_by = np.where(mass > 0, mass, 1) ** share * (mass > 0)
+    order = log_ratio if gan.draws == "stratified" else None
+    table = draw.weighted(drawn_by, gan.batch, order)
+    in_loss = ones
+    if gan.reweight == "loss":
+        in_loss = weight
+    elif gan.reweight == "hybrid":
+        in_loss = weight ** (1 - share) * drawn_by.mean()
     group = groups(config, dataset, log_ratio)
     k = int(group.max()) + 1
     counts = np.bincount(group, minlength=k)
-    mass = ones if gan.reweight == "none" else weight
     shares = np.bincount(group, mass, minlength=k) / mass.sum()
     q = shares if gan.dro_start == "shares" else np.full(k, 1 / k)
-    in_loss = weight if gan.reweight == "loss" else ones
     slack = gan.dro_c / np.sqrt(np.maximum(counts, 1))
     return reals(in_loss, group, q, slack, classes), table
+
+
+def _trained_on(config: ConfigDict, dataset: Dataset) -> np.ndarray:
+    """bool [n]: the training images that `gan.train_on` leaves in."""
+    reference = dataset.domain[dataset.training] == 1
+    return {"union": np.ones(len(reference), bool), "reference": reference,
+            "biased": ~reference}[config.gan.train_on]  # fmt: skip
 
 
 def rhythm(config: ConfigDict) -> loop.Rhythm:

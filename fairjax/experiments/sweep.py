@@ -25,7 +25,7 @@ from fairjax.config import nearest, with_arm
 from fairjax.errors import InputError
 from fairjax.experiments.bench_work import phase_flop
 from fairjax.experiments.command import ended, read_flags
-from fairjax.report.rows import append_rows, config_hash, read_rows, rows_of
+from fairjax.report.rows import append_rows, read_rows, rows_of, settings_of
 from fairjax.train.progress import clock
 from fairjax.validation import validate
 
@@ -180,13 +180,16 @@ def _refuse_others(
     planned: list[tuple[Job, ConfigDict]], rows: list[dict[str, Any]], out: Path
 ) -> None:
     """Raises InputError where a row of a planned run was made with another config."""
-    made = {(row["cell"], row["seed"], row["method"]): row.get("config") for row in rows}
+    made = {(row["cell"], row["seed"], row["method"]): row.get("settings") for row in rows}
     for job, config in planned:
         for method in job.methods:
             found = made.get((job.cell, job.seed, method))
-            if found is not None and found != config_hash(config, method):
+            now = settings_of(config, method)
+            if found is not None and found != now:
+                keys = sorted(k for k in found.keys() | now.keys() if found.get(k) != now.get(k))
                 raise InputError(
-                    f"{job.cell}, seed {job.seed}, {method} was run with another config",
+                    f"{job.cell}, seed {job.seed}, {method} was run with other values of "
+                    f"{', '.join(keys)}",
                     str(out),
                     "Give another --out and --root, or remove these rows and their folders",
                 )

@@ -74,7 +74,7 @@ def make_weights(workdir: Path, config: ConfigDict, dataset: Dataset, folder: Pa
             figures += _truth_figures(dataset, logits)
     weights = ratio.importance_weights(
         logits, reference, alpha=config.weights.alpha, clip=config.weights.clip,
-        normalise=config.weights.normalise,
+        clip_quantile=config.weights.clip_quantile, normalise=config.weights.normalise,
     )  # fmt: skip
     biased = ~reference
     unscaled = ratio.importance_weights(logits, reference, normalise=False)[biased]

@@ -13,6 +13,7 @@ def importance_weights(
     *,
     alpha: float = 1.0,
     clip: float = 0.0,
+    clip_quantile: float = 1.0,
     normalise: bool = True,
 ) -> np.ndarray:
     """Weight of every training image.
@@ -22,6 +23,7 @@ def importance_weights(
       is_reference: bool [n]; these images have weight 1, whatever their logit.
       alpha: w = ratio ** alpha; 0 = equal weights, 1 = the full ratio.
       clip: largest weight of a biased image before normalising; 0 = none.
+      clip_quantile: weights above this quantile of the biased images' are cut down to it.
       normalise: divide by the mean on the biased set, whose expectation is 1 at alpha = 1.
 
     Returns:
@@ -37,6 +39,8 @@ def importance_weights(
     if clip:
         w = np.minimum(w, clip)
     biased = ~np.asarray(is_reference, bool)
+    if clip_quantile < 1 and biased.any():
+        w = np.minimum(w, np.quantile(w[biased], clip_quantile))
     if normalise and biased.any():
         w = w / w[biased].mean()
     return np.where(biased, w, 1.0)

@@ -13,6 +13,25 @@ def weighted_mean(losses: jax.Array, weights: jax.Array) -> jax.Array:
     return jnp.mean(weights * losses)
 
 
+def self_normalised(weights: jax.Array) -> jax.Array:
+    """Weights [batch] >= 0 divided by their mean over the batch; all zero stays all zero.
+
+    The weighted mean then is a ratio of sums: its variance does not contain that of the total
+    weight of a batch, at the price of a bias of order 1/batch (Owen 2013, section 9.2).
+    """
+    mean = jnp.mean(weights)
+    return weights / jnp.where(mean > 0, mean, 1)
+
+
+def ramped(weights: jax.Array, share: jax.Array) -> jax.Array:
+    """weights ** share with share in [0, 1]: from equal weights to the full ones.
+
+    A weight of 0 stays 0, so that what is never used is not used at the start either.
+    """
+    positive = weights > 0
+    return jnp.where(positive, jnp.where(positive, weights, 1) ** share, 0)
+
+
 def group_means(
     losses: jax.Array, weights: jax.Array, groups: jax.Array, k: int
 ) -> tuple[jax.Array, jax.Array]:

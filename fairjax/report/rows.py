@@ -1,14 +1,14 @@
 """One line per run of a method: the figures of which the tables of many runs are made."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from ml_collections import ConfigDict
 
-from fairjax.config import digest, with_arm
+from fairjax.config import defaults, with_arm
 from fairjax.errors import InputError
 from fairjax.evaluate.figures import without_nan
 from fairjax.report.workdir import Arm, Run, flat, read
@@ -28,7 +28,8 @@ def rows_of(workdir: Path, cell: str = "") -> list[dict[str, Any]]:
       dicts of JSON values: cell, seed, method, attribute, perc, kimg, discrepancy (mean over the
       evaluations of the last quarter: hard, corrected, against the reference), swing (their
       standard deviation), evaluations, curve [[kimg, discrepancy, kid/random_conv]], figures
-      {name: [value, low, high]}, chain, ratio, seconds, config (a hash), hardware, versions, date.
+      {name: [value, low, high]}, chain, ratio, seconds, settings (those that differ from the
+      defaults), hardware, versions, date.
 
     Raises:
       InputError: the folder holds no finished run, or one without a judge.
@@ -70,17 +71,30 @@ def _row(run: Run, arm: Arm, cell: str) -> dict[str, Any]:
         "ratio": ratio,
         "seconds": {"gan": _seconds(run.workdir / f"arms/{arm.name}/gan"),
                     "run": sum(_seconds(p.parent) for p in run.workdir.rglob("DONE"))},
-        "config": digest(arm.settings),
+        "settings": changed(arm.settings),
         "hardware": run.versions.get("devices", ""),
         "versions": {k: run.versions.get(k, "") for k in ("fairjax", "git", "jax", "python")},
         "date": run.date,
     }  # fmt: skip
 
 
-def config_hash(config: ConfigDict, method: str) -> str:
-    """The `config` of the rows that a run of this config will leave for a method."""
-    tree = with_arm(config, method).to_dict()
-    return digest(flat({key: value for key, value in tree.items() if key != "arms"}))
+def changed(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Dotted settings as JSON values, without those that have their default.
+
+    So a row stays comparable when the program gets new settings. The seed and the name of the run
+    are left out, and so are the arms: the settings are those of one.
+    """
+    usual, found = (json.loads(json.dumps(dict(tree), default=list))
+                    for tree in (flat(defaults().to_dict()), settings))  # fmt: skip
+    apart = ("seed", "name")
+    return {key: value for key, value in sorted(found.items())
+            if value != usual.get(key) and key not in apart
+            and not key.startswith("arms.")}  # fmt: skip
+
+
+def settings_of(config: ConfigDict, method: str) -> dict[str, Any]:
+    """The `settings` of the rows that a run of this config will leave for a method."""
+    return changed(flat(with_arm(config, method).to_dict()))
 
 
 def _seconds(folder: Path) -> float:

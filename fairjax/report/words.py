@@ -87,7 +87,11 @@ def kind_of_arm(arm: Arm) -> str:
         "none": "unweighted",
         "loss": "weighted in the loss",
         "resample": "weighted by resampling",
+        "hybrid": "weighted by resampling and in the loss",
     }.get(arm.reweight, "")
+    part = arm.settings.get("gan.train_on", "union")
+    if part != "union":
+        how = f"{how}, on the {part} set only" if how else f"on the {part} set only"
     if arm.dro:
         how = f"{how}, with group DRO" if how else "group DRO"
     how = how or arm.name
@@ -105,8 +109,9 @@ def described(arm: Arm) -> str:
 
 
 def baseline(run: Run) -> Arm | None:
-    """The unweighted arm: reweight "none" and no group DRO, else the one named "equi"."""
-    plain_arms = [arm for arm in run.arms if arm.reweight == "none" and not arm.dro]
+    """The unweighted arm (reweight "none", no group DRO, both sets), else the one named "equi"."""
+    plain_arms = [arm for arm in run.arms if arm.reweight == "none" and not arm.dro
+                  and arm.settings.get("gan.train_on", "union") == "union"]  # fmt: skip
     named = [arm for arm in run.arms if arm.name == "equi"]
     return next(iter([*plain_arms, *named]), None)
 

@@ -15,7 +15,13 @@ import optax
 from ml_collections import ConfigDict
 
 from fairjax.objectives.losses import ADVERSARIAL
-from fairjax.objectives.reduce import group_dro, group_means, weighted_mean
+from fairjax.objectives.reduce import (
+    group_dro,
+    group_means,
+    ramped,
+    self_normalised,
+    weighted_mean,
+)
 from fairjax.train import ada
 from fairjax.train.conditions import Conditions, moved_mean
 from fairjax.train.gan_pair import Pair
@@ -146,7 +152,7 @@ class Gan(Pair):
     ) -> tuple[GanState, dict[str, jax.Array]]:
         k_fake = jax.random.fold_in(key, 2 * state.step + 1)
         x = batch["image"].astype(jnp.float32) / 127.5 - 1
-        w = reals.weight[batch["index"]]
+        w = self._loss_weights(reals.weight[batch["index"]], state.step)
         group = reals.group[batch["index"]]
         classes = None if reals.classes is None else reals.classes[batch["index"]]
         fake_classes = self._fake_classes(k_fake, len(x))
@@ -212,6 +218,13 @@ class Gan(Pair):
             metrics |= of_ada
         w_avg = moved_mean(state.w_avg, w_fake, fake_classes, W_AVG_BETA)
         return state.replace(step=state.step + 1, q=q, w_avg=w_avg), metrics
+
+    def _loss_weights(self, w: jax.Array, step: jax.Array) -> jax.Array:
+        """What the weights [batch] of the reals are at this step: ramped, then normalised."""
+        if self.gan.alpha_ramp:
+            full = self.gan.alpha_ramp * self.gan.kimg * 1000 / self.gan.batch
+            w = ramped(w, jnp.minimum(step / full, 1.0))
+        return self_normalised(w) if self.gan.self_normalise else w
 
     def _update_d(self, state: GanState, grads: Any) -> GanState:
         updates, optimiser = self.d_adam.update(grads, state.d_optimiser)

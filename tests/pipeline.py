@@ -95,6 +95,12 @@ def run(
     )  # fmt: skip
 
 
+def ok(done: subprocess.CompletedProcess[str]) -> str:
+    """What a run that must succeed wrote to stderr."""
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stderr
+
+
 def stop_when(
     workdir: Path,
     ready: Callable[[], bool],

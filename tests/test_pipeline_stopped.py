@@ -1,0 +1,124 @@
+"""Runs that are killed, stopped and resumed, and a run with labels on gray images."""
+
+import fcntl
+import json
+import random
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pipeline
+import pytest
+from PIL import Image
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="session")
+def straight(tmp_path_factory) -> Path:
+    """A finished run of the still smaller config of tests/pipeline.py, never interrupted."""
+    workdir = tmp_path_factory.mktemp("straight") / "run"
+    pipeline.ok(pipeline.run(workdir))
+    return workdir
+
+
+def test_killed_in_every_stage(straight, tmp_path):
+    """kill -9 at a random moment of each stage: the same bits, and nothing done is repeated."""
+    rng = random.Random()
+    killed, cache = tmp_path / "run", tmp_path / "cache"
+    history = []
+
+    def kill(stage: str, ready, longest: float) -> None:
+        before = pipeline.finished(killed)
+        delay = rng.uniform(0, longest)
+        code, said = pipeline.stop_when(killed, ready, signal.SIGKILL, delay=delay, cache=cache)
+        history.append((stage, round(delay, 3), code))
+        assert code in (-signal.SIGKILL, 0), said[-2000:]
+        after = pipeline.finished(killed)
+        assert {name: after[name] for name in before} == before, history
+
+    drawing = lambda: cache.is_dir() and any(cache.glob("avatars-*.partial.*"))
+    kill("data", drawing, 0.5)
+    assert "data" not in pipeline.finished(killed), history  # drawing takes longer than that
+    kill("ratio", pipeline.begun(killed, "ratio/fold_0"), 3.0)
+    kill("judge", pipeline.begun(killed, "judge/long_hair"), 3.0)
+    kill("gan", pipeline.saved(killed, "arms/main/gan"), 1.0)
+    assert "arms/main/gan" not in pipeline.finished(killed), history
+    kill("eval", pipeline.begun(killed, "arms/main/eval"), 1.0)
+    kill("report", pipeline.begun(killed, "report"), 1.0)
+    pipeline.ok(pipeline.run(killed, cache=cache))
+    assert pipeline.differences(straight, killed) == [], history
+    assert "resumed at step" in (killed / "log.txt").read_text()
+    assert (killed / "report/index.html").exists()
+
+
+def test_sigterm_saves_and_resumes(straight, tmp_path):
+    """SIGTERM while the GAN trains: exit 143, the resume command, and later the same bits."""
+    workdir = tmp_path / "run"
+    log = workdir / "arms/main/gan/metrics.jsonl"
+    code, said = pipeline.stop_when(
+        workdir, lambda: log.exists() and log.stat().st_size > 0, signal.SIGTERM
+    )
+    assert code == 143, said[-2000:]
+    last = said.strip().splitlines()[-1]
+    assert "stopped by SIGTERM" in last
+    assert f"launch/train.py {pipeline.CONFIG} --workdir={workdir}" in last
+    assert "Traceback" not in said
+    again = pipeline.ok(pipeline.run(workdir))
+    assert "gan main: resumed at step" in again
+    # The step of the signal has a line of its own in the record; all else is the same.
+    assert set(pipeline.differences(straight, workdir)) <= {"arms/main/gan/metrics.jsonl"}
+    kept, whole = (
+        {r["step"]: r.get("kid/random_conv") for r in pipeline.results(w)[name]}
+        for w in (workdir, straight)
+        for name in ["arms/main/gan/metrics.jsonl"]
+    )
+    assert whole.items() <= kept.items()
+    assert len(kept) - len(whole) <= 1
+
+
+def test_sigint_between_the_trainings(tmp_path):
+    """Ctrl-C outside a training loop stops at once, with one line and no traceback."""
+    workdir, cache = tmp_path / "run", tmp_path / "cache"
+    code, said = pipeline.stop_when(
+        workdir, pipeline.begun(workdir, "data"), signal.SIGINT, delay=0.3, cache=cache
+    )
+    assert code == 130, said[-2000:]
+    assert "Traceback" not in said
+    assert "stopped by SIGINT" in said.strip().splitlines()[-1]
+
+
+def test_second_run_on_the_same_folder_is_refused(straight):
+    """While one run holds the folder, another one answers in one line."""
+    with (straight / "lock").open("a") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        done = pipeline.run(straight)
+    assert done.returncode == 2
+    assert "another run is using this folder" in done.stderr
+
+
+def test_labels_and_gray_images_through_all_stages(tmp_path):
+    """Trained with labels on gray images; sampled by class and around the judged centres."""
+    workdir = tmp_path / "run"
+    pipeline.ok(pipeline.run(
+        workdir, "--config.gan.condition=('long_hair',)", "--config.data.channels=1",
+        "--config.gan.kimg=0.4", "--config.eval.every_kimg=0.4",
+    ))  # fmt: skip
+    gan = workdir / "arms/main/gan"
+    described = json.loads((gan / "generator.json").read_text())
+    assert described["conditions"]["classes"] == ["short hair", "long hair"]
+    assert described["conditions"]["prior"] == pytest.approx([0.5, 0.5])
+    assert "trained with labels of long_hair" in (workdir / "report/index.html").read_text()
+    centre = workdir / "arms/main/eval/centres/long_hair.safetensors"
+    for out, more in (("one", ["--class=long hair"]), ("two", ["--noise=const"]),
+                      ("three", ["--psi=0.5", f"--centre={centre}"])):  # fmt: skip
+        pipeline.ok(subprocess.run(
+            [sys.executable, "launch/sample.py", f"--generator={gan}", "--n=4", "--batch=4",
+             f"--out={tmp_path / out}", *more],
+            cwd=pipeline.ROOT, env=pipeline.environment(), capture_output=True, text=True,
+            check=False,
+        ))  # fmt: skip
+        with Image.open(tmp_path / out / "000003.png") as image:
+            assert (image.mode, image.size) == ("L", (8, 8))
+    assert json.loads((tmp_path / "one/samples.json").read_text())["classes"] == ["long hair"] * 4

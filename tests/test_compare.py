@@ -14,7 +14,12 @@ def row(cell, seed, method, discrepancy, kid=4.0):
         "cell": cell, "seed": seed, "method": method, "attribute": "long_hair",
         "perc": float(cell.rpartition("perc")[2]), "kimg": 4.0, "discrepancy": discrepancy,
         "swing": 0.02, "evaluations": 4, "curve": [[2.0, 0.3, 1.0], [4.0, discrepancy, 0.9]],
-        "figures": {"kid/efficientnet_lite0": [kid, kid - 0.1, kid + 0.1]},
+        "figures": {
+            "kid/efficientnet_lite0": [kid, kid - 0.1, kid + 0.1],
+            "kid/efficientnet_lite0/heldout_biased": [9.0, None, None],
+            "kid/efficientnet_lite0/long_hair/0": [kid + 2, None, None],
+            "kid/efficientnet_lite0/long_hair/1": [kid + 4, None, None],
+        },
         "chain": {"union of both sets, unweighted": 0.377},
         "ratio": {"bayes_gap/ratio_test": [0.0123, 0.01, 0.02]},
         "seconds": {"gan": 1.0, "run": 2.0}, "settings": {},
@@ -49,6 +54,7 @@ def test_tables_and_charts(file, tmp_path, capsys):
     assert "| 0.105 [" in line  # the mean of 0.10 and 0.11
     assert "| 74 [" in line  # 1 - 0.105 / 0.405
     assert "| 0.75 [0.75, 0.75] |" in line
+    assert "| 0.86 [0.86, 0.86] |" in line  # (3 + 3) / (4 + 3): the mean of both classes
     (pooled,) = lines(said, "| cpu+hair | resample | 2 | 4 |")
     assert "| 74 [" in pooled
     (chain,) = lines(said, "| cpu+hair+perc1.0 | - | 0.377 | - | 0.405 | 0.105 |")

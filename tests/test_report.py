@@ -375,6 +375,15 @@ def test_a_dro_run_names_its_target(tmp_path):
     assert "weighted by resampling, with group DRO" in text
 
 
+def test_a_class_index_is_shown_by_its_name_wherever_the_judge_is_named(complete):
+    run = read(complete[0])
+    assert words.pretty("share/long_hair/1/hard/raw", run).split(" · ")[1:3] == [
+        "long hair", "long hair",
+    ]  # fmt: skip
+    shown = words.pretty("kid/efficientnet_lite0/long_hair/0", run)
+    assert shown.endswith("long hair · short hair")
+
+
 def test_an_arm_on_the_reference_set_only_is_no_baseline(tmp_path):
     run = read(whole_run(tmp_path / "run"))
     first = run.arms[0]

@@ -279,7 +279,7 @@ def measure_arm(
     close, pairs = yardstick.neighbours(samples[: config.eval.feature_samples])
     figures = [
         *yardstick.fairness(judged),
-        *yardstick.quality(samples),
+        *yardstick.quality(samples, judged),
         *yardstick.ratio_scores(samples),
         *close,
     ]

@@ -19,6 +19,7 @@ from fairjax.experiments.stages import read_json
 from fairjax.models import random_features
 
 ENOUGH = 3  # images per set below which a kernel distance does not exist
+ENOUGH_IN_CLASS = 30  # samples, and reference images, below which a class gets no distance
 
 
 class Yardstick:
@@ -71,8 +72,13 @@ class Yardstick:
         if len(self._random_reference) >= ENOUGH:
             yield kid_figure("kid/random_conv", self._random(samples), self._random_reference)
 
-    def quality(self, samples: np.ndarray) -> Iterator[Figure]:
-        """KID and Frechet distance in ImageNet features; label-free distances to both sets."""
+    def quality(self, samples: np.ndarray, judged: dict[str, np.ndarray]) -> Iterator[Figure]:
+        """KID and Frechet distance in ImageNet features; label-free distances to both sets.
+
+        For every class of a judge, `kid/<features>/<attributes>/<class>` compares the samples that
+        the judge puts in the class (`judged` is what the method of that name returned) with the
+        reference images that are of it: better shares must not be paid for with worse images.
+        """
         limit = self._config.eval.feature_samples
         ours: dict[str, np.ndarray] = {"random_conv": self._random(samples)}
         theirs = {"random_conv": self._random}
@@ -93,8 +99,21 @@ class Yardstick:
                     yield kid_figure(f"kid/{name}/heldout_{which}", ours[name], found)
                 else:
                     yield kid_figure(f"kid/{name}", ours[name], found)
+                    yield from self._by_class(f"kid/{name}", ours[name], found, judged)
                     if name == "efficientnet_lite0":
                         yield frechet_figure(f"frechet/{name}", ours[name], found)
+
+    def _by_class(
+        self, name: str, ours: np.ndarray, theirs: np.ndarray, judged: dict[str, np.ndarray]
+    ) -> Iterator[Figure]:
+        for judge in self._judges:
+            decided = judged[judge.label][: len(ours)].argmax(-1)
+            truth = self._dataset.classes(judge.names, self._reference)[: len(theirs)]
+            for k, words in enumerate(self._dataset.class_names(judge.names)):
+                x, y = ours[decided == k], theirs[truth == k]
+                if min(len(x), len(y)) >= ENOUGH_IN_CLASS:
+                    figure = kid_figure(f"{name}/{judge.label}/{k}", x, y)
+                    yield figure._replace(note=f"{words}, as the judge decides")
 
     def ratio_scores(self, samples: np.ndarray) -> Iterator[Figure]:
         """Mean p(reference | x) of samples and of both held-out sets; needs no labels."""

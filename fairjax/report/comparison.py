@@ -4,7 +4,7 @@ A cell's name has parts joined by "+"; cells that differ only in their part "per
 over which reductions are pooled.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -38,6 +38,18 @@ def kid(row: Mapping[str, Any]) -> float:
     return float("nan")
 
 
+def kid_within(row: Mapping[str, Any]) -> float:
+    """Mean of the final KID within the classes of the attribute; NaN without any."""
+    for name in KIDS:
+        within = f"{name}/{row['attribute']}/"
+        found = [
+            value[0] for key, value in row.get("figures", {}).items() if key.startswith(within)
+        ]
+        if found:
+            return float(np.mean(found))
+    return float("nan")
+
+
 class _Pairs:
     """The runs of a method and of the baseline with the same cell and seed, both measured."""
 
@@ -54,8 +66,8 @@ class _Pairs:
     def reduction(self) -> Interval:
         return reduction(*self.discrepancies(), self.cells)
 
-    def kid_ratio(self) -> Interval:
-        mine, theirs = ([kid(row) for row in side] for side in (self._mine, self._theirs))
+    def kid_ratio(self, of: Callable[[Mapping[str, Any]], float] = kid) -> Interval:
+        mine, theirs = ([of(row) for row in side] for side in (self._mine, self._theirs))
         return ratio_of_means(mine, theirs, self.cells)
 
     def discrepancies(self) -> tuple[list[float], list[float]]:
@@ -69,7 +81,7 @@ def fairness_table(rows: Rows, baseline: str, planned: Mapping[str, Sequence[str
       planned: cell -> methods that should be there; what has no row says "not run".
     """
     head = ["cell", "method", "seeds", "discrepancy", "swing", "reduction", "paired p", "KID",
-            "KID ratio"]  # fmt: skip
+            "KID ratio", "ratio within classes"]  # fmt: skip
     lines = []
     cells = list(dict.fromkeys([*planned, *(row["cell"] for row in rows)]))
     for cell in cells:
@@ -83,21 +95,22 @@ def _cells_of(here: Rows, rows: Rows, cell: str, method: str, baseline: str) -> 
     mine = [row for row in here if row["method"] == method]
     known = [row for row in mine if row["discrepancy"] is not None]
     if not mine:
-        return ["0", *["not run"] * 6]
+        return ["0", *["not run"] * 7]
     if not known:
-        return [str(len(mine)), *["insufficient evidence"] * 6]
+        return [str(len(mine)), *["insufficient evidence"] * 7]
     swings = [row["swing"] for row in known if row["swing"] is not None]
     out = [str(len(known)), _words(mean_over_seeds([row["discrepancy"] for row in known])),
            f"{np.mean(swings):.3f}" if swings else "-"]  # fmt: skip
     kids = [kid(row) for row in known]
     if method == baseline:
-        return [*out, "-", "-", _words(mean_over_seeds(kids), 2), "-"]
+        return [*out, "-", "-", _words(mean_over_seeds(kids), 2), "-", "-"]
     pairs = _Pairs(rows, method, baseline, [cell])
     if not pairs.cells:
-        return [*out, "no baseline", "-", _words(mean_over_seeds(kids), 2), "-"]
+        return [*out, "no baseline", "-", _words(mean_over_seeds(kids), 2), "-", "-"]
     p = paired_p(*pairs.discrepancies())
     return [*out, _percent(pairs.reduction()), "-" if np.isnan(p) else f"{p:.2g}",
-            _words(mean_over_seeds(kids), 2), _words(pairs.kid_ratio(), 2)]  # fmt: skip
+            _words(mean_over_seeds(kids), 2), _words(pairs.kid_ratio(), 2),
+            _words(pairs.kid_ratio(kid_within), 2)]  # fmt: skip
 
 
 def pooled_table(rows: Rows, baseline: str) -> str:
@@ -110,8 +123,10 @@ def pooled_table(rows: Rows, baseline: str) -> str:
             if method != baseline and pairs.cells:
                 lines.append([group, method, str(len({*pairs.cells})), str(len(pairs.cells)),
                               _percent(pairs.reduction()),
-                              _words(pairs.kid_ratio(), 2)])  # fmt: skip
-    return _markdown(["group", "method", "cells", "pairs", "reduction", "KID ratio"], lines)
+                              _words(pairs.kid_ratio(), 2),
+                              _words(pairs.kid_ratio(kid_within), 2)])  # fmt: skip
+    head = ["group", "method", "cells", "pairs", "reduction", "KID ratio", "ratio within classes"]
+    return _markdown(head, lines)
 
 
 def chain_table(rows: Rows) -> str:

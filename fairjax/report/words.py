@@ -73,10 +73,10 @@ def plain(value: float) -> str:
 def pretty(name: str, run: Run) -> str:
     """A figure's name for readers: class names for indices, words for path parts."""
     head, *rest = name.split("/")
-    judge = run.judges.get(rest[0]) if rest else None
-    if judge is not None and head in ("share", "reference_share") and len(rest) > 1:
-        if rest[1].isdigit() and int(rest[1]) < len(judge.classes):
-            rest[1] = judge.classes[int(rest[1])]
+    for i, part in enumerate(rest[1:], start=1):  # a class index behind the judge's name
+        judge = run.judges.get(rest[i - 1])
+        if judge is not None and part.isdigit() and int(part) < len(judge.classes):
+            rest[i] = judge.classes[int(part)]
     words = [_NAMES.get(part, part.replace("_", " ")) for part in rest]
     return " · ".join([_NAMES.get(head, head.replace("_", " ").capitalize()), *words])
 

@@ -1,0 +1,57 @@
+"""Distances within the classes of a judge, on features with a known answer."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from fairjax.evaluate.distances import kid
+from fairjax.experiments.yardstick import Yardstick
+
+
+def yardstick(truth):
+    """A yardstick with one judge whose reference images have these true classes."""
+    bare = object.__new__(Yardstick)
+    bare._judges = [SimpleNamespace(label="hair", names=("hair",))]
+    bare._reference = np.arange(len(truth))
+    bare._dataset = SimpleNamespace(
+        classes=lambda names, positions: truth[positions],
+        class_names=lambda names: ("short", "long", "none"),
+    )
+    return bare
+
+
+def test_each_class_is_compared_with_its_own_reference_images():
+    rng = np.random.default_rng(0)
+    truth = np.arange(200) % 2
+    theirs = rng.normal(size=(200, 8)) + 3 * truth[:, None]
+    decided = np.repeat([0, 1], [120, 60])
+    ours = rng.normal(size=(180, 8)) + np.where(decided, 2.0, 0.0)[:, None]  # class 1 is off
+    judged = {"hair": np.eye(3)[decided]}
+    first, second = yardstick(truth)._by_class("kid/f", ours, theirs, judged)
+    assert (first.name, second.name) == ("kid/f/hair/0", "kid/f/hair/1")
+    assert (first.n, second.n) == (120, 60)
+    assert second.value == pytest.approx(kid(ours[120:], theirs[1::2])[0])
+    assert abs(first.value) < 0.2 * second.value
+    assert "long" in second.note
+
+
+def test_a_class_with_few_samples_or_references_has_no_figure():
+    rng = np.random.default_rng(1)
+    truth = np.repeat([0, 1, 2], [100, 20, 100])
+    decided = np.repeat([0, 1, 2], [29, 100, 100])
+    ours, theirs = rng.normal(size=(229, 4)), rng.normal(size=(220, 4))
+    judged = {"hair": np.eye(3)[decided]}
+    names = [f.name for f in yardstick(truth)._by_class("kid/f", ours, theirs, judged)]
+    assert names == ["kid/f/hair/2"]
+
+
+def test_fewer_features_than_samples_take_the_first():
+    """Only the first images go through the feature network; the judge has seen all."""
+    rng = np.random.default_rng(2)
+    decided = np.repeat([0, 1], [50, 500])
+    judged = {"hair": np.eye(3)[decided]}
+    truth = np.zeros(300, int)
+    found = list(yardstick(truth)._by_class("kid/f", rng.normal(size=(60, 4)),
+                                            rng.normal(size=(40, 4)), judged))  # fmt: skip
+    assert [(f.name, f.n) for f in found] == [("kid/f/hair/0", 50)]

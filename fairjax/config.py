@@ -86,6 +86,7 @@ def _ratio() -> dict[str, Any]:
         # efficientnet_lite0 (a linear head on frozen ImageNet features; it needs few images).
         "networks": ("resnet", "efficientnet_lite0"),
         "feature_resolution": 128,  # pixels at which efficientnet_lite0 sees an image
+        "clusters": 8,  # of the ImageNet features, for gan.groups=clusters
         "folds": 5,  # cross-fitting: every image gets its ratio from networks that never saw it
         "width": 64,  # channels of the first stage of the ResNet-18
         "stem": "imagenet",  # imagenet | stride2 | small
@@ -163,7 +164,7 @@ def _gan() -> dict[str, Any]:
         "path_length_every": 4,
         "style_mixing": 0.9,
         "dro": False,  # group DRO over groups of reals
-        "groups": "ratio_bins",  # dataset | ratio_bins | attributes
+        "groups": "ratio_bins",  # dataset | ratio_bins | clusters | attributes
         "dro_bins": 2,  # with groups=ratio_bins: quantile bins of the ratio
         "dro_eta": 0.01,
         "dro_c": 0.0,  # generalisation adjustment C / sqrt(n_g)

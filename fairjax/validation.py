@@ -43,6 +43,7 @@ def validate(config: ConfigDict, devices: int = 1) -> None:
     networks = tuple(config.ratio.networks)
     need(0 < len(networks) == len({*networks}) and {*networks} <= {"resnet", "efficientnet_lite0"},
          "ratio.networks", "resnet, efficientnet_lite0, or both")  # fmt: skip
+    need(config.ratio.clusters >= 2, "ratio.clusters", "at least 2")
     need(config.ratio.feature_resolution >= 32, "ratio.feature_resolution", "32 or more")
     need(config.ratio.calibration in ("platt", "temperature", "none"), "ratio.calibration",
          "platt, temperature or none")  # fmt: skip
@@ -177,8 +178,11 @@ def _validate_gan(config: ConfigDict, arm: str, devices: int, problems: list[str
     need(gan.half_resolutions >= 0, "half_resolutions", "0 or more")
     need(gan.loss in ("hinge", "logistic"), "loss", "hinge or logistic")
     need(gan.reweight in REWEIGHTINGS, "reweight", f"one of {', '.join(REWEIGHTINGS)}")
-    need(gan.groups in ("dataset", "ratio_bins", "attributes"), "groups",
-         "dataset, ratio_bins or attributes")  # fmt: skip
+    need(gan.groups in ("dataset", "ratio_bins", "clusters", "attributes"), "groups",
+         "dataset, ratio_bins, clusters or attributes")  # fmt: skip
+    featured = "efficientnet_lite0" in config.ratio.networks and not config.weights.true_ratio
+    need(gan.groups != "clusters" or featured, "groups", "another, as there are clusters only with "
+         "efficientnet_lite0 in ratio.networks and an estimated ratio")  # fmt: skip
     need(gan.groups != "attributes" or len(config.data.group_attributes) > 0, "groups",
          "dataset or ratio_bins, as data.group_attributes is empty")  # fmt: skip
     need(gan.dro_bins >= 2, "dro_bins", "at least 2")

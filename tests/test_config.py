@@ -58,6 +58,7 @@ def test_all_problems_are_reported_at_once():
         ("ratio.networks", ("resnet", "resnet")),
         ("ratio.networks", ("resnet", "vgg")),
         ("ratio.feature_resolution", 16),
+        ("ratio.clusters", 1),
         ("weights.clip_quantile", 0.0),
         ("gan.reweight", "sometimes"),
         ("gan.resample_share", 1.0),

@@ -7,7 +7,7 @@ import pytest
 
 from fairjax.config import defaults
 from fairjax.errors import InputError
-from fairjax.experiments import gan_stage
+from fairjax.experiments import gan_stage, ratio_stage
 from fairjax.objectives import draw
 
 WEIGHT = np.array([0.5, 0.5, 0.5, 2.5, 1.0, 1.0])
@@ -98,6 +98,18 @@ def test_stratified_draws_go_by_the_ratio():
 def test_groups(groups, expected):
     found = gan_stage.groups(config(groups=groups), dataset(), LOG_RATIO)
     assert found.tolist() == expected
+
+
+def test_groups_of_clusters_are_those_of_the_ratio_stage(tmp_path):
+    folder = tmp_path / "ratio/efficientnet_lite0"
+    folder.mkdir(parents=True)
+    np.savez(folder / "logits.npz", cluster=np.array([2, 0, 0, 1, 0, 1], np.int32))
+    found = ratio_stage.load_clusters(tmp_path)
+    examples, _ = gan_stage.real_examples(
+        config(groups="clusters"), dataset(), WEIGHT, LOG_RATIO, cluster=found
+    )
+    assert np.asarray(examples.group).tolist() == [2, 0, 0, 1, 0, 1]
+    np.testing.assert_allclose(examples.q, [2 / 6, 3.5 / 6, 0.5 / 6], rtol=1e-6)
 
 
 def test_groups_by_attributes_need_labels():

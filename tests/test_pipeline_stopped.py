@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pipeline
 import pytest
 from PIL import Image
@@ -98,14 +99,20 @@ def test_second_run_on_the_same_folder_is_refused(straight):
     assert "another run is using this folder" in done.stderr
 
 
-def test_labels_and_gray_images_through_all_stages(tmp_path):
-    """Trained with labels on gray images; sampled by class and around the judged centres."""
+def test_labels_gray_images_and_clusters_through_all_stages(tmp_path):
+    """Trained with labels on gray images, group DRO over clusters; sampled by class and around the
+    judged centres."""
     workdir = tmp_path / "run"
     pipeline.ok(pipeline.run(
         workdir, "--config.gan.condition=('long_hair',)", "--config.data.channels=1",
-        "--config.gan.kimg=0.4", "--config.eval.every_kimg=0.4",
+        "--config.gan.kimg=0.4", "--config.eval.every_kimg=0.4", "--config.gan.dro",
+        "--config.gan.groups=clusters", "--config.ratio.clusters=3",
     ))  # fmt: skip
     gan = workdir / "arms/main/gan"
+    logged = [json.loads(line) for line in (gan / "metrics.jsonl").read_text().splitlines()]
+    q = np.array([[line[f"q/{g}"] for g in range(3)] for line in logged if "q/0" in line])
+    np.testing.assert_allclose(q.sum(1), 1, rtol=1e-5)
+    assert "q/3" not in logged[0]
     described = json.loads((gan / "generator.json").read_text())
     assert described["conditions"]["classes"] == ["short hair", "long hair"]
     assert described["conditions"]["prior"] == pytest.approx([0.5, 0.5])

@@ -31,8 +31,8 @@ def plan(config: ConfigDict) -> dict[str, Any]:
     columns = {"number_columns": numbers} if (numbers := number_columns(config)) else {}
     stages: dict[str, Any] = {"data": seed | {"data": c["data"], "judge": sets} | columns}
     stacked = {key: c["ratio"].pop(key) for key in ("networks", "calibration")}
-    heads = {"feature_resolution": c["ratio"].pop("feature_resolution"),
-             "folds": config.ratio.folds}  # fmt: skip
+    heads = {key: c["ratio"].pop(key) for key in ("feature_resolution", "clusters")}
+    heads["folds"] = config.ratio.folds
     for name in ratio_stage.stage_names(config):
         read = heads if name.endswith(ratio_stage.IMAGENET) else c["ratio"]
         stages[name] = seed | {"ratio": read}

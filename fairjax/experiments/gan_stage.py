@@ -14,7 +14,7 @@ from fairjax.data.cache import write_json
 from fairjax.data.prepare import Dataset
 from fairjax.errors import InputError
 from fairjax.evaluate.figures import write_figures
-from fairjax.experiments import keys
+from fairjax.experiments import keys, ratio_stage
 from fairjax.experiments.centres import save_centres
 from fairjax.experiments.stages import read_json
 from fairjax.experiments.weights_stage import load_weights
@@ -103,11 +103,17 @@ def _numbers(config: ConfigDict, dataset: Dataset) -> Conditions:
     return of_numbers(names, values, wanted | (config.gan.fake_labels == "data"))
 
 
-def groups(config: ConfigDict, dataset: Dataset, log_ratio: np.ndarray) -> np.ndarray:
+def groups(
+    config: ConfigDict,
+    dataset: Dataset,
+    log_ratio: np.ndarray,
+    cluster: np.ndarray | None = None,
+) -> np.ndarray:
     """int32 [n]: the group of every training image, for group DRO and for the log.
 
     "ratio_bins" needs no labels: quantile bins of the density ratio over both sets, so that the
-    last bin holds the images that the biased set lacks most.
+    last bin holds the images that the biased set lacks most. Nor do "clusters" [n], those of
+    `ratio_stage.load_clusters`.
     """
     gan, training = config.gan, dataset.training
     if gan.groups == "dataset":
@@ -115,6 +121,9 @@ def groups(config: ConfigDict, dataset: Dataset, log_ratio: np.ndarray) -> np.nd
     if gan.groups == "ratio_bins":
         edges = np.quantile(log_ratio, np.linspace(0, 1, gan.dro_bins + 1)[1:-1])
         return np.searchsorted(edges, log_ratio, side="left").astype(np.int32)
+    if gan.groups == "clusters":
+        assert cluster is not None
+        return cluster
     names = tuple(config.data.group_attributes)
     classes = dataset.classes(names, training)
     if (classes < 0).any():
@@ -132,6 +141,7 @@ def real_examples(
     weight: np.ndarray,
     log_ratio: np.ndarray,
     classes: np.ndarray | None = None,
+    cluster: np.ndarray | None = None,
 ) -> tuple[Reals, draw.Table]:
     """What the discriminator knows of the training images, and how they are drawn."""
     gan, n = config.gan, len(weight)
@@ -147,7 +157,7 @@ def real_examples(
         in_loss = weight
     elif gan.reweight == "hybrid":
         in_loss = weight ** (1 - share) * drawn_by.mean()
-    group = groups(config, dataset, log_ratio)
+    group = groups(config, dataset, log_ratio, cluster)
     k = int(group.max()) + 1
     counts = np.bincount(group, minlength=k)
     shares = np.bincount(group, mass, minlength=k) / mass.sum()
@@ -193,7 +203,8 @@ def train_arm(
     gan = programs(config, labels)
     weight, log_ratio = load_weights(workdir, dataset)
     classes = None if labels is None else labels.classes
-    examples, table = real_examples(config, dataset, weight, log_ratio, classes)
+    cluster = ratio_stage.load_clusters(workdir) if config.gan.groups == "clusters" else None
+    examples, table = real_examples(config, dataset, weight, log_ratio, classes, cluster)
     if labels is not None:
         log.info("gan %s: trained with labels of %s; labels of fakes by %s (%s)", name,
                  " and ".join(labels.attributes), config.gan.fake_labels,

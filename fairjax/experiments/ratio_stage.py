@@ -22,6 +22,7 @@ from fairjax.experiments.stages import read_arrays
 from fairjax.objectives import draw
 from fairjax.train import linear_head, loop
 from fairjax.train.classifier import Classifier
+from fairjax.train.clusters import clusters
 from fairjax.train.devices import is_lead
 from fairjax.train.linear_head import Heads
 from fairjax.train.progress import Meter
@@ -118,7 +119,8 @@ def train_fold(
 
 
 def fit_heads(config: ConfigDict, dataset: Dataset, folder: Path) -> None:
-    """Fits the linear heads of all folds on ImageNet features; writes what `train_fold` writes."""
+    """Fits the linear heads of all folds on ImageNet features; writes what `train_fold` writes,
+    and the cluster of every training image in these features."""
     size = config.ratio.feature_resolution
     positions = np.concatenate([dataset.training, dataset.roles["ratio_test"]])
     n = len(dataset.training)
@@ -127,10 +129,17 @@ def fit_heads(config: ConfigDict, dataset: Dataset, folder: Path) -> None:
     reference = dataset.domain[dataset.training] == 1
     heads, logits = linear_head.fit(found[:n], reference, folds(dataset, config))
     log.info("ratio: heads on ImageNet features, penalty 1 / %g", heads.strength)
+    cluster = clusters(found[:n], min(config.ratio.clusters, n),
+                       keys.number(config.seed, "clusters"))  # fmt: skip
     if is_lead():
-        np.savez(folder / "logits.npz", allow_pickle=False, logits=logits,
+        np.savez(folder / "logits.npz", allow_pickle=False, logits=logits, cluster=cluster,
                  test_logits=heads(found[n:]))  # fmt: skip
         save_tree(folder / "heads.safetensors", heads._asdict())
+
+
+def load_clusters(workdir: Path) -> np.ndarray:
+    """int32 [n]: what `fit_heads` found, by training index."""
+    return read_arrays(workdir / f"ratio/{IMAGENET}/logits.npz", "cluster")["cluster"]
 
 
 def pooled_logits(workdir: Path, config: ConfigDict, n: int) -> tuple[np.ndarray, np.ndarray]:

@@ -1,0 +1,25 @@
+"""Groups without labels: clusters of frozen features (k-means by scikit-learn)."""
+
+import numpy as np
+from sklearn.cluster import MiniBatchKMeans
+from sklearn.decomposition import PCA
+
+DIMENSIONS = 32  # principal components that are clustered; noise lies in the others
+
+
+def clusters(features: np.ndarray, k: int, seed: int) -> np.ndarray:
+    """The cluster of every row: float [n, d] -> int32 [n] in [0, k), the largest first.
+
+    Args:
+      k: number of clusters, at most n.
+      seed: of the principal components and of the starts.
+    """
+    state = seed % 2**32
+    x = features - features.mean(0)
+    parts = min(DIMENSIONS, *x.shape)
+    x = PCA(parts, svd_solver="randomized", random_state=state).fit_transform(x)
+    found = MiniBatchKMeans(k, n_init=5, batch_size=4096, random_state=state).fit_predict(x)
+    order = np.argsort(-np.bincount(found, minlength=k), kind="stable")
+    rank = np.empty(k, np.int32)
+    rank[order] = np.arange(k)
+    return rank[found]

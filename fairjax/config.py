@@ -136,11 +136,13 @@ def _gan() -> dict[str, Any]:
         "mbstd_weighted": False,  # with reweight=loss: statistics of the weighted real batch
         "conv_clamp": 0.0,  # 0 = off
         "remat": False,  # recompute each block in the backward pass: less memory, more time
-        # Labels. Attribute names; then labels are used for training, not for judging only.
+        # Labels. Attribute names; then labels are used for training, not for judging only. Or
+        # ("reference_set",): from which of the two sets an image is, which needs no label.
         "condition": (),
         # classes (one-hot of combinations) | attributes (multi-hot) | numbers (folder: raw columns)
         "condition_form": "classes",
         "fake_labels": "reference",  # reference | data (repeats the bias) | uniform
+        "sample_labels": "",  # those of samples, if other than in training: one of the same words
         "d_mapping_layers": 8,  # dense layers behind the discriminator's label; 0 = embedding only
         # Start from trained networks: "", an official .pkl, a .safetensors file with its .json, or
         # the folder of a `gan` stage.

@@ -171,6 +171,17 @@ def _validate_gan(config: ConfigDict, arm: str, devices: int, problems: list[str
          "reference or data: condition_form=numbers has no uniform distribution")  # fmt: skip
     need(gan.fake_labels in ("reference", "data", "uniform"), "fake_labels",
          "reference, data or uniform")  # fmt: skip
+    need(gan.sample_labels in ("", "reference", "data", "uniform"), "sample_labels",
+         "empty, reference, data or uniform")  # fmt: skip
+    need(not numbers or not gan.sample_labels, "sample_labels",
+         "empty with condition_form=numbers")  # fmt: skip
+    by_set = tuple(gan.condition) == ("reference_set",)
+    need(by_set or "reference_set" not in gan.condition, "condition",
+         "reference_set alone, or attributes")  # fmt: skip
+    # Labelled "reference" only, fakes would never be compared with the biased set.
+    need(not by_set or gan.fake_labels == "data", "fake_labels",
+         "data with gan.condition=('reference_set',); gan.sample_labels=reference then shows "
+         "what follows the reference")  # fmt: skip
     need(len(set(gan.condition)) == len(gan.condition), "condition", "different attribute names")
     need(gan.d_mapping_layers >= 0, "d_mapping_layers", "0 or more")
     for key in ("g_architecture", "d_architecture"):

@@ -77,6 +77,8 @@ def test_all_problems_are_reported_at_once():
         ("gan.condition", ("long_hair", "long_hair")),
         ("gan.condition_form", "floats"),
         ("gan.fake_labels", "biased"),
+        ("gan.sample_labels", "biased"),
+        ("gan.condition", ("reference_set", "long_hair")),
         ("gan.d_mapping_layers", -1),
         ("data.channels", 2),
         ("data.channels", 4),  # avatars have no transparency
@@ -137,6 +139,14 @@ def test_labels_that_are_numbers_need_a_table_and_a_distribution():
     validate(config)
     config.gan.fake_labels = "uniform"
     assert "gan.fake_labels (='uniform') must be reference or data" in problems(config)
+
+
+def test_the_sets_as_labels_need_fakes_of_both():
+    config = defaults()
+    config.gan.condition = ("reference_set",)
+    assert "gan.fake_labels (='reference') must be data with gan.condition" in problems(config)
+    config.gan.update(fake_labels="data", sample_labels="reference")
+    validate(config)
 
 
 def test_batches_must_split_over_the_devices():

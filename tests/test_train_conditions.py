@@ -155,6 +155,20 @@ def test_the_networks_get_the_labels_of_the_prior(gan):
     np.testing.assert_allclose(w[:4], expected, atol=1e-5)
 
 
+def test_samples_have_labels_of_their_own_prior(gan):
+    """Trained on one prior, shown by another: only the second decides what is sampled."""
+    labels = LABELS._replace(prior=np.array([0.0, 1.0]), in_training=np.array([0.75, 0.25]))
+    other = Gan(gan.gan, resolution=8, channels=3, conditions=labels)
+    classes = np.asarray(other._fake_classes(jax.random.key(4), 4000))
+    assert classes.mean() == pytest.approx(0.25, abs=0.03)
+    state = quick_jit(gan.init)(jax.random.key(0), np.ones(1))
+    _, w = other.sample_with_styles(state.ema, jax.random.key(3), 4, 4)
+    k_z = jax.random.split(jax.random.fold_in(jax.random.key(3), 0))[0]
+    z = jax.random.normal(k_z, (4, 8))
+    expected = gan.g.apply({"params": state.ema}, z, c=LABELS.labels[[1] * 4], method="mapping")
+    np.testing.assert_allclose(w, expected, atol=1e-5)
+
+
 def test_fixed_noise_differs_from_layer_to_layer(gan):
     noise = gan.fixed_noise(jax.random.key(0))["synthesis"]
     a, b = (np.asarray(noise["b8"][layer]["noise_const"]) for layer in ("conv0", "conv1"))

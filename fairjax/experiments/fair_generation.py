@@ -14,7 +14,13 @@ from fairjax.data import prepare as data
 from fairjax.data.folder import number_columns
 from fairjax.data.prepare import Dataset
 from fairjax.errors import InputError
-from fairjax.experiments import gan_stage, judge_stage, ratio_stage, weights_stage
+from fairjax.experiments import (
+    gan_stage,
+    judge_stage,
+    ratio_stage,
+    real_examples,
+    weights_stage,
+)
 from fairjax.experiments.stages import Stages, read_json
 from fairjax.experiments.yardstick import Yardstick
 from fairjax.report.build import build
@@ -139,7 +145,7 @@ class _Bodies:
     def data(self, folder: Path) -> dict[str, Any]:
         dataset = data.prepare(self._config, folder, log.info)
         for arm in self._config.arms:  # missing labels are refused before anything is trained
-            gan_stage.conditions(with_arm(self._config, arm), dataset)
+            real_examples.conditions(with_arm(self._config, arm), dataset)
         shown = {
             name: dataset.images[dataset.roles[f"train_{name}"][:64]]
             for name in ("biased", "reference")

@@ -95,7 +95,10 @@ def kind_of_arm(arm: Arm) -> str:
     if arm.dro:
         how = f"{how}, with group DRO" if how else "group DRO"
     how = how or arm.name
-    if condition := arm.settings.get("gan.condition"):
+    condition = arm.settings.get("gan.condition")
+    if tuple(condition or ()) == ("reference_set",):
+        how += ", told which set an image is from"
+    elif condition:
         how += f", trained with labels of {' and '.join(condition)}"
     return how
 
@@ -109,9 +112,10 @@ def described(arm: Arm) -> str:
 
 
 def baseline(run: Run) -> Arm | None:
-    """The unweighted arm (reweight "none", no group DRO, both sets), else the one named "equi"."""
+    """The unweighted arm on both sets, without group DRO and labels; else the one named "equi"."""
     plain_arms = [arm for arm in run.arms if arm.reweight == "none" and not arm.dro
-                  and arm.settings.get("gan.train_on", "union") == "union"]  # fmt: skip
+                  and arm.settings.get("gan.train_on", "union") == "union"
+                  and not arm.settings.get("gan.condition")]  # fmt: skip
     named = [arm for arm in run.arms if arm.name == "equi"]
     return next(iter([*plain_arms, *named]), None)
 

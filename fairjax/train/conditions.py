@@ -52,9 +52,10 @@ class Conditions(NamedTuple):
       attributes: the attributes whose combinations are the classes.
       names: [k] of the classes.
       labels: float32 [k, c_dim], the label of each class.
-      prior: [k], how often a fake has each class; sums to 1.
+      prior: [k], how often a sample has each class; sums to 1.
       classes: int32 [n], the class of each training image.
       numbers: their scale where labels are numbers; a class is then a value that occurs.
+      in_training: [k], how often a fake has each class in training; None = as `prior`.
     """
 
     attributes: tuple[str, ...]
@@ -63,22 +64,28 @@ class Conditions(NamedTuple):
     prior: np.ndarray
     classes: np.ndarray
     numbers: Numbers | None = None
+    in_training: np.ndarray | None = None
 
     def record(self) -> dict[str, Any]:
         """What generator.json says of them; without the training images."""
-        scale = {} if self.numbers is None else self.numbers._asdict()
-        return {
+        found: dict[str, Any] = {
             "attributes": list(self.attributes),
             "classes": list(self.names),
             "labels": self.labels.tolist(),
             "prior": self.prior.tolist(),
-        } | ({"numbers": {key: v.tolist() for key, v in scale.items()}} if scale else {})
+        }
+        if self.numbers is not None:
+            found["numbers"] = {key: v.tolist() for key, v in self.numbers._asdict().items()}
+        if self.in_training is not None:
+            found["prior_in_training"] = self.in_training.tolist()
+        return found
 
     def of_fakes(self) -> str:
-        """Words for the labels of fakes, e.g. "short: 0.500, long: 0.500"."""
+        """Words for the labels of fakes in training, e.g. "short: 0.500, long: 0.500"."""
+        prior = self.prior if self.in_training is None else self.in_training
         if self.numbers is None:
-            return ", ".join(f"{n}: {p:.3f}" for n, p in zip(self.names, self.prior, strict=True))
-        mean = self.prior @ self.labels[:, :-1] * self.numbers.deviation + self.numbers.mean
+            return ", ".join(f"{n}: {p:.3f}" for n, p in zip(self.names, prior, strict=True))
+        mean = prior @ self.labels[:, :-1] * self.numbers.deviation + self.numbers.mean
         return ", ".join(f"mean {n}: {m:.4g}" for n, m in zip(self.attributes, mean, strict=True))
 
 

@@ -45,10 +45,14 @@ class Pair:
         return () if known is None or known.numbers is not None else (len(known.prior),)
 
     def _fake_classes(self, key: jax.Array, n: int) -> jax.Array | None:
-        """Classes [n] from the stated prior; None without labels."""
-        if self.conditions is None:
+        """Classes [n] of fakes in training, from the stated prior; None without labels."""
+        known = self.conditions
+        if known is None:
             return None
-        return spread(draw_classes(self.conditions.prior, jax.random.fold_in(key, 0xC1A55), n))
+        return self._drawn(known.prior if known.in_training is None else known.in_training, key, n)
+
+    def _drawn(self, prior: np.ndarray, key: jax.Array, n: int) -> jax.Array:
+        return spread(draw_classes(prior, jax.random.fold_in(key, 0xC1A55), n))
 
     def _labels(self, classes: jax.Array | None) -> dict[str, Any]:
         """The labels of classes [n] as the argument of a network; none without classes."""
@@ -109,7 +113,8 @@ class Pair:
     def _images(self, params: Any, key: jax.Array, n: int) -> tuple[jax.Array, jax.Array]:
         k_z, k_noise = jax.random.split(key)
         z = spread(jax.random.normal(k_z, (n, self.gan.z_dim)))
-        c = self._labels(self._fake_classes(key, n))
+        known = self.conditions
+        c = self._labels(None if known is None else self._drawn(known.prior, key, n))
         w: Any = self.g.apply({"params": params}, z, **c, method="mapping")
         ws = jnp.broadcast_to(w[:, None], (n, num_ws(self.resolution), self.gan.w_dim))
         images = self._synthesised(params, ws, k_noise)

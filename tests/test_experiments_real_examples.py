@@ -8,6 +8,7 @@ import pytest
 from fairjax.config import defaults
 from fairjax.errors import InputError
 from fairjax.experiments import gan_stage, ratio_stage
+from fairjax.experiments.real_examples import conditions, groups, real_examples
 from fairjax.objectives import draw
 
 WEIGHT = np.array([0.5, 0.5, 0.5, 2.5, 1.0, 1.0])
@@ -39,16 +40,16 @@ def shares_drawn(table):
 
 
 def test_resampling_draws_by_weight_and_leaves_the_loss_alone():
-    examples, table = gan_stage.real_examples(config(), dataset(), WEIGHT, LOG_RATIO)
+    examples, table = real_examples(config(), dataset(), WEIGHT, LOG_RATIO)
     assert np.array_equal(examples.weight, np.ones(6))
     np.testing.assert_allclose(shares_drawn(table), WEIGHT / WEIGHT.sum(), atol=0.01)
 
 
 def test_loss_weights_draw_uniformly_and_none_ignores_them():
-    examples, table = gan_stage.real_examples(config(reweight="loss"), dataset(), WEIGHT, LOG_RATIO)
+    examples, table = real_examples(config(reweight="loss"), dataset(), WEIGHT, LOG_RATIO)
     np.testing.assert_allclose(examples.weight, WEIGHT)
     np.testing.assert_allclose(shares_drawn(table), np.full(6, 1 / 6), atol=0.01)
-    examples, table = gan_stage.real_examples(config(reweight="none"), dataset(), WEIGHT, LOG_RATIO)
+    examples, table = real_examples(config(reweight="none"), dataset(), WEIGHT, LOG_RATIO)
     assert np.array_equal(examples.weight, np.ones(6))
     np.testing.assert_allclose(shares_drawn(table), np.full(6, 1 / 6), atol=0.01)
 
@@ -56,7 +57,7 @@ def test_loss_weights_draw_uniformly_and_none_ignores_them():
 @pytest.mark.parametrize("share", [0.25, 0.5])
 def test_a_hybrid_draws_by_a_part_of_the_weight_and_weights_by_the_rest(share):
     settings = config(reweight="hybrid", resample_share=share)
-    examples, table = gan_stage.real_examples(settings, dataset(), WEIGHT, LOG_RATIO)
+    examples, table = real_examples(settings, dataset(), WEIGHT, LOG_RATIO)
     drawn = WEIGHT**share / (WEIGHT**share).sum()
     np.testing.assert_allclose(shares_drawn(table), drawn, atol=0.01)
     # What is expected of an image in the loss is w / n, as with reweight=loss.
@@ -73,7 +74,7 @@ def test_a_hybrid_draws_by_a_part_of_the_weight_and_weights_by_the_rest(share):
     ],
 )
 def test_what_is_left_out_is_never_drawn(settings, shares):
-    examples, table = gan_stage.real_examples(config(**settings), dataset(), WEIGHT, LOG_RATIO)
+    examples, table = real_examples(config(**settings), dataset(), WEIGHT, LOG_RATIO)
     np.testing.assert_allclose(shares_drawn(table), shares, atol=0.01)
     by_group = np.asarray(examples.q)
     assert by_group.sum() == pytest.approx(1)
@@ -81,22 +82,22 @@ def test_what_is_left_out_is_never_drawn(settings, shares):
 
 def test_stratified_draws_go_by_the_ratio():
     settings = config(draws="stratified", batch=6)
-    _, table = gan_stage.real_examples(settings, dataset(), WEIGHT, LOG_RATIO)
+    _, table = real_examples(settings, dataset(), WEIGHT, LOG_RATIO)
     np.testing.assert_allclose(shares_drawn(table), WEIGHT / WEIGHT.sum(), atol=0.01)
     low = LOG_RATIO < np.log(0.55)  # a quarter of the mass: 1.5 of 6 draws
     assert {int(low[draw.draw(0, step, table)].sum()) for step in range(50)} == {1, 2}
 
 
 @pytest.mark.parametrize(
-    ("groups", "expected"),
+    ("kind", "expected"),
     [
         ("dataset", [0, 0, 0, 0, 1, 1]),
         ("ratio_bins", [0, 0, 0, 1, 1, 1]),  # halves by the ratio; no label is read
         ("attributes", [0, 0, 0, 1, 0, 1]),
     ],
 )
-def test_groups(groups, expected):
-    found = gan_stage.groups(config(groups=groups), dataset(), LOG_RATIO)
+def test_groups(kind, expected):
+    found = groups(config(groups=kind), dataset(), LOG_RATIO)
     assert found.tolist() == expected
 
 
@@ -105,7 +106,7 @@ def test_groups_of_clusters_are_those_of_the_ratio_stage(tmp_path):
     folder.mkdir(parents=True)
     np.savez(folder / "logits.npz", cluster=np.array([2, 0, 0, 1, 0, 1], np.int32))
     found = ratio_stage.load_clusters(tmp_path)
-    examples, _ = gan_stage.real_examples(
+    examples, _ = real_examples(
         config(groups="clusters"), dataset(), WEIGHT, LOG_RATIO, cluster=found
     )
     assert np.asarray(examples.group).tolist() == [2, 0, 0, 1, 0, 1]
@@ -114,7 +115,7 @@ def test_groups_of_clusters_are_those_of_the_ratio_stage(tmp_path):
 
 def test_groups_by_attributes_need_labels():
     with pytest.raises(InputError, match="2 training images have no label"):
-        gan_stage.groups(config(groups="attributes"), dataset((0, -1, 0, 1, -1, 1)), LOG_RATIO)
+        groups(config(groups="attributes"), dataset((0, -1, 0, 1, -1, 1)), LOG_RATIO)
 
 
 @pytest.mark.parametrize(
@@ -123,35 +124,51 @@ def test_groups_by_attributes_need_labels():
 )
 def test_labels_of_fakes_come_from_the_stated_prior(fake_labels, prior):
     tree = config(condition=("hair",), fake_labels=fake_labels)
-    found = gan_stage.conditions(tree, dataset())
+    found = conditions(tree, dataset())
     np.testing.assert_allclose(found.prior, prior)
     assert found.classes.tolist() == [0, 0, 0, 1, 0, 1]
     assert found.labels.tolist() == [[1, 0], [0, 1]]
     tree.gan.condition_form = "attributes"
-    assert gan_stage.conditions(tree, dataset()).labels.tolist() == [[0], [1]]
-    examples, _ = gan_stage.real_examples(tree, dataset(), WEIGHT, LOG_RATIO, found.classes)
+    assert conditions(tree, dataset()).labels.tolist() == [[0], [1]]
+    examples, _ = real_examples(tree, dataset(), WEIGHT, LOG_RATIO, found.classes)
     np.testing.assert_array_equal(examples.classes, found.classes)
-    assert gan_stage.conditions(config(), dataset()) is None
+    assert conditions(config(), dataset()) is None
+
+
+def test_the_two_sets_as_labels_need_no_attribute():
+    """Fakes in training have the shares of the data; samples are those of the reference set."""
+    tree = config(condition=("reference_set",), fake_labels="data", sample_labels="reference")
+    found = conditions(tree, dataset((-1,) * 6))
+    assert found.classes.tolist() == [0, 0, 0, 0, 1, 1]
+    assert found.names == ("biased set", "reference set")
+    np.testing.assert_allclose(found.in_training, [4 / 6, 2 / 6])
+    assert found.prior.tolist() == [0, 1]
+    record = found.record()
+    assert (record["prior"], record["prior_in_training"]) == ([0, 1], [4 / 6, 2 / 6])
+    tree.gan.sample_labels = ""
+    plain = conditions(tree, dataset())
+    assert plain.in_training is None
+    np.testing.assert_allclose(plain.prior, [4 / 6, 2 / 6])
 
 
 def test_training_with_labels_needs_them():
     tree = config(condition=("hair",))
     with pytest.raises(InputError, match="gan.condition: 2 of 6 training images have no label"):
-        gan_stage.conditions(tree, dataset((0, -1, 0, 1, -1, 1)))
+        conditions(tree, dataset((0, -1, 0, 1, -1, 1)))
     tree.gan.fake_labels = "uniform"
     with pytest.raises(InputError, match="no training image is 'none'"):
-        gan_stage.conditions(tree, dataset(cardinality=3))
+        conditions(tree, dataset(cardinality=3))
     tree.gan.fake_labels = "reference"  # which has none of it, so no fake has either
-    assert gan_stage.conditions(tree, dataset(cardinality=3)).prior[2] == 0
+    assert conditions(tree, dataset(cardinality=3)).prior[2] == 0
 
 
 def test_q_starts_at_the_weighted_shares_and_rare_groups_get_more_slack():
     changes = {"groups": "dataset", "dro": True, "dro_c": 2.0}
-    examples, _ = gan_stage.real_examples(config(**changes), dataset(), WEIGHT, LOG_RATIO)
+    examples, _ = real_examples(config(**changes), dataset(), WEIGHT, LOG_RATIO)
     np.testing.assert_allclose(examples.q, [4 / 6, 2 / 6], rtol=1e-6)
     np.testing.assert_allclose(examples.adjustment, [1.0, 2 / np.sqrt(2)], rtol=1e-6)
     changes["dro_start"] = "uniform"
-    examples, _ = gan_stage.real_examples(config(**changes), dataset(), WEIGHT, LOG_RATIO)
+    examples, _ = real_examples(config(**changes), dataset(), WEIGHT, LOG_RATIO)
     np.testing.assert_allclose(examples.q, [0.5, 0.5])
 
 
@@ -173,15 +190,15 @@ def of_ages(ages):
 
 def test_labels_that_are_numbers():
     tree = config(condition=("age",), condition_form="numbers")
-    found = gan_stage.conditions(tree, of_ages((20, 20, 30, 40, 20, 60)))
+    found = conditions(tree, of_ages((20, 20, 30, 40, 20, 60)))
     assert found.names == ("age 20", "age 30", "age 40", "age 60")
     np.testing.assert_allclose(found.prior, [1 / 2, 0, 0, 1 / 2])  # as in the reference images
     assert found.classes.tolist() == [0, 0, 1, 2, 0, 3]
     tree.gan.fake_labels = "data"
-    found = gan_stage.conditions(tree, of_ages((20, 20, 30, 40, 20, 60)))
+    found = conditions(tree, of_ages((20, 20, 30, 40, 20, 60)))
     np.testing.assert_allclose(found.prior, [3 / 6, 1 / 6, 1 / 6, 1 / 6])
     tree.data.folder.attributes = "t.csv"
     with pytest.raises(InputError) as error:
-        gan_stage.conditions(tree, of_ages((20, 20, np.nan, 40, 20, np.nan)))
+        conditions(tree, of_ages((20, 20, np.nan, 40, 20, np.nan)))
     assert "=t.csv: 2 of 6 training images" in str(error.value)
     assert "c has no 'age'" in str(error.value)

@@ -1,0 +1,147 @@
+"""What the discriminator is told of the training images: labels, weights, groups, and how drawn."""
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from fairjax.data.prepare import Dataset
+from fairjax.errors import InputError
+from fairjax.objectives import draw
+from fairjax.train.conditions import Conditions, label_table, of_numbers
+from fairjax.train.gan_state import Reals, reals
+
+REFERENCE_SET = "reference_set"  # as gan.condition: which of the two sets an image is from
+SETS: tuple[str, ...] = ("biased set", "reference set")
+
+
+def conditions(config: ConfigDict, dataset: Dataset) -> Conditions | None:
+    """The labels that `gan.condition` asks for; None where it asks for none.
+
+    Raises:
+      InputError: an attribute does not exist, a training image has no label, or fakes would get
+        labels of which there is no real image.
+    """
+    gan, names = config.gan, tuple(config.gan.condition)
+    if not names:
+        return None
+    if gan.condition_form == "numbers":
+        return _numbers(config, dataset)
+    reference = dataset.domain[dataset.training] == 1
+    if names == (REFERENCE_SET,):  # the paper's conditional baseline; no attribute is read
+        classes, cardinalities, titles = reference.astype(np.int32), [2], SETS
+    else:
+        classes = dataset.classes(names, dataset.training)
+        columns = [dataset.attribute_names.index(name) for name in names]
+        cardinalities = [dataset.cardinalities[column] for column in columns]
+        titles = dataset.class_names(names)
+    if missing := int((classes < 0).sum()):
+        raise InputError(
+            f"{missing} of {len(classes)} training images have no label of {' and '.join(names)}",
+            "gan.condition",
+            "Give a label for every training image (data.folder.attributes), or leave it empty",
+        )
+    labels = label_table(gan.condition_form, cardinalities)
+
+    def prior(key: str) -> np.ndarray:
+        of = {"reference": classes[reference], "data": classes}.get(
+            gan[key], np.arange(len(labels))
+        )
+        counts = np.bincount(of, minlength=len(labels))
+        there = np.bincount(classes, minlength=len(labels)) > 0
+        if len(unseen := np.flatnonzero(~there & (counts > 0))):
+            raise InputError(
+                f"no training image is '{titles[unseen[0]]}', yet fakes would be",
+                f"gan.{key}=uniform",
+                f"Use gan.{key}=reference, or give images of it",
+            )
+        return counts / counts.sum()
+
+    in_training = prior("fake_labels")
+    if not gan.sample_labels:
+        return Conditions(names, titles, labels, in_training, classes)
+    shown = prior("sample_labels")
+    return Conditions(names, titles, labels, shown, classes, in_training=in_training)
+
+
+def _numbers(config: ConfigDict, dataset: Dataset) -> Conditions:
+    names, training, reference = tuple(config.gan.condition), dataset.training, 1
+    values = dataset.measured(names, training)
+    if len(missing := np.flatnonzero(np.isnan(values).any(1))):
+        name = names[int(np.isnan(values[missing[0]]).argmax())]
+        raise InputError(
+            f"{len(missing)} of {len(training)} training images have an empty cell or no row: "
+            f"{dataset.ids[training[missing[0]]]} has no {name!r}",
+            f"data.folder.attributes={config.data.folder.attributes}",
+            "Fill the cells in, or take these images out of the folders",
+        )
+    wanted = dataset.domain[training] == reference
+    return of_numbers(names, values, wanted | (config.gan.fake_labels == "data"))
+
+
+def groups(
+    config: ConfigDict,
+    dataset: Dataset,
+    log_ratio: np.ndarray,
+    cluster: np.ndarray | None = None,
+) -> np.ndarray:
+    """int32 [n]: the group of every training image, for group DRO and for the log.
+
+    "ratio_bins" needs no labels: quantile bins of the density ratio over both sets, so that the
+    last bin holds the images that the biased set lacks most. Nor do "clusters" [n], those of
+    `ratio_stage.load_clusters`.
+    """
+    gan, training = config.gan, dataset.training
+    if gan.groups == "dataset":
+        return (dataset.domain[training] == 1).astype(np.int32)
+    if gan.groups == "ratio_bins":
+        edges = np.quantile(log_ratio, np.linspace(0, 1, gan.dro_bins + 1)[1:-1])
+        return np.searchsorted(edges, log_ratio, side="left").astype(np.int32)
+    if gan.groups == "clusters":
+        assert cluster is not None
+        return cluster
+    names = tuple(config.data.group_attributes)
+    classes = dataset.classes(names, training)
+    if (classes < 0).any():
+        raise InputError(
+            f"{int((classes < 0).sum())} training images have no label of {' and '.join(names)}",
+            "gan.groups=attributes",
+            "Use gan.groups=ratio_bins, which needs no labels",
+        )
+    return classes.astype(np.int32)
+
+
+def real_examples(
+    config: ConfigDict,
+    dataset: Dataset,
+    weight: np.ndarray,
+    log_ratio: np.ndarray,
+    classes: np.ndarray | None = None,
+    cluster: np.ndarray | None = None,
+) -> tuple[Reals, draw.Table]:
+    """What the discriminator knows of the training images, and how they are drawn."""
+    gan, n = config.gan, len(weight)
+    ones = np.ones(n)
+    mass = _trained_on(config, dataset) * (ones if gan.reweight == "none" else weight)
+    # Drawn by w ** share, weighted by the rest: the product is w, whatever the share.
+    share = {"resample": 1.0, "hybrid": float(gan.resample_share)}.get(gan.reweight, 0.0)
+    drawn_by = np.where(mass > 0, mass, 1) ** share * (mass > 0)
+    order = log_ratio if gan.draws == "stratified" else None
+    table = draw.weighted(drawn_by, gan.batch, order)
+    in_loss = ones
+    if gan.reweight == "loss":
+        in_loss = weight
+    elif gan.reweight == "hybrid":
+        in_loss = weight ** (1 - share) * drawn_by.mean()
+    group = groups(config, dataset, log_ratio, cluster)
+    k = int(group.max()) + 1
+    counts = np.bincount(group, minlength=k)
+    shares = np.bincount(group, mass, minlength=k) / mass.sum()
+    q = shares if gan.dro_start == "shares" else np.full(k, 1 / k)
+    slack = gan.dro_c / np.sqrt(np.maximum(counts, 1))
+    return reals(in_loss, group, q, slack, classes), table
+
+
+def _trained_on(config: ConfigDict, dataset: Dataset) -> np.ndarray:
+    """bool [n]: the training images that `gan.train_on` leaves in."""
+    reference = dataset.domain[dataset.training] == 1
+    return {"union": np.ones(len(reference), bool), "reference": reference,
+            "biased": ~reference}[config.gan.train_on]  # fmt: skip

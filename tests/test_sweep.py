@@ -176,12 +176,16 @@ def test_rows_of_another_config_are_refused_before_anything_runs(grid, capsys):
 
 def test_the_real_grid_has_valid_cells():
     path = pipeline.ROOT / "configs/sweeps/paper_grid.py"
-    for name, runs in (("cpu", 5), ("full", 12), ("tiny", 2)):
+    usual = ("equi", "loss", "resample")
+    for name, runs in (("cpu", 5), ("full", 12), ("tiny", 2), ("baselines", 2), ("menu", 1)):
         file, module, cells = sweep.load(f"{path}:{name}")
         planned = sweep.jobs(file, module, cells, [0], Path("runs"))
         assert len(planned) == runs
         assert len({str(config) for _, config in planned}) == runs
-        assert all(job.methods == ("equi", "loss", "resample") for job, _ in planned)
+        if name in ("cpu", "full", "tiny"):
+            assert all(job.methods == usual for job, _ in planned)
+        else:
+            assert all(job.methods[0] == "equi" and len(job.methods) > 2 for job, _ in planned)
 
 
 @pytest.mark.slow

@@ -1,6 +1,6 @@
 """The paper's grid: methods x bias x size of the reference set x seeds, on avatars.
 
-Command: python launch/sweep.py --config=configs/sweeps/paper_grid.py[:cpu|full]
+Command: python launch/sweep.py --config=configs/sweeps/paper_grid.py[:cpu|baselines|menu|full]
 One run: python launch/train.py --config=configs/sweeps/paper_grid.py:cpu+hair09+perc0.1
 Tables:  python launch/compare.py configs/sweeps/paper_grid.jsonl
 
@@ -18,6 +18,8 @@ PERCS = ("perc0.1", "perc0.25", "perc0.5", "perc1.0")
 SWEEPS = {
     "cpu": ("cpu+hair09+perc0.1", "cpu+hair09+perc1.0", "cpu+multi+perc0.25",
             "cpu+beard09+perc0.1", "cpu+beard09+perc1.0"),
+    "baselines": ("cpu+baselines+hair09+perc0.1", "cpu+baselines+hair09+perc1.0"),
+    "menu": ("cpu+menu+hair09+perc0.1",),
     "full": tuple(f"full+{setting}+{perc}" for setting in SETTINGS for perc in PERCS),
     "tiny": ("cpu+hair09+perc0.5+tiny", "cpu+multi+perc0.25+tiny"),
 }  # fmt: skip
@@ -53,6 +55,39 @@ def full(config: ConfigDict) -> None:
                       r1_gamma=2.0, decay_from=0.5, save_every_kimg=25.0,
                       sample_every_kimg=25.0)  # fmt: skip
     config.eval.update(every_kimg=10.0, samples=10_000)
+
+
+def baselines(config: ConfigDict) -> None:
+    """What the paper compares with: the reference set alone, and a generator told of the sets."""
+    config.arms = ConfigDict(
+        {
+            "equi": {"reweight": "none"},
+            "reference": {"reweight": "none", "train_on": "reference"},
+            "conditional": {
+                "reweight": "none",
+                "condition": ("reference_set",),
+                "fake_labels": "data",
+                "sample_labels": "reference",
+                "d_mapping_layers": 2,
+            },
+        }
+    )
+
+
+def menu(config: ConfigDict) -> None:
+    """Ways to bring the same weights in; they differ in variance, minibatch statistics and R1."""
+    loss = {"reweight": "loss"}
+    config.arms = ConfigDict(
+        {
+            "equi": {"reweight": "none"},
+            "loss_normalised": loss | {"self_normalise": True},
+            "loss_mbstd_off": loss | {"mbstd_group": 0},
+            "loss_mbstd_weighted": loss | {"mbstd_weighted": True},
+            "loss_r1_weighted": loss | {"r1_weighted": True},
+            "hybrid": {"reweight": "hybrid"},
+            "stratified": {"reweight": "resample", "draws": "stratified"},
+        }
+    )
 
 
 def hair09(config: ConfigDict) -> None:
@@ -99,5 +134,6 @@ def get_config(arg: str | None = None) -> ConfigDict:
         }
     )
     changes = {"cpu": cpu, "full": full, "tiny": tiny, "hair09": hair09, "hair08": hair08,
-               "beard09": beard09, "multi": multi}  # fmt: skip
+               "beard09": beard09, "multi": multi,
+               "baselines": baselines, "menu": menu}  # fmt: skip
     return variant(config, arg, changes | {name: perc(float(name[4:])) for name in PERCS})

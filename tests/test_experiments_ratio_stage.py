@@ -3,8 +3,10 @@
 from types import SimpleNamespace
 
 import numpy as np
+import pytest
 
 from fairjax.config import defaults
+from fairjax.errors import InputError
 from fairjax.experiments import ratio_stage
 
 
@@ -28,6 +30,11 @@ def test_folds_are_even_in_both_sets_and_do_not_depend_on_order_of_calls():
     assert np.array_equal(fold, ratio_stage.folds(data, config))
     config.seed = 1
     assert not np.array_equal(fold, ratio_stage.folds(data, config))
+
+
+def test_one_image_of_a_set_is_refused():
+    with pytest.raises(InputError, match="1 training image of the reference set"):
+        ratio_stage.folds(dataset(n_reference=1), defaults())
 
 
 def test_the_stages_are_those_of_the_networks_in_the_config():

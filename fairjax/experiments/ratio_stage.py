@@ -46,12 +46,22 @@ def stage_names(config: ConfigDict) -> list[str]:
 
 
 def folds(dataset: Dataset, config: ConfigDict) -> np.ndarray:
-    """int32 [n]: the fold of every training image, even within each of the two sets."""
+    """int32 [n]: the fold of every training image, even within each of the two sets.
+
+    Raises InputError where a set has one image only: there would be none to learn from beside it.
+    """
     reference = dataset.domain[dataset.training] == 1
     fold = np.zeros(len(reference), np.int32)
     rng = np.random.default_rng(keys.number(config.seed, "folds"))
     for side in (False, True):
         members = np.flatnonzero(reference == side)
+        if len(members) < 2:
+            name = "reference" if side else "biased"
+            raise InputError(
+                f"{len(members)} training image of the {name} set",
+                f"data ({name})",
+                "Give at least two, better some hundreds",
+            )
         fold[rng.permutation(members)] = np.arange(len(members)) % config.ratio.folds
     return fold
 

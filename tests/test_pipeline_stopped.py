@@ -1,4 +1,4 @@
-"""Runs that are killed, stopped and resumed, and a run with labels on gray images."""
+"""Runs that are killed, stopped and resumed, a sweep, and a run with labels on gray images."""
 
 import fcntl
 import json
@@ -12,6 +12,8 @@ import numpy as np
 import pipeline
 import pytest
 from PIL import Image
+
+from fairjax.report import rows as row_files
 
 pytestmark = pytest.mark.slow
 
@@ -97,6 +99,28 @@ def test_second_run_on_the_same_folder_is_refused(straight):
         done = pipeline.run(straight)
     assert done.returncode == 2
     assert "another run is using this folder" in done.stderr
+
+
+def test_a_sweep_trains_and_leaves_its_rows(tmp_path):
+    grid = tmp_path / "small.py"
+    grid.write_text(
+        f"import sys\nsys.path.insert(0, {str(pipeline.ROOT / 'tests')!r})\n"
+        "import pipeline\nSWEEPS, SEEDS = {'s': ('small',)}, (0,)\n"
+        "def get_config(arg=None):\n    return pipeline.get_config()\n"
+    )
+    command = [sys.executable, str(pipeline.ROOT / "launch/sweep.py"), f"--config={grid}",
+               f"--root={tmp_path}/runs"]  # fmt: skip
+    done = subprocess.run(command, env=pipeline.environment(), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    (row,) = row_files.read_rows(tmp_path / "small.jsonl")
+    assert (row["cell"], row["seed"], row["method"]) == ("small", 0, "main")
+    assert (row["discrepancy"] is None) == (row["evaluations"] == 0)  # its judge may be too weak
+    assert "kid/random_conv" in row["figures"]
+    assert row["seconds"]["run"] > 0
+    assert "bayes_gap/ratio_test" in row["ratio"]
+    again = subprocess.run([*command, "--dry_run"], env=pipeline.environment(),
+                           capture_output=True, text=True)  # fmt: skip
+    assert "0 of 1 runs to do" in again.stderr
 
 
 def test_labels_gray_images_and_clusters_through_all_stages(tmp_path):

@@ -1,13 +1,11 @@
 """`launch/sweep.py`: what it runs, shares, goes on with and refuses; `report/rows.py` behind it.
 
 The fast tests put a program in the place of launch/train.py that leaves the files of a finished run
-at once; the slow one trains.
+at once; tests/test_pipeline_stopped.py has one that trains.
 """
 
 import fcntl
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -186,25 +184,3 @@ def test_the_real_grid_has_valid_cells():
             assert all(job.methods == usual for job, _ in planned)
         else:
             assert all("equi" in job.methods and len(job.methods) > 2 for job, _ in planned)
-
-
-@pytest.mark.slow
-def test_a_real_run_leaves_its_rows(tmp_path):
-    grid = tmp_path / "small.py"
-    grid.write_text(
-        f"import sys\nsys.path.insert(0, {str(pipeline.ROOT / 'tests')!r})\n"
-        "import pipeline\nSWEEPS, SEEDS = {'s': ('small',)}, (0,)\n"
-        "def get_config(arg=None):\n    return pipeline.get_config()\n"
-    )
-    command = [sys.executable, str(pipeline.ROOT / "launch/sweep.py"), f"--config={grid}",
-               f"--root={tmp_path}/runs"]  # fmt: skip
-    done = subprocess.run(command, env=pipeline.environment(), capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    (row,) = row_files.read_rows(tmp_path / "small.jsonl")
-    assert (row["cell"], row["seed"], row["method"]) == ("small", 0, "main")
-    assert row["evaluations"] == 1
-    assert row["seconds"]["run"] > 0
-    assert "bayes_gap/ratio_test" in row["ratio"]
-    again = subprocess.run([*command, "--dry_run"], env=pipeline.environment(),
-                           capture_output=True, text=True)  # fmt: skip
-    assert "0 of 1 runs to do" in again.stderr

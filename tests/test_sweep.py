@@ -6,6 +6,10 @@ at once; tests/test_pipeline_stopped.py has one that trains.
 
 import fcntl
 import json
+import os
+import signal
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -123,6 +127,34 @@ def test_a_failed_run_is_told_and_the_others_go_on(grid):
 def test_a_run_that_is_stopped_stops_the_sweep(grid):
     (grid / "code").write_text("143")
     assert run(grid) == (143, ["cpu+a/0"])
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_reaches_the_run_which_saves_first(grid, number):
+    (grid / "train.py").write_text(
+        "import signal, sys, time\nfrom pathlib import Path\nhere = Path(__file__).parent\n"
+        "def save(number, frame):\n"
+        "    time.sleep(1)\n"
+        "    with (here / 'saved').open('a') as file:\n        file.write('once')\n"
+        "    sys.exit(128 + number)\n"
+        "for number in (signal.SIGINT, signal.SIGTERM):\n    signal.signal(number, save)\n"
+        "(here / 'ready').touch()\ntime.sleep(60)\n"
+    )
+
+    def stop_when_ready():
+        for _ in range(600):
+            if (grid / "ready").exists():
+                os.kill(os.getpid(), number)
+                return
+            time.sleep(0.1)
+
+    thread = threading.Thread(target=stop_when_ready)
+    thread.start()
+    before = signal.getsignal(number)
+    assert run(grid) == (128 + number, [])
+    thread.join()
+    assert (grid / "saved").read_text() == "once"
+    assert signal.getsignal(number) == before
 
 
 def test_a_run_of_another_process_is_left_to_it(grid):

@@ -10,6 +10,7 @@ import importlib.util
 import logging
 import os
 import shlex
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -33,7 +34,8 @@ log = logging.getLogger("fairjax")
 
 TRAIN = Path(__file__).resolve().parents[2] / "launch/train.py"
 ASSUMED_RATE = 40e9  # FLOP/s, for the cost of a cell that was never run
-STOPPED = (130, 143)  # exit codes of a run that was told to stop
+# Exit codes of a run that was told to stop, also before it could save.
+STOPPED = (130, 143, -signal.SIGINT, -signal.SIGTERM)
 
 
 class Job(NamedTuple):
@@ -139,13 +141,13 @@ def _run(argv: list[str]) -> int:
                 continue  # another process has it, or has had it
             cost, why = _cost(job, config, rows)
             log.info("sweep: %s, seed %d: about %s (%s)", job.cell, job.seed, clock(cost), why)
-            code = subprocess.call(
+            code = _to_its_end(
                 [sys.executable, str(TRAIN), f"--config={path}:{job.cell}",
                  f"--config.seed={job.seed}", f"--workdir={job.workdir}"]
             )  # fmt: skip
             if code in STOPPED:
                 log.info("sweep: stopped; the same command goes on")
-                return code
+                return code if code > 0 else 128 - code
             if code:
                 log.error("sweep: %s, seed %d ended with exit code %d", job.cell, job.seed, code)
                 failed.append(job)
@@ -160,6 +162,19 @@ def _run(argv: list[str]) -> int:
                          row["evaluations"])  # fmt: skip
     log.info("sweep: %d runs made, %d failed; rows in %s", ran, len(failed), out)
     return 1 if failed else 0
+
+
+def _to_its_end(command: list[str]) -> int:
+    """Runs a command and returns its exit code; SIGINT and SIGTERM are handed on to it once, so
+    that it saves before it ends. A process group of its own, as Ctrl-C would reach it twice."""
+    child = subprocess.Popen(command, process_group=0)
+    before = {number: signal.signal(number, lambda number, _: child.send_signal(number))
+              for number in (signal.SIGINT, signal.SIGTERM)}  # fmt: skip
+    try:
+        return child.wait()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _chosen(given: list[str] | None, known: tuple[str, ...], where: str) -> tuple[str, ...]:

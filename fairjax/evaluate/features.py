@@ -1,5 +1,6 @@
 """Features of many images: batches of one shape through a frozen network, with progress."""
 
+import functools
 from collections.abc import Callable
 
 import numpy as np
@@ -26,7 +27,7 @@ def imagenet(
     Raises:
       InputError: the network's weights are missing or damaged.
     """
-    params = efficientnet.load_params()
+    params = _params()
     which = np.arange(len(images)) if positions is None else positions
     out = np.empty((len(which), efficientnet.FEATURES), np.float32)
     for start in range(0, len(which), batch):
@@ -37,3 +38,9 @@ def imagenet(
         out[start : start + len(part)] = np.asarray(found)[: len(part)]
         done(start + len(part))
     return out
+
+
+@functools.cache
+def _params() -> efficientnet.Params:
+    """Read and checked once: an evaluation asks for the features of several sets."""
+    return efficientnet.load_params()

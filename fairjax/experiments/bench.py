@@ -25,7 +25,7 @@ from rich.console import Console
 from fairjax.config import nearest, with_arm
 from fairjax.errors import InputError
 from fairjax.experiments.bench_peer import Peer
-from fairjax.experiments.command import ended, parse, read_flags
+from fairjax.experiments.command import parse, read_flags, run_program
 from fairjax.validation import validate
 
 log = logging.getLogger("fairjax")
@@ -55,15 +55,14 @@ def bench_flags() -> flags.FlagValues:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs the command; exit code 2 where the input cannot be used."""
-    argv = list(sys.argv if argv is None else argv)
-    if any(arg in ("-h", "--help", "--helpfull") for arg in argv[1:]):
-        print(f"{Path(argv[0]).name}: times the training steps of a config.")
-        print("\n  --config=FILE[:variant], --config.<key>=<value>: as in launch/train.py")
-        print(bench_flags().get_help())
-        print("Example: python launch/bench.py --config=configs/quickstart.py")
-        return
-    with ended(shlex.join(["python", *argv])):
-        _run(argv)
+    run_program(
+        argv,
+        _run,
+        bench_flags,
+        about=": times the training steps of a config.\n\n"
+        "  --config=FILE[:variant], --config.<key>=<value>: as in launch/train.py",
+        example="python launch/bench.py --config=configs/quickstart.py",
+    )
 
 
 def _split(argv: list[str]) -> tuple[list[str], list[str]]:

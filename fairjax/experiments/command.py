@@ -10,7 +10,8 @@ import re
 import shlex
 import sys
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -55,13 +56,39 @@ def command_flags(argv: list[str]) -> flags.FlagValues:
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs the command; ends the process with the exit codes of the module's docstring."""
     argv = list(sys.argv if argv is None else argv)
+    run_program(
+        argv,
+        _run,
+        partial(command_flags, argv),
+        about=": runs an experiment of fairjax.",
+        example="python launch/train.py --config=configs/quickstart.py",
+    )
+
+
+def run_program(
+    argv: Sequence[str] | None,
+    body: Callable[[list[str]], None],
+    flags_of: Callable[[], flags.FlagValues],
+    *,
+    about: str,
+    example: str,
+) -> None:
+    """What every program of launch/ does: answers --help, or runs its body inside `ended`.
+
+    Args:
+      argv: the program's name and its arguments; None = those of the process.
+      body: is given them.
+      flags_of: the program's flags, for --help.
+      about: what follows the program's name there. example: a command.
+    """
+    argv = list(sys.argv if argv is None else argv)
     if any(arg in ("-h", "--help", "--helpfull") for arg in argv[1:]):
-        print(f"{Path(argv[0]).name}: runs an experiment of fairjax.")
-        print(command_flags(argv).get_help())
-        print("Example: python launch/train.py --config=configs/quickstart.py")
+        print(f"{Path(argv[0]).name}{about}")
+        print(flags_of().get_help())
+        print(f"Example: {example}")
         return
     with ended(shlex.join(["python", *argv])):
-        _run(argv)
+        body(argv)
 
 
 @contextlib.contextmanager

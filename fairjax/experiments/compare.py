@@ -1,7 +1,5 @@
 """The command line of `launch/compare.py`: tables and charts of many runs."""
 
-import shlex
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,7 +7,7 @@ from absl import flags
 
 from fairjax.errors import InputError
 from fairjax.experiments import sweep
-from fairjax.experiments.command import ended, read_flags
+from fairjax.experiments.command import read_flags, run_program
 from fairjax.report import comparison
 from fairjax.report.drawing import save_png
 from fairjax.report.rows import read_rows
@@ -29,15 +27,14 @@ def compare_flags() -> flags.FlagValues:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs the command; exit code 2 where the input cannot be used."""
-    argv = list(sys.argv if argv is None else argv)
-    if any(arg in ("-h", "--help", "--helpfull") for arg in argv[1:]):
-        print(f"{Path(argv[0]).name} RUNS...: compares methods over the rows of sweeps "
-              "(.jsonl files) and the folders of finished runs.")  # fmt: skip
-        print(compare_flags().get_help())
-        print("Example: python launch/compare.py configs/sweeps/paper_grid.jsonl --out=comparison")
-        return
-    with ended(shlex.join(["python", *argv])):
-        _run(argv)
+    run_program(
+        argv,
+        _run,
+        compare_flags,
+        about=" RUNS...: compares methods over the rows of sweeps (.jsonl files) and the folders "
+        "of finished runs.",
+        example="python launch/compare.py configs/sweeps/paper_grid.jsonl --out=comparison",
+    )
 
 
 def _run(argv: list[str]) -> None:

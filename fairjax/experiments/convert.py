@@ -1,14 +1,12 @@
 """The command line of `launch/convert.py`: trained networks from one file format to another."""
 
-import shlex
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from absl import flags
 
 from fairjax.errors import InputError
-from fairjax.experiments.command import ended, read_flags
+from fairjax.experiments.command import read_flags, run_program
 
 
 def convert_flags() -> flags.FlagValues:
@@ -27,14 +25,13 @@ def convert_flags() -> flags.FlagValues:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs the command; exit code 2 where the input cannot be used."""
-    argv = list(sys.argv if argv is None else argv)
-    if any(arg in ("-h", "--help", "--helpfull") for arg in argv[1:]):
-        print(f"{Path(argv[0]).name}: converts trained networks between file formats.")
-        print(convert_flags().get_help())
-        print("Example: python launch/convert.py --source=ffhq.pkl --out=ffhq")
-        return
-    with ended(shlex.join(["python", *argv])):
-        _run(argv)
+    run_program(
+        argv,
+        _run,
+        convert_flags,
+        about=": converts trained networks between file formats.",
+        example="python launch/convert.py --source=ffhq.pkl --out=ffhq",
+    )
 
 
 def _run(argv: list[str]) -> None:

@@ -1,8 +1,6 @@
 """The command line of `launch/sample.py`: images of a trained generator as PNG files."""
 
 import logging
-import shlex
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +12,7 @@ from PIL import Image
 from fairjax.data.cache import write_json
 from fairjax.errors import InputError
 from fairjax.experiments.centres import TABLES, labelled_images, load_judge
-from fairjax.experiments.command import ended, read_flags
+from fairjax.experiments.command import read_flags, run_program
 from fairjax.experiments.saved_generator import (
     Trained,
     centres_of,
@@ -64,14 +62,13 @@ def sample_flags() -> flags.FlagValues:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs the command; exit code 2 where the input cannot be used."""
-    argv = list(sys.argv if argv is None else argv)
-    if any(arg in ("-h", "--help", "--helpfull") for arg in argv[1:]):
-        print(f"{Path(argv[0]).name}: draws images from a trained generator.")
-        print(sample_flags().get_help())
-        print("Example: python launch/sample.py --out=faces --generator=RUN/arms/weighted/gan")
-        return
-    with ended(shlex.join(["python", *argv])):
-        _run(argv)
+    run_program(
+        argv,
+        _run,
+        sample_flags,
+        about=": draws images from a trained generator.",
+        example="python launch/sample.py --out=faces --generator=RUN/arms/weighted/gan",
+    )
 
 
 def _run(argv: list[str]) -> None:

@@ -9,7 +9,6 @@ import fcntl
 import importlib.util
 import logging
 import os
-import shlex
 import signal
 import subprocess
 import sys
@@ -25,7 +24,7 @@ from ml_collections import ConfigDict
 from fairjax.config import nearest, with_arm
 from fairjax.errors import InputError
 from fairjax.experiments.bench_work import phase_flop
-from fairjax.experiments.command import ended, read_flags
+from fairjax.experiments.command import read_flags, run_program
 from fairjax.report.rows import append_rows, read_rows, rows_of, settings_of
 from fairjax.train.progress import clock
 from fairjax.validation import validate
@@ -67,14 +66,13 @@ def sweep_flags() -> flags.FlagValues:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs the command; exit code 2 where the input cannot be used, 1 where a run failed."""
-    argv = list(sys.argv if argv is None else argv)
-    if any(arg in ("-h", "--help", "--helpfull") for arg in argv[1:]):
-        print(f"{Path(argv[0]).name}: runs a grid of configs and seeds; resumes by rerunning.")
-        print(sweep_flags().get_help())
-        print("Example: python launch/sweep.py --config=configs/sweeps/paper_grid.py")
-        return
-    with ended(shlex.join(["python", *argv])):
-        sys.exit(_run(argv))
+    run_program(
+        argv,
+        lambda argv: sys.exit(_run(argv)),
+        sweep_flags,
+        about=": runs a grid of configs and seeds; resumes by rerunning.",
+        example="python launch/sweep.py --config=configs/sweeps/paper_grid.py",
+    )
 
 
 def load(given: str) -> tuple[Path, ModuleType, tuple[str, ...]]:

@@ -202,24 +202,24 @@ def front(rows: Rows) -> list[str]:
 
 
 def _curve(rows: Rows, method: str, index: int, colour: str) -> Line:
-    by_kimg: dict[float, list[float]] = {}
-    for row in rows:
-        if row["method"] == method:
-            for point in row.get("curve", ()):
-                if point[index] is not None:
-                    by_kimg.setdefault(point[0], []).append(point[index])
-    x = sorted(by_kimg)
-    return Line(method, x, [float(np.mean(by_kimg[k])) for k in x], colour)
+    points = [point for row in rows if row["method"] == method for point in row.get("curve", ())]
+    return _mean_line(method, ((point[0], point[index]) for point in points), colour)
 
 
 def _over_perc(rows: Rows, method: str, which: str, colour: str) -> Line:
+    mine = [row for row in rows if row["method"] == method and row["discrepancy"] is not None]
+    of = kid if which == "kid" else lambda row: row["discrepancy"]
+    return _mean_line(method, ((row["perc"], of(row)) for row in mine), colour)
+
+
+def _mean_line(label: str, points: Iterable[tuple[float, float | None]], colour: str) -> Line:
+    """The mean of y at each x; points without y are left out."""
     found: dict[float, list[float]] = {}
-    for row in rows:
-        if row["method"] == method and row["discrepancy"] is not None:
-            value = kid(row) if which == "kid" else row["discrepancy"]
-            found.setdefault(row["perc"], []).append(value)
-    x = sorted(found)
-    return Line(method, x, [float(np.mean(found[p])) for p in x], colour)
+    for x, y in points:
+        if y is not None:
+            found.setdefault(x, []).append(y)
+    xs = sorted(found)
+    return Line(label, xs, [float(np.mean(found[x])) for x in xs], colour)
 
 
 def _mean(values: Iterable[Any]) -> str:

@@ -158,7 +158,7 @@ def _validate_gan(config: ConfigDict, arm: str, devices: int, problems: list[str
     need(gan.draws in ("independent", "stratified"), "draws", "independent or stratified")
     need(gan.train_on in ("union", "reference", "biased"), "train_on",
          "union, reference or biased")  # fmt: skip
-    last = min(int(gan.channel_base) // 4, int(gan.channel_max))
+    last = min(int(gan.channel_base) // 4, int(gan.channel_max)) * int(gan.d_width)
     need(gan.mbstd_features >= 1 and last % max(gan.mbstd_features, 1) == 0, "mbstd_features",
          f"a divisor of the {last} channels at 4 x 4 pixels")  # fmt: skip
     need(gan.condition_form in ("classes", "attributes", "numbers"), "condition_form",
@@ -213,7 +213,8 @@ def _validate_gan(config: ConfigDict, arm: str, devices: int, problems: list[str
     need(0 <= gan.beta2 < 1, "beta2", "in [0, 1)")
     for key in ("kimg", "learning_rate_g", "learning_rate_d", "ema_kimg", "log_every_kimg",
                 "save_every_kimg", "sample_every_kimg", "z_dim", "w_dim", "mapping_layers",
-                "channel_base", "channel_max", "r1_every", "path_length_every"):  # fmt: skip
+                "channel_base", "channel_max", "d_width", "r1_every",
+                "path_length_every"):  # fmt: skip
         need(0 < gan[key] < float("inf"), key, "positive and finite")
     need(gan.channel_base >= config.data.resolution, "channel_base",
          f"at least data.resolution ({config.data.resolution})")  # fmt: skip

@@ -203,7 +203,7 @@ def test_what_the_peer_lacks_is_said_in_one_line(tmp_path, capsys):
         assert words in line
     python.write_text("#!/bin/sh\nexit 3\n")
     with pytest.raises(InputError, match="exit code 3"):
-        Peer(path, str(python), config_of(), 1)
+        Peer(path, str(python), config_of(), 1, "cpu")
 
 
 def test_help_lists_every_flag(capsys):

@@ -55,8 +55,8 @@ def test_depthwise_slices_against_the_convolution(size, kernel, stride, monkeypa
         "bias": jnp.arange(3.0),
     }
     outputs = []
-    for slices in (True, False):
-        monkeypatch.setattr(efficientnet, "use_slices", lambda form, s=slices: s)
+    for form in ("slices", "lax"):
+        monkeypatch.setattr(efficientnet, "chosen", lambda form=form: form)
         outputs.append(efficientnet._depthwise(x, part, stride))
     np.testing.assert_allclose(*outputs, atol=1e-5)
 

@@ -6,11 +6,12 @@ import pytest
 
 from fairjax.errors import InputError
 from fairjax.models import layers
+from fairjax.models.resample import FORMS
 
 RNG = np.random.default_rng(4)
 
 
-@pytest.mark.parametrize("form", ["slices", "lax"])
+@pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("up", [False, True])
 @pytest.mark.parametrize("demodulate", [False, True])
 def test_modulated_convolution(up, demodulate, form):

@@ -1,3 +1,5 @@
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -19,11 +21,11 @@ OPERATIONS = {
     "conv_up": (resample.conv_up, oracle.conv_up),
     "conv_down": (resample.conv_down, oracle.conv_down),
 }
-BOTH = pytest.mark.parametrize("form", ["slices", "lax"])
+EACH_FORM = pytest.mark.parametrize("form", resample.FORMS)
 EACH = pytest.mark.parametrize("name", OPERATIONS)
 
 
-@BOTH
+@EACH_FORM
 @EACH
 def test_against_the_oracle(name, form):
     ours, theirs = OPERATIONS[name]
@@ -32,7 +34,7 @@ def test_against_the_oracle(name, form):
 
 
 @EACH
-def test_both_forms_have_the_same_first_and_second_derivatives(name):
+def test_all_forms_have_the_same_first_and_second_derivatives(name):
     ours, _ = OPERATIONS[name]
     x, k = jnp.asarray(X, jnp.float32), jnp.asarray(KERNEL, jnp.float32)
 
@@ -43,26 +45,64 @@ def test_both_forms_have_the_same_first_and_second_derivatives(name):
         dx, dk = first(x, k, form)
         return jnp.sum(dx**2) + jnp.sum(jnp.sin(dk))
 
-    both = [
+    *others, plain = [
         jax.jit(
             lambda x, k, f=form: (first(x, k, f), jax.grad(second, (0, 1))(x, k, f)),
             compiler_options=FAST_COMPILE,
         )(x, k)
-        for form in ("slices", "lax")
+        for form in resample.FORMS
     ]
-    for a, b in zip(*map(jax.tree.leaves, both), strict=True):
-        scale = float(jnp.abs(b).max()) or 1.0
-        np.testing.assert_allclose(a / scale, b / scale, atol=1e-5)
+    for other in others:
+        for a, b in zip(jax.tree.leaves(other), jax.tree.leaves(plain), strict=True):
+            scale = float(jnp.abs(b).max()) or 1.0
+            np.testing.assert_allclose(a / scale, b / scale, atol=1e-5)
 
 
-def test_the_three_strided_forms_are_one_trilinear_form():
+@pytest.mark.parametrize("forms", [strided.PRODUCTS, strided.LIBRARY])
+def test_the_three_functions_of_stride_two_are_one_trilinear_form(forms):
     small, large = RNG.normal(size=(2, 3, 4, 3)), RNG.normal(size=(2, 7, 9, 5))
     s, g, k = (jnp.asarray(a, jnp.float32) for a in (small, large, KERNEL))
+    trio = forms[2]
     expected = np.sum(oracle.scatter_up(small, KERNEL) * large)
-    np.testing.assert_allclose(jnp.sum(strided.grow(s, k) * g), expected, rtol=1e-5)
-    np.testing.assert_allclose(jnp.sum(strided.shrink(g, k) * s), expected, rtol=1e-5)
-    np.testing.assert_allclose(jnp.sum(strided.kernel_gradient(s, g) * k), expected, rtol=1e-5)
-    np.testing.assert_allclose(strided.grow(s, k), oracle.scatter_up(small, KERNEL), atol=1e-5)
+    np.testing.assert_allclose(jnp.sum(trio.grow(s, k) * g), expected, rtol=1e-5)
+    np.testing.assert_allclose(jnp.sum(trio.shrink(g, k) * s), expected, rtol=1e-5)
+    np.testing.assert_allclose(jnp.sum(trio.kernel_gradient(s, g) * k), expected, rtol=1e-5)
+    np.testing.assert_allclose(trio.grow(s, k), oracle.scatter_up(small, KERNEL), atol=1e-5)
+
+
+CONVOLUTION = re.compile(
+    r"stablehlo.convolution.* = \[.*\]x\[(.*?)\]->.*lhs_dilate = \[(\d).*"
+    r"\(tensor<.*?>, tensor<(.*?)>\) -> tensor<(.*?)>"
+)
+
+
+@pytest.mark.parametrize("name", ["conv", "conv_up", "conv_down"])
+def test_the_library_form_has_only_convolutions_that_cudnn_has(name):
+    """A kernel as large as the image only where a 3x3 kernel comes out of an undilated image."""
+    ours, _ = OPERATIONS[name]
+
+    def first(x, k, form):
+        return jax.grad(lambda x, k: jnp.sum(ours(x, k, form) ** 3), (0, 1))(x, k)
+
+    def second(x, k, form):
+        dx, dk = first(x, k, form)
+        return jnp.sum(dx**2) + jnp.sum(dk**2)
+
+    def others(form):
+        x, k = jnp.ones((2, 8, 8, 3)), jnp.ones((3, 3, 3, 5))
+        text = jax.jit(jax.grad(lambda x, k: second(x, k, form), (0, 1))).lower(x, k).as_text()
+        found = CONVOLUTION.findall(text)
+        assert len(found) == text.count("stablehlo.convolution") > 4
+        count = 0
+        for order, dilation, kernel, result in found:
+            order = order.split(", ")
+            kernel = [int(n) for n in kernel.split("x")[:4]]
+            large = kernel[order.index("0")] > 4
+            count += large and (dilation != "1" or not result.startswith("3x3x"))
+        return count
+
+    assert others("library") == 0
+    assert others("lax") > 0  # JAX makes them where it differentiates by itself
 
 
 @pytest.mark.parametrize("stride", [1, 2])
@@ -104,4 +144,4 @@ def test_same_size_convolution():
 
 def test_an_unknown_form_is_refused():
     with pytest.raises(ValueError, match="polyphase"):
-        resample.use_slices("polyphase")
+        resample.chosen("polyphase")

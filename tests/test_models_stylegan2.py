@@ -12,6 +12,7 @@ from fairjax.errors import InputError
 from fairjax.models import stylegan2
 from fairjax.models.discriminator import Discriminator
 from fairjax.models.initialize import initialize
+from fairjax.models.resample import FORMS
 from fairjax.models.stylegan2 import Generator
 
 SMALL = dict(channel_base=48, channel_max=8)
@@ -100,7 +101,7 @@ def test_mapping(generator):
     np.testing.assert_allclose(scaled, found, rtol=1e-4, atol=1e-7)
 
 
-@pytest.mark.parametrize("form", ["slices", "lax"])
+@pytest.mark.parametrize("form", FORMS)
 def test_synthesis(generator, form):
     ws = np.random.default_rng(1).normal(size=(3, stylegan2.num_ws(8), 5))
     net = G.clone(resample=form)
@@ -111,7 +112,7 @@ def test_synthesis(generator, form):
     np.testing.assert_allclose(found, expected, atol=2e-5 * np.abs(expected).max())
 
 
-@pytest.mark.parametrize("form", ["slices", "lax"])
+@pytest.mark.parametrize("form", FORMS)
 def test_discriminator(discriminator, form):
     image = np.random.default_rng(2).uniform(-1, 1, size=(6, 8, 8, 3))
     net = D.clone(resample=form)
@@ -173,7 +174,7 @@ def test_gradients_are_finite_on_constant_inputs(generator, discriminator):
         assert any(np.any(a != 0) for a in jax.tree.leaves(gradient))
 
 
-def test_both_forms_have_the_same_penalty_and_gradient(discriminator):
+def test_all_forms_have_the_same_penalty_and_gradient(discriminator):
     image = jax.random.uniform(jax.random.key(0), (4, 8, 8, 3), minval=-1.0)
 
     def penalty(params, form):
@@ -181,14 +182,15 @@ def test_both_forms_have_the_same_penalty_and_gradient(discriminator):
         slope = jax.grad(lambda x: jnp.sum(net.apply({"params": params}, x)))(image)
         return jnp.sum(jnp.square(slope))
 
-    a, b = (
+    *others, b = (
         quick_jit(jax.value_and_grad(lambda p, f=form: penalty(p, f)))(discriminator["params"])
-        for form in ("slices", "lax")
+        for form in FORMS
     )
-    np.testing.assert_allclose(a[0], b[0], rtol=1e-5)
     scale = max(float(jnp.abs(y).max()) for y in jax.tree.leaves(b[1]))
-    for x, y in zip(jax.tree.leaves(a[1]), jax.tree.leaves(b[1]), strict=True):
-        np.testing.assert_allclose(x, y, atol=1e-5 * scale)
+    for a in others:
+        np.testing.assert_allclose(a[0], b[0], rtol=1e-5)
+        for x, y in zip(jax.tree.leaves(a[1]), jax.tree.leaves(b[1]), strict=True):
+            np.testing.assert_allclose(x, y, atol=1e-5 * scale)
 
 
 def test_sizes():

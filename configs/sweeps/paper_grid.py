@@ -1,6 +1,6 @@
 """The paper's grid: methods x bias x size of the reference set x seeds, on avatars.
 
-Command: python launch/sweep.py --config=configs/sweeps/paper_grid.py[:cpu|baselines|menu|full]
+Command: python launch/sweep.py --config=configs/sweeps/paper_grid.py[:cpu|baselines|menu|long|full]
 One run: python launch/train.py --config=configs/sweeps/paper_grid.py:cpu+hair09+perc0.1
 Tables:  python launch/compare.py configs/sweeps/paper_grid.jsonl
 
@@ -21,6 +21,7 @@ SWEEPS = {
     "baselines": ("cpu+baselines+hair09+perc0.1", "cpu+baselines+hair09+perc1.0"),
     "menu": ("cpu+menu+hair09+perc0.1",),
     "full": tuple(f"full+{setting}+{perc}" for setting in SETTINGS for perc in PERCS),
+    "long": ("cpu+long+hair09+perc0.1", "cpu+long+control+hair09+perc0.1"),
     "tiny": ("cpu+hair09+perc0.5+tiny", "cpu+multi+perc0.25+tiny"),
 }  # fmt: skip
 SEEDS = (0, 1, 2)
@@ -55,6 +56,17 @@ def full(config: ConfigDict) -> None:
                       r1_gamma=2.0, decay_from=0.5, save_every_kimg=25.0,
                       sample_every_kimg=25.0)  # fmt: skip
     config.eval.update(every_kimg=10.0, samples=10_000)
+
+
+def long(config: ConfigDict) -> None:
+    """400 kimg: does the effect last?"""
+    config.gan.update(kimg=400.0, save_every_kimg=50.0, sample_every_kimg=50.0)
+    config.eval.every_kimg = 16.0
+
+
+def control(config: ConfigDict) -> None:
+    """Fading is provoked: D is four times as wide and no penalty keeps it from separating."""
+    config.gan.update(r1_gamma=0.0, d_width=4)
 
 
 def baselines(config: ConfigDict) -> None:
@@ -133,7 +145,8 @@ def get_config(arg: str | None = None) -> ConfigDict:
             "resample": {"reweight": "resample"},
         }
     )
-    changes = {"cpu": cpu, "full": full, "tiny": tiny, "hair09": hair09, "hair08": hair08,
+    changes = {"cpu": cpu, "full": full, "tiny": tiny, "long": long, "control": control,
+               "hair09": hair09, "hair08": hair08,
                "beard09": beard09, "multi": multi,
                "baselines": baselines, "menu": menu}  # fmt: skip
     return variant(config, arg, changes | {name: perc(float(name[4:])) for name in PERCS})

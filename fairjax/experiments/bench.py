@@ -49,6 +49,8 @@ def bench_flags() -> flags.FlagValues:
     flags.DEFINE_bool("start", False, "Also time from the start of a process to its first training "
                       "step, with an empty and a filled compilation cache (minutes).",
                       flag_values=values)  # fmt: skip
+    flags.DEFINE_string("profile", None, "Folder for a trace of each step program; the longest "
+                        "operations are shown.", flag_values=values)  # fmt: skip
     flags.DEFINE_string("out", None, "File to which the JSON line is added.", flag_values=values)
     return values
 
@@ -90,33 +92,41 @@ def _parsed(argv: list[str]) -> tuple[flags.FlagValues, ConfigDict]:
         raise InputError(f"no arm {arm!r}", "--arm", nearest(arm, names))
     values.arm = arm
     config = with_arm(base, arm)
-    if values.against and config.gan.half_resolutions:
-        raise InputError(
-            "PyTorch computes in float32 here",
-            "gan.half_resolutions",
-            "Set it to 0 for --against=pytorch",
-        )
     if values.out and Path(values.out).is_dir():
         raise InputError("it is a folder", f"--out={values.out}", "Give a file")
     return values, config
 
 
+def _peer_device(backend: str, config: ConfigDict) -> str:
+    """Where PyTorch runs beside us."""
+    if backend not in ("cpu", "gpu"):
+        raise InputError(f"no comparison on a {backend}", "--against", "Set JAX_PLATFORMS=cpu")
+    if backend == "cpu" and config.gan.half_resolutions:
+        raise InputError(
+            "PyTorch computes in float32 on a CPU",
+            "gan.half_resolutions",
+            "Set it to 0 for --against=pytorch",
+        )
+    return "cpu" if backend == "cpu" else "cuda"
+
+
 def _run(argv: list[str]) -> None:
     values, config = _parsed(argv)
+    if values.against:  # two programs share a card: none takes all of its memory at once
+        os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     import jax
 
-    from fairjax.experiments import workdir
+    from fairjax.experiments import bench_profile, workdir
     from fairjax.experiments.bench_report import cores, measure, table
 
     workdir.log_to(None)
     validate(config, jax.device_count())
     if not values.against:
-        report = measure(config, values.seconds, None)
-    elif jax.devices()[0].platform != "cpu":
-        raise InputError("it compares on a CPU only", "--against", "Set JAX_PLATFORMS=cpu")
+        report = measure(config, values.seconds, None, values.profile)
     else:
-        with Peer(values.peer_path, values.peer_python, config, cores()) as peer:
-            report = measure(config, values.seconds, peer)
+        device = _peer_device(jax.default_backend(), config)
+        with Peer(values.peer_path, values.peer_python, config, cores(), device) as peer:
+            report = measure(config, values.seconds, peer, values.profile)
     if values.start:
         report["start_seconds"] = start_seconds(argv)
     facts = {
@@ -125,9 +135,12 @@ def _run(argv: list[str]) -> None:
         "config": config.name,
         "arm": values.arm,
     }
+    found = report.pop("profile", None)
     line = json.dumps(facts | report)
-    width = None if sys.stderr.isatty() else WIDTH
-    Console(stderr=True, width=width).print(table(report))
+    console = Console(stderr=True, width=None if sys.stderr.isatty() else WIDTH)
+    if found:
+        console.print(bench_profile.table(found))
+    console.print(table(report))
     print(line, flush=True)
     if values.out:
         Path(values.out).parent.mkdir(parents=True, exist_ok=True)

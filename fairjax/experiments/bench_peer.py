@@ -13,10 +13,10 @@ from fairjax.errors import InputError
 
 WORKER = Path(__file__).with_name("bench_torch.py")
 NETWORKS = "training/networks.py"
-SHAPE = ("batch", "z_dim", "w_dim", "mapping_layers", "channel_base", "channel_max",
-         "g_architecture", "d_architecture", "mbstd_group", "conv_clamp", "loss", "r1_gamma",
-         "r1_every", "path_length_weight", "path_length_every", "style_mixing", "learning_rate_g",
-         "learning_rate_d", "beta1", "beta2", "ema_kimg")  # fmt: skip
+SHAPE = ("batch", "z_dim", "w_dim", "mapping_layers", "channel_base", "channel_max", "d_width",
+         "half_resolutions", "g_architecture", "d_architecture", "mbstd_group", "conv_clamp",
+         "loss", "r1_gamma", "r1_every", "path_length_weight", "path_length_every", "style_mixing",
+         "learning_rate_g", "learning_rate_d", "beta1", "beta2", "ema_kimg")  # fmt: skip
 
 
 class Peer:
@@ -27,12 +27,13 @@ class Peer:
       python: interpreter that has torch; "" = this one.
       config: the arm that both sides train.
       threads: number of threads for torch.
+      device: "cpu", or "cuda" with float16 where ours has bfloat16.
 
     Raises:
       InputError: no checkout, no interpreter, no torch, or networks that cannot be built.
     """
 
-    def __init__(self, path: str, python: str, config: ConfigDict, threads: int):
+    def __init__(self, path: str, python: str, config: ConfigDict, threads: int, device: str):
         folder = Path(path).expanduser().resolve()
         if not path or not (folder / NETWORKS).is_file():
             raise InputError(
@@ -42,7 +43,7 @@ class Peer:
             )
         self.python = python or sys.executable
         shape = {"resolution": config.data.resolution, "channels": config.data.channels}
-        shape |= {name: config.gan[name] for name in SHAPE}
+        shape |= {name: config.gan[name] for name in SHAPE} | {"device": device}
         # Threads that spin at the end of every parallel loop would slow down whatever else runs:
         # our side while it is timed and, on a machine that is not idle, PyTorch itself.
         environment = {"OMP_WAIT_POLICY": "passive"} | os.environ

@@ -20,6 +20,7 @@ import fairjax
 from fairjax.errors import InputError
 from fairjax.experiments import bench_phases as phases
 from fairjax.experiments.bench_peer import SHAPE, Peer
+from fairjax.experiments.bench_profile import profile
 from fairjax.experiments.bench_work import PHASES, forward_macs, phase_flop
 
 log = logging.getLogger("fairjax")
@@ -38,8 +39,12 @@ def cores() -> int:
     return os.cpu_count() or 1
 
 
-def measure(config: ConfigDict, seconds: float, peer: Peer | None) -> dict[str, Any]:
+def measure(
+    config: ConfigDict, seconds: float, peer: Peer | None, folder: str | None = None
+) -> dict[str, Any]:
     """Times an arm, and a peer round by round with it; returns the figures of the JSON line.
+
+    With a `folder` the steps are traced there afterwards, and "profile" holds their operations.
 
     Raises:
       InputError: the peer's networks have other parameters than ours.
@@ -75,13 +80,14 @@ def measure(config: ConfigDict, seconds: float, peer: Peer | None) -> dict[str, 
         recompiled = phases.compilations() - before - compiled
         input_seconds = steps.input_seconds()
         losses = jax.tree.leaves(jax.device_get(steps.metrics))
+        operations = profile(steps, programs, folder) if folder else None
         parameters = steps.parameters()
     matmul.measure()
     ours = [phases.phases_of(config, s) for s in samples["ours"]]
     flop, names = phase_flop(config), _names(config)
     report: dict[str, Any] = {
         "shape": {"resolution": config.data.resolution, "channels": config.data.channels}
-        | {name: config.gan[name] for name in (*SHAPE, "half_resolutions")},
+        | {name: config.gan[name] for name in SHAPE},
         "parameters": {"g": parameters[0], "d": parameters[1]},
         "device": device() | {"load_before": load},
         "versions": versions(),
@@ -106,6 +112,8 @@ def measure(config: ConfigDict, seconds: float, peer: Peer | None) -> dict[str, 
         "ms": input_seconds * 1000,
         "share": input_seconds * 1000 / report["ms"]["iteration"]["median"],
     }
+    if operations is not None:
+        report["profile"] = operations
     if peer is not None:
         theirs = [phases.phases_of(config, s) for s in samples["peer"]]
         report["peer"] = {"name": "pytorch", **peer.facts, **_timing(config, theirs)}

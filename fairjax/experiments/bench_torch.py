@@ -32,32 +32,35 @@ class Peer:
         import torch
         from training import networks
 
-        self.torch, self.shape = torch, shape
+        self.torch, self.shape, self.device = torch, shape, torch.device(shape["device"])
         torch.manual_seed(0)
         random.seed(0)
         clamp = shape["conv_clamp"] or None
         size, image = shape["resolution"], shape["channels"]
+        half = shape["half_resolutions"]
         widths = {"channel_base": shape["channel_base"], "channel_max": shape["channel_max"]}
+        d_widths = {name: width * shape["d_width"] for name, width in widths.items()}
         self.g = networks.Generator(
             z_dim=shape["z_dim"], c_dim=0, w_dim=shape["w_dim"], img_resolution=size,
             img_channels=image, mapping_kwargs={"num_layers": shape["mapping_layers"]},
-            synthesis_kwargs=dict(widths, num_fp16_res=0, conv_clamp=clamp,
+            synthesis_kwargs=dict(widths, num_fp16_res=half, conv_clamp=clamp,
                                   architecture=shape["g_architecture"]),
-        ).train()  # fmt: skip
+        ).train().to(self.device)  # fmt: skip
         group = shape["mbstd_group"]
         epilogue = {"mbstd_group_size": group} if group else {"mbstd_num_channels": 0}
         self.d = networks.Discriminator(
-            c_dim=0, img_resolution=size, img_channels=image, num_fp16_res=0, conv_clamp=clamp,
-            architecture=shape["d_architecture"], epilogue_kwargs=epilogue, **widths,
-        ).train()  # fmt: skip
+            c_dim=0, img_resolution=size, img_channels=image, num_fp16_res=half, conv_clamp=clamp,
+            architecture=shape["d_architecture"], epilogue_kwargs=epilogue, **d_widths,
+        ).train().to(self.device)  # fmt: skip
         self.ema = copy.deepcopy(self.g).eval().requires_grad_(False)
         self.real, self.fake, self.generator = losses(shape["loss"])
         path = shape["path_length_every"] if shape["path_length_weight"] > 0 else 0
         r1 = shape["r1_every"] if shape["r1_gamma"] > 0 else 0
         self.g_adam = self.adam(self.g, shape["learning_rate_g"], path)
         self.d_adam = self.adam(self.d, shape["learning_rate_d"], r1)
-        self.images = torch.randint(0, 256, (shape["batch"], image, size, size), dtype=torch.uint8)
-        self.pl_mean = torch.zeros(())
+        bytes_of = (shape["batch"], image, size, size)
+        self.images = torch.randint(0, 256, bytes_of, dtype=torch.uint8, device=self.device)
+        self.pl_mean = torch.zeros((), device=self.device)
         self.programs = {
             "g": lambda: self.g_step(False),
             "g+path_length": lambda: self.g_step(True),
@@ -74,9 +77,10 @@ class Peer:
     def styles(self, n):
         """ws [n, num_ws, w_dim]; one crossover for the batch, with the given probability."""
         z_dim = self.shape["z_dim"]
-        ws = self.g.mapping(self.torch.randn(n, z_dim), None)
+        draw = lambda: self.torch.randn(n, z_dim, device=self.device)
+        ws = self.g.mapping(draw(), None)
         if self.shape["style_mixing"] > 0:
-            other = self.g.mapping(self.torch.randn(n, z_dim), None, skip_w_avg_update=True)
+            other = self.g.mapping(draw(), None, skip_w_avg_update=True)
             layers = ws.shape[1]
             mixes = random.random() < self.shape["style_mixing"]
             cut = random.randrange(1, layers) if mixes else layers
@@ -132,13 +136,43 @@ class Peer:
 
     def time(self, program, times):
         """Seconds of `times` steps of a program, one after the other."""
+        self.wait()
         start = time.perf_counter()
         for _ in range(times):
             self.programs[program]()
+        self.wait()
         return time.perf_counter() - start
+
+    def wait(self):
+        """Until the device has done what it was given."""
+        if self.device.type == "cuda":
+            self.torch.cuda.synchronize()
 
     def parameters(self):
         return [sum(p.numel() for p in network.parameters()) for network in (self.g, self.d)]
+
+
+def keep_what_is_built():
+    """Lets the checkout import its kernels by name after PyTorch has built them.
+
+    Older versions of PyTorch left a built extension importable; newer ones only return it.
+    """
+    from torch.utils import cpp_extension
+
+    build = cpp_extension.load
+
+    def load(name, **kwargs):
+        sys.modules[name] = build(name=name, **kwargs)
+        return sys.modules[name]
+
+    cpp_extension.load = load
+
+
+def custom_kernels():
+    """Whether the checkout's CUDA kernels were built; else it runs slow plain operations."""
+    from torch_utils.ops import bias_act, upfirdn2d
+
+    return bool(bias_act._init() and upfirdn2d._init())
 
 
 def begin(request):
@@ -150,6 +184,11 @@ def begin(request):
         return None, {"error": f"{sys.executable} cannot import torch ({error})", "what": "torch"}
     torch.set_num_threads(request["threads"])
     torch.set_flush_denormal(True)
+    # As JAX does by default on such a card; the official code leaves TF32 off.
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
+    torch.backends.cudnn.benchmark = True
+    if request["shape"]["device"] == "cuda":
+        keep_what_is_built()
     sys.path.insert(0, request["path"])
     try:
         peer = Peer(request["shape"])
@@ -157,6 +196,8 @@ def begin(request):
         words = f"its networks cannot be built ({type(error).__name__}: {error})"
         return None, {"error": words, "what": "networks"}
     facts = {"torch": torch.__version__, "python": sys.version.split()[0]}
+    if peer.device.type == "cuda":
+        facts |= {"device": torch.cuda.get_device_name(), "custom_kernels": custom_kernels()}
     return peer, facts | {"threads": torch.get_num_threads(), "parameters": peer.parameters()}
 
 

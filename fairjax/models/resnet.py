@@ -11,8 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from fairjax.models import strided
-from fairjax.models.resample import DIMENSIONS, conv, use_slices
+from fairjax.models.resample import DIMENSIONS, conv, trio
 
 STAGES = (2, 2, 2, 2)
 # As in the original: normal with the fan-out, which keeps the size of gradients.
@@ -32,8 +31,9 @@ class Conv3x3(nn.Module):
             return conv(x, kernel)
         # One row before, and one after only where the size is odd: the window never sees more.
         x = jnp.pad(x, ((0, 0), (1, x.shape[1] % 2), (1, x.shape[2] % 2), (0, 0)))
-        if use_slices("auto"):
-            return strided.shrink(x, jnp.swapaxes(kernel, 2, 3))
+        closed = trio(2)
+        if closed is not None:
+            return closed.shrink(x, jnp.swapaxes(kernel, 2, 3))
         return lax.conv_general_dilated(x, kernel, (2, 2), "VALID", dimension_numbers=DIMENSIONS)
 
 

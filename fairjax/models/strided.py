@@ -1,23 +1,60 @@
-"""The 3x3 convolution with stride two, its transpose and its kernel gradient, for XLA on CPU.
+"""The 3x3 convolution with stride one or two, its transpose and its kernel gradient.
 
-All three are matrix products over shifted slices. Together they are closed under differentiation:
-the derivatives of each one are the other two. Saying so with `jax.custom_vjp` keeps gradients of
-every order (reverse mode, as R1 and path length need) on these fast forms. Left to itself, XLA
-builds dilated convolutions for the gradients, which take 2 to 10 times longer on CPU.
+The three are closed under differentiation: the derivatives of each one are the other two. Saying so
+with `jax.custom_vjp` keeps gradients of every order (reverse mode, as R1 and path length need) on
+forms that a backend runs fast. Left to itself, JAX differentiates a transposed convolution, and the
+gradient of any, into convolutions with a kernel as large as the image; those take 2 to 10 times
+longer on CPU, and cuDNN has no kernel for some of them.
 
-Shapes: `small` [n, h, w, i], `large` [n, 2h + 1, 2w + 1, o], `kernel` [3, 3, i, o]. One trilinear
-form joins them: sum over pixels and taps of small[r, c, i] kernel[a, b, i, o] large[2r+a, 2c+b, o].
+There are two sets of forms: `products` (matrix products over shifted slices, for CPU) and `library`
+(one convolution call each, of a kind that cuDNN has: forward, backward data, backward filter).
+
+Shapes: `small` [n, h, w, i]; `kernel` [3, 3, i, o]; `large` [n, 2h + 1, 2w + 1, o] with stride 2;
+with stride 1 it is [n, h, w, o] and a border of zeros belongs to it. One trilinear form joins them:
+sum over pixels and taps of small[r, c, i] kernel[a, b, i, o] large[stride r + a, stride c + b, o].
 """
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from fairjax.models import taps
 from fairjax.models.shifts import interleave
 
+DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 
-@jax.custom_vjp
-def grow(small: jax.Array, kernel: jax.Array) -> jax.Array:
+
+class Trio(NamedTuple):
+    """The three functions of a stride; they differentiate into each other."""
+
+    grow: Callable[[jax.Array, jax.Array], jax.Array]  # (small, kernel) -> large: transposed
+    shrink: Callable[[jax.Array, jax.Array], jax.Array]  # (large, kernel) -> small: correlation
+    kernel_gradient: Callable[[jax.Array, jax.Array], jax.Array]  # (small, large) -> kernel
+
+
+def closed(grow: Any, shrink: Any, kernel_gradient: Any) -> Trio:
+    """Joins three functions of one trilinear form, so that no other is ever made of them."""
+    trio = Trio(*(jax.custom_vjp(f) for f in (grow, shrink, kernel_gradient)))
+    grow, shrink, kernel_gradient = trio
+    grow.defvjp(
+        lambda small, kernel: (grow(small, kernel), (small, kernel)),
+        lambda saved, large: (shrink(large, saved[1]), kernel_gradient(saved[0], large)),
+    )
+    shrink.defvjp(
+        lambda large, kernel: (shrink(large, kernel), (large, kernel)),
+        lambda saved, small: (grow(small, saved[1]), kernel_gradient(small, saved[0])),
+    )
+    kernel_gradient.defvjp(
+        lambda small, large: (kernel_gradient(small, large), (small, large)),
+        lambda saved, kernel: (shrink(saved[1], kernel), grow(saved[0], kernel)),
+    )
+    return trio
+
+
+def _grow_2(small: jax.Array, kernel: jax.Array) -> jax.Array:
     """Transposed convolution: each small pixel adds its 3x3 patch to the large image.
 
     An even output row sees kernel rows 0 and 2, an odd one only row 1; so the four phases are
@@ -37,17 +74,10 @@ def grow(small: jax.Array, kernel: jax.Array) -> jax.Array:
     return large[:, : 2 * h + 1, : 2 * w + 1]
 
 
-@jax.custom_vjp
-def shrink(large: jax.Array, kernel: jax.Array) -> jax.Array:
-    """Correlation with stride two and no padding -> small [n, h, w, i]."""
+def _shrink_2(large: jax.Array, kernel: jax.Array) -> jax.Array:
+    """Correlation with stride two and no padding, as one product over the patches."""
     turned = jnp.swapaxes(kernel, 2, 3)
     return _patches(large) @ turned.reshape(-1, turned.shape[3])
-
-
-@jax.custom_vjp
-def kernel_gradient(small: jax.Array, large: jax.Array) -> jax.Array:
-    """The gradient of both with respect to the kernel -> [3, 3, i, o]."""
-    return taps.kernel_gradient(small, large, 2)
 
 
 def _patches(large: jax.Array) -> jax.Array:
@@ -63,15 +93,37 @@ def _patches(large: jax.Array) -> jax.Array:
     )
 
 
-grow.defvjp(
-    lambda small, kernel: (grow(small, kernel), (small, kernel)),
-    lambda saved, large: (shrink(large, saved[1]), kernel_gradient(saved[0], large)),
-)
-shrink.defvjp(
-    lambda large, kernel: (shrink(large, kernel), (large, kernel)),
-    lambda saved, small: (grow(small, saved[1]), kernel_gradient(small, saved[0])),
-)
-kernel_gradient.defvjp(
-    lambda small, large: (kernel_gradient(small, large), (small, large)),
-    lambda saved, kernel: (shrink(saved[1], kernel), grow(saved[0], kernel)),
-)
+def _kernel_gradient_1(small: jax.Array, large: jax.Array) -> jax.Array:
+    return taps.kernel_gradient(small, jnp.pad(large, ((0, 0), (1, 1), (1, 1), (0, 0))), 1)
+
+
+def _library(stride: int) -> tuple[Any, Any, Any]:
+    pad = 2 - stride  # around the large image
+
+    def grow(small: jax.Array, kernel: jax.Array) -> jax.Array:
+        around = 2 - pad
+        return lax.conv_general_dilated(
+            small, kernel[::-1, ::-1], (1, 1), ((around, around), (around, around)),
+            lhs_dilation=(stride, stride), dimension_numbers=DIMENSIONS,
+        )  # fmt: skip
+
+    def shrink(large: jax.Array, kernel: jax.Array) -> jax.Array:
+        return lax.conv_general_dilated(
+            large, jnp.swapaxes(kernel, 2, 3), (stride, stride), ((pad, pad), (pad, pad)),
+            dimension_numbers=DIMENSIONS,
+        )  # fmt: skip
+
+    def kernel_gradient(small: jax.Array, large: jax.Array) -> jax.Array:
+        kernel = jax.ShapeDtypeStruct((3, 3, small.shape[-1], large.shape[-1]), small.dtype)
+        (gradient,) = jax.linear_transpose(lambda k: shrink(large, k), kernel)(small)
+        return gradient
+
+    return grow, shrink, kernel_gradient
+
+
+_grow_1, _shrink_1, _ = _library(1)  # on CPU only the kernel gradient of stride one is slow
+PRODUCTS = {
+    1: closed(_grow_1, _shrink_1, _kernel_gradient_1),
+    2: closed(_grow_2, _shrink_2, lambda small, large: taps.kernel_gradient(small, large, 2)),
+}
+LIBRARY = {stride: closed(*_library(stride)) for stride in (1, 2)}

@@ -63,14 +63,16 @@ def networks(
 ) -> tuple[Generator, Discriminator]:
     """The two networks of a `gan` config tree; `c_dim` is the length of a label."""
     shape = {"resolution": resolution, "image_channels": channels,
-             "channel_base": gan.channel_base, "channel_max": gan.channel_max,
              "half_resolutions": gan.half_resolutions, "remat": gan.remat, "c_dim": c_dim,
              "conv_clamp": gan.conv_clamp or None}  # fmt: skip
-    g = Generator(z_dim=gan.z_dim, w_dim=gan.w_dim, mapping_layers=gan.mapping_layers,
+    g = Generator(channel_base=gan.channel_base, channel_max=gan.channel_max, z_dim=gan.z_dim,
+                  w_dim=gan.w_dim, mapping_layers=gan.mapping_layers,
                   architecture=gan.g_architecture, **shape)  # fmt: skip
-    d = Discriminator(mbstd_group=gan.mbstd_group, mbstd_features=gan.mbstd_features,
-                      mbstd_mode=gan.mbstd_mode, mapping_layers=gan.d_mapping_layers,
-                      architecture=gan.d_architecture, **shape)  # fmt: skip
+    d = Discriminator(channel_base=gan.channel_base * gan.d_width,
+                      channel_max=gan.channel_max * gan.d_width, mbstd_group=gan.mbstd_group,
+                      mbstd_features=gan.mbstd_features, mbstd_mode=gan.mbstd_mode,
+                      mapping_layers=gan.d_mapping_layers, architecture=gan.d_architecture,
+                      **shape)  # fmt: skip
     return g, d
 
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import subprocess
 import sys
 
@@ -35,6 +36,8 @@ def test_one_json_line_with_figures_that_fit_together(tmp_path, off):
                f"--config={pipeline.ROOT}/configs/quickstart.py:tiny", "--arm=weighted",
                f"--config.gan.path_length_weight={0.0 if off else 2.0}",
                f"--out={tmp_path / 'bench.jsonl'}", *TINY]  # fmt: skip
+    if off:
+        command.append(f"--profile={tmp_path / 'profile'}")
     # All programs are compiled, whatever a cache holds: in haste, as no speed is looked at.
     quick = {"XLA_FLAGS": "--xla_backend_optimization_level=0"}
     done = subprocess.run(command, capture_output=True, text=True,
@@ -68,6 +71,13 @@ def test_one_json_line_with_figures_that_fit_together(tmp_path, off):
     assert "images/s" in done.stderr  # the table, wide enough for its figures
     assert "…" not in done.stderr
     assert "peer" not in report
+    traced = {path.relative_to(tmp_path / "profile").parts[0]
+              for path in tmp_path.glob("profile/**/*.xplane.pb")}  # fmt: skip
+    assert traced == ({"g", "d", "d+r1"} if off else set())
+    assert ("where the time goes" in done.stderr) == bool(off)
+    if off:
+        shares = [float(s) for s in re.findall(r"│ +([\d.]+) % │", done.stderr)]
+        assert sum(shares) == pytest.approx(300, abs=3)
 
 
 @pytest.mark.parametrize(
@@ -86,7 +96,7 @@ def test_forward_macs_are_the_known_ones(resolution, base, g, d):
 def test_forward_macs_follow_from_the_parameters(architecture):
     """Each kernel meets every place of its smaller side once, each dense weight one number."""
     config = config_of(resolution=16, channel_base=128, channel_max=24, z_dim=10, w_dim=12,
-                       mapping_layers=3, mbstd_group=4, g_architecture=architecture,
+                       mapping_layers=3, mbstd_group=4, d_width=2, g_architecture=architecture,
                        d_architecture=architecture)  # fmt: skip
     _, (state, *_) = abstract_gan(config)
 

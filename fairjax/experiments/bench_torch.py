@@ -184,10 +184,10 @@ def begin(request):
         return None, {"error": f"{sys.executable} cannot import torch ({error})", "what": "torch"}
     torch.set_num_threads(request["threads"])
     torch.set_flush_denormal(True)
-    # As JAX does by default on such a card; the official code leaves TF32 off.
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
-    torch.backends.cudnn.benchmark = True
     if request["shape"]["device"] == "cuda":
+        # As JAX does by default on such a card; the official code leaves TF32 off.
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
+        torch.backends.cudnn.benchmark = True
         keep_what_is_built()
     sys.path.insert(0, request["path"])
     try:

@@ -9,8 +9,9 @@ Every operation has three forms with equal values and derivatives:
 - "slices", for CPU: shifted adds and matrix products (`strided.PRODUCTS`). XLA on CPU runs dilated
   and grouped convolutions, and above all their gradients, 10 to 50 times slower.
 - "library", for GPU: shifted adds, and convolutions of the kinds that cuDNN has, in gradients too
-  (`strided.LIBRARY`). XLA has no good program there for the kernel gradient of a transposed
-  convolution (jax issue 31662) nor for that of a depthwise one (jax issue 13800).
+  (`strided.LIBRARY`). On one H100 (jax 0.11.2, bfloat16, 64 x 256 x 256 x 64) the blur took 0.9 ms
+  instead of 16.9 ms as a depthwise convolution, and the kernel gradient of a transposed convolution
+  0.3 ms instead of the 4.8 ms of what JAX makes of it (jax issues 13800 and 31662).
 - "lax", for TPU: dilated and depthwise convolutions, differentiated by JAX.
 
 The first two have reverse mode of any order and no forward mode. "auto" picks by the default

@@ -48,7 +48,8 @@ class ResidualBlock(nn.Module):
         y = nn.relu(_norm(train, "norm0")(Conv3x3(self.out, self.stride, name="conv0")(x)))
         y = _norm(train, "norm1")(Conv3x3(self.out, name="conv1")(y))
         if self.stride != 1 or x.shape[-1] != self.out:
-            x = x[:, :: self.stride, :: self.stride]
+            # Apart: XLA on GPU (jaxlib 0.11) ends the process where it fuses this with the product.
+            x = lax.optimization_barrier(x[:, :: self.stride, :: self.stride])
             x = nn.Dense(self.out, use_bias=False, kernel_init=HE_FAN_OUT, name="shortcut")(x)
             x = _norm(train, "shortcut_norm")(x)
         return nn.relu(x + y)

@@ -59,14 +59,16 @@ def full(config: ConfigDict) -> None:
 
 
 def long(config: ConfigDict) -> None:
-    """400 kimg: does the effect last?"""
+    """400 kimg of the default beside no weights: does the effect last?"""
+    del config.arms["loss"]
     config.gan.update(kimg=400.0, save_every_kimg=50.0, sample_every_kimg=50.0)
     config.eval.every_kimg = 16.0
 
 
 def control(config: ConfigDict) -> None:
-    """Fading is provoked: D is four times as wide and no penalty keeps it from separating."""
+    """Fading is provoked: weights in the loss, a discriminator four times as wide, no penalty."""
     config.gan.update(r1_gamma=0.0, d_width=4)
+    config.arms = ConfigDict({"equi": {"reweight": "none"}, "loss": {"reweight": "loss"}})
 
 
 def baselines(config: ConfigDict) -> None:

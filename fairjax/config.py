@@ -145,12 +145,17 @@ def _gan() -> dict[str, Any]:
         "fake_labels": "reference",  # reference | data (repeats the bias) | uniform
         "sample_labels": "",  # those of samples, if other than in training: one of the same words
         "d_mapping_layers": 8,  # dense layers behind the discriminator's label; 0 = embedding only
-        # Start from trained networks: "", an official .pkl, a .safetensors file with its .json, or
-        # the folder of a `gan` stage.
+        # Start from trained networks: "", an official .pkl, a .safetensors file with its .json, the
+        # folder of a `gan` stage, or arm:NAME, an earlier arm of the same run.
         "init_from": "",
         "init_d": "file",  # file | fresh
         "init_grow": False,  # take the blocks of a file of a lower resolution, add fresh ones
         "freeze_d": 0,  # how many blocks of D, from the highest resolution, are not trained
+        # none | frozen (that of init_from, as it was) | reference (one for the reference set alone)
+        "second_d": "none",
+        "second_share": 0.4,  # of the generator's loss that the second discriminator gives
+        "second_batch": 8,  # reference: its reals of a step, beside those of the first
+        "lecam": 0.05,  # reference: weight of its LeCam penalty
         # Objective.
         "loss": "hinge",  # hinge | logistic
         # none | loss (w on the real term) | resample (reals drawn by w) | hybrid (both in part)
@@ -171,6 +176,7 @@ def _gan() -> dict[str, Any]:
         "dro_bins": 2,  # with groups=ratio_bins: quantile bins of the ratio
         "dro_eta": 0.01,
         "dro_c": 0.0,  # generalisation adjustment C / sqrt(n_g)
+        "dro_momentum": 0.0,  # decay of the running losses that q follows; 0 = this step's
         "dro_start": "shares",  # shares | uniform
         "dro_absent": "skip",  # skip | zero (the published classifier code)
         # Augmentation of what the discriminator sees.

@@ -74,12 +74,39 @@ def validate(config: ConfigDict, devices: int = 1) -> None:
             problems.append(f"arms.{name}: {error}")
             continue
         _validate_gan(arm, name, devices, problems)
+        _validate_chain(config, name, problems)
     if problems:
         raise InputError(
             f"{len(problems)} problem(s): " + "; ".join(problems),
             f"config {config.name}",
             "Change these keys in the config file or by --config.<key>=<value>",
         )
+
+
+# Keys of `gan` that decide the networks' shapes; the last two those of the discriminator alone.
+SHAPES = ("z_dim", "w_dim", "mapping_layers", "channel_base", "channel_max", "g_architecture",
+          "condition", "condition_form", "d_width", "d_architecture")  # fmt: skip
+
+
+def _validate_chain(config: ConfigDict, name: str, problems: list[str]) -> None:
+    """An arm that starts from another: that one comes earlier, and its networks fit."""
+    arm = with_arm(config, name).gan
+    if not arm.init_from.startswith("arm:"):
+        return
+    source, arms = arm.init_from[4:], list(config.arms)
+    if source not in arms[: arms.index(name)]:
+        earlier = ", ".join(arms[: arms.index(name)]) or "none"
+        problems.append(f"arms.{name}.init_from (={arm.init_from!r}) must name an earlier arm "
+                        f"({earlier})")  # fmt: skip
+        return
+    other = with_arm(config, source).gan
+    keys = SHAPES if arm.init_d == "file" else SHAPES[:-2]
+    different = [key for key in keys if arm[key] != other[key]]
+    if arm.init_d == "file" and bool(arm.mbstd_group) != bool(other.mbstd_group):
+        different.append("mbstd_group")
+    if different:
+        problems.append(f"arm {name} starts from {source}, so these keys of gan must be equal in "
+                        f"both: {', '.join(different)}")  # fmt: skip
 
 
 def cautions(config: ConfigDict) -> list[str]:
@@ -204,6 +231,17 @@ def _validate_gan(config: ConfigDict, arm: str, devices: int, problems: list[str
     blocks = max(int(config.data.resolution).bit_length() - 3, 0)  # from 8 px up
     need(0 <= gan.freeze_d <= blocks, "freeze_d", f"from 0 to {blocks}, one for each block from "
          f"{config.data.resolution} down to 8 px")  # fmt: skip
+    need(gan.second_d in ("none", "frozen", "reference"), "second_d", "none, frozen or reference")
+    need(gan.second_d != "frozen" or (bool(gan.init_from) and gan.init_d == "file"), "second_d",
+         "none or reference unless gan.init_from gives a discriminator")  # fmt: skip
+    need(0 < gan.second_share < 1, "second_share", "between 0 and 1")
+    if gan.second_d == "reference":
+        per = devices * min(group, max(int(gan.second_batch) // devices, 1))
+        need(gan.second_batch >= 1 and gan.second_batch % per == 0, "second_batch",
+             f"a multiple of {per} (devices x images of a minibatch-stddev group)")  # fmt: skip
+        need(gan.second_batch <= gan.batch, "second_batch", f"at most gan.batch ({gan.batch})")
+    need(gan.lecam >= 0, "lecam", "0 or more")
+    need(0 <= gan.dro_momentum < 1, "dro_momentum", "in [0, 1)")
     need(not gan.freeze_d or (bool(gan.init_from) and gan.init_d == "file"), "freeze_d",
          "0 unless gan.init_from gives a discriminator")  # fmt: skip
     need(0 <= gan.learning_rate_mapping < float("inf"), "learning_rate_mapping", "0 or more")

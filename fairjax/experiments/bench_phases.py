@@ -84,13 +84,14 @@ class Steps:
 
     def __init__(self, config: ConfigDict, images: np.ndarray):
         self.config, self.images = config, images
-        n, batch = len(images), config.gan.batch
+        n = len(images)
         labels = assumed_labels(config, n)
         self.gan = gan_stage.programs(config, labels)
         classes = None if labels is None else labels.classes
         self.reals = reals(np.ones(n), np.arange(n) % 2, np.full(2, 0.5), np.zeros(2), classes)
-        table = draw.uniform(np.arange(n), batch)
-        self.feed = loop.drawn(images, np.arange(n), table, seed=0, batch=batch)
+        count = self.gan.reals_per_step
+        table = draw.uniform(np.arange(n), count)
+        self.feed = loop.drawn(images, np.arange(n), table, seed=0, batch=count)
         (first,) = self.feed(0, 1)
         self.batch = put_batch(first)
         self.key = keys.root(config.seed, "gan")

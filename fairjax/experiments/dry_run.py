@@ -52,7 +52,7 @@ def abstract_gan(config: ConfigDict, groups: int = 2, images: int = 1000) -> tup
     group: Any = jax.ShapeDtypeStruct((images,), jnp.int32)
     state = jax.eval_shape(gan.init, key, vector)
     data = config.data
-    shape = (config.gan.batch, data.resolution, data.resolution, data.channels)
+    shape = (gan.reals_per_step, data.resolution, data.resolution, data.channels)
     batch = {
         "image": jax.ShapeDtypeStruct(shape, jnp.uint8),
         "index": jax.ShapeDtypeStruct(shape[:1], jnp.int32),
@@ -115,7 +115,8 @@ def report_plan(base: ConfigDict) -> str:
     for arm in base.arms:
         config = with_arm(base, arm)
         gan, (state, batch, _, _) = abstract_gan(config)
-        start = gan_stage.start_of(config, labels=gan.conditions)
+        earlier = config.gan.init_from.startswith("arm:")
+        start = None if earlier else gan_stage.start_of(config, labels=gan.conditions)
         rhythm = gan_stage.rhythm(config)
         if gan not in flops_of:
             flops_of[gan] = flops_per_iteration(config)
@@ -127,6 +128,7 @@ def report_plan(base: ConfigDict) -> str:
             f"arm {arm}: {json.dumps(base.arms[arm].to_dict(), default=list)}",
             *(["  labels of two values for each attribute are assumed"] * bool(gan.conditions)),
             *([f"  starts from   {start.record['file']}"] if start else []),
+            *([f"  starts from   {config.gan.init_from}"] if earlier else []),
             f"  generator     {size(state.g)[0]:>12,} parameters",
             f"  discriminator {size(state.d)[0]:>12,} parameters",
             f"  state         {size(state)[1] / 1e6:>12,.1f} MB on every device; "

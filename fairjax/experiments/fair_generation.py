@@ -69,7 +69,9 @@ def run(config: ConfigDict, workdir: Path, only: str | None = None) -> Path:
         waits = f"arms/{arm}/gan" in stages.pending()
         begun = (workdir / f"arms/{arm}/gan/checkpoints").exists()
         # How many labels there are is known from the data only: such an arm is checked behind them.
-        if waits and not begun and not tree.gan.condition:
+        # An earlier arm is there once it has run; that the two fit is checked by `validate`.
+        later = tree.gan.condition or tree.gan.init_from.startswith("arm:")
+        if waits and not begun and not later:
             gan_stage.start_of(tree)
     make = _Bodies(workdir, config)
     sets = [tuple(names) for names in config.judge.attribute_sets]
@@ -84,7 +86,9 @@ def run(config: ConfigDict, workdir: Path, only: str | None = None) -> Path:
         stages.run(name, ["data"], partial(make.judge, names))
     for arm in config.arms:
         gan = f"arms/{arm}/gan"
-        stages.run(gan, ["data", "weights", *judges], partial(make.gan, arm))
+        name = with_arm(config, arm).gan.init_from
+        first = [f"arms/{name[4:]}/gan"] if name.startswith("arm:") else []
+        stages.run(gan, ["data", "weights", *judges, *first], partial(make.gan, arm))
         stages.run(f"arms/{arm}/eval", ["data", "weights", *judges, gan], partial(make.eval, arm))
     stages.run("report", [f"arms/{arm}/eval" for arm in config.arms], make.report)
     return workdir / "report/index.html"

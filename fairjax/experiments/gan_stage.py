@@ -15,7 +15,7 @@ from fairjax.data.prepare import Dataset
 from fairjax.evaluate.figures import write_figures
 from fairjax.experiments import keys, ratio_stage
 from fairjax.experiments.centres import save_centres
-from fairjax.experiments.real_examples import conditions, real_examples
+from fairjax.experiments.real_examples import conditions, for_second, real_examples
 from fairjax.experiments.stages import read_json
 from fairjax.experiments.weights_stage import load_weights
 from fairjax.experiments.yardstick import Yardstick
@@ -75,6 +75,7 @@ def train_arm(
     Returns what the stage's DONE records: the file that the networks started from, if any.
     """
     config = with_arm(base, name)
+    config.gan.init_from = file_of(config, workdir)
     labels = conditions(config, dataset)
     gan = programs(config, labels)
     weight, log_ratio = load_weights(workdir, dataset)
@@ -112,7 +113,8 @@ def train_arm(
     task = replace(task, start=start)
     state = loop.run(
         task,
-        loop.drawn(dataset.images, dataset.training, table, seed=seed, batch=config.gan.batch),
+        loop.drawn(dataset.images, dataset.training, table, seed=seed, batch=gan.reals_per_step,
+                   then=for_second(config, dataset)),
         keys.root(config.seed, "gan"),
         rhythm(config),
         folder,
@@ -133,6 +135,12 @@ def saved(config: ConfigDict, gan: Gan, state: Any, noise: Any) -> Saved:
         fields_of(gan.g, G_FIELDS), state.ema, np.asarray(jax.device_get(state.w_avg)),
         buffers=noise, d_fields=fields_of(gan.d, D_FIELDS), d=state.d, conditions=conditions,
     )  # fmt: skip
+
+
+def file_of(config: ConfigDict, workdir: Path) -> str:
+    """`gan.init_from`, or the folder of the arm that it names."""
+    name: str = config.gan.init_from
+    return str(workdir / f"arms/{name[4:]}/gan") if name.startswith("arm:") else name
 
 
 def start_of(

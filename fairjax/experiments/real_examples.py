@@ -5,7 +5,9 @@ from ml_collections import ConfigDict
 
 from fairjax.data.prepare import Dataset
 from fairjax.errors import InputError
+from fairjax.experiments import keys
 from fairjax.objectives import draw
+from fairjax.train import second
 from fairjax.train.conditions import Conditions, label_table, of_numbers
 from fairjax.train.gan_state import Reals, reals
 
@@ -138,6 +140,15 @@ def real_examples(
     q = shares if gan.dro_start == "shares" else np.full(k, 1 / k)
     slack = gan.dro_c / np.sqrt(np.maximum(counts, 1))
     return reals(in_loss, group, q, slack, classes), table
+
+
+def for_second(config: ConfigDict, dataset: Dataset) -> tuple[int, draw.Table] | None:
+    """(seed, draws) of the reference images that the second discriminator sees, if there is one."""
+    count = second.reals_of(config.gan)
+    if not count:
+        return None
+    reference = np.flatnonzero(dataset.domain[dataset.training] == 1)
+    return keys.number(config.seed, "second"), draw.uniform(reference, count)
 
 
 def _trained_on(config: ConfigDict, dataset: Dataset) -> np.ndarray:

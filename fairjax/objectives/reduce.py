@@ -63,6 +63,7 @@ def group_dro(
     eta: float,
     adjustment: jax.Array | float = 0.0,
     absent: str = "skip",
+    scores: jax.Array | None = None,
 ) -> tuple[jax.Array, jax.Array]:
     """One exponentiated-gradient step on q and the loss under the new q.
 
@@ -79,12 +80,14 @@ def group_dro(
       adjustment: C / sqrt(n_g) per group (their section 3.3), only for the update of q.
       absent: "skip", or "zero": an absent group counts as loss 0 (plus its adjustment) and is
         updated too, as in the published classifier code.
+      scores: [k], what q follows in place of the means, such as `running_losses`.
 
     Returns:
       (loss = sum over the present groups of q_g L_g, new q [k]). No gradient flows through q.
     """
     _vectors(means=means, present=present, q=q)
-    scores = jax.lax.stop_gradient(jnp.where(present, means, 0)) + adjustment
+    followed = means if scores is None else scores
+    scores = jax.lax.stop_gradient(jnp.where(present, followed, 0)) + adjustment
     active = present if absent == "skip" else jnp.ones_like(present)
     largest = jnp.max(jnp.where(active & (q > 0), scores, -jnp.inf))
     # A group with q = 0 stays there, however large its loss (0 * inf would be NaN).
@@ -94,6 +97,20 @@ def group_dro(
     raised = raised * (mass / jnp.maximum(jnp.sum(raised), 1e-30))
     q = jax.lax.stop_gradient(jnp.where(active, raised, q))
     return jnp.sum(jnp.where(present, q * means, 0)), q
+
+
+def running_losses(
+    means: jax.Array, present: jax.Array, before: jax.Array, momentum: float
+) -> jax.Array:
+    """Losses per group [k] averaged over steps: momentum * before + (1 - momentum) * means.
+
+    A group's own examples move it only: an absent group keeps its average, and one that was never
+    seen (below 0 before; no loss of ours is) starts at its first mean. The noise of small groups,
+    of which a batch holds one or two, then hardly drives q.
+    """
+    _vectors(means=means, present=present, before=before)
+    moved = jnp.where(before < 0, means, momentum * before + (1 - momentum) * means)
+    return jax.lax.stop_gradient(jnp.where(present, moved, before))
 
 
 def _vectors(**named: jax.Array) -> None:

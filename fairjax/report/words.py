@@ -95,6 +95,12 @@ def kind_of_arm(arm: Arm) -> str:
     if arm.dro:
         how = f"{how}, with group DRO" if how else "group DRO"
     how = how or arm.name
+    start = arm.settings.get("gan.init_from", "")
+    if start:
+        how += f", started from {f'arm {start[4:]}' if start.startswith('arm:') else start}"
+    if (other := arm.settings.get("gan.second_d", "none")) != "none":
+        of = "of the start" if other == "frozen" else "for the reference set"
+        how += f", with a second discriminator {of}"
     condition = arm.settings.get("gan.condition")
     if tuple(condition or ()) == ("reference_set",):
         how += ", told which set an image is from"
@@ -115,6 +121,8 @@ def baseline(run: Run) -> Arm | None:
     """The unweighted arm on both sets, without group DRO and labels; else the one named "equi"."""
     plain_arms = [arm for arm in run.arms if arm.reweight == "none" and not arm.dro
                   and arm.settings.get("gan.train_on", "union") == "union"
+                  and arm.settings.get("gan.second_d", "none") == "none"
+                  and not arm.settings.get("gan.init_from")
                   and not arm.settings.get("gan.condition")]  # fmt: skip
     named = [arm for arm in run.arms if arm.name == "equi"]
     return next(iter([*plain_arms, *named]), None)

@@ -21,7 +21,7 @@ from fairjax.models.diffaugment import diffaugment
 EVERY = 4  # iterations between two changes of p
 # The phases of a step number their keys 0, 1, 2, ..: augmentation starts from the other end.
 _ROOT = 2**32 - 1
-USES = ("fakes of g", "reals of d", "fakes of d", "r1")
+USES = ("fakes of g", "reals of d", "fakes of d", "r1", "reals of second")
 
 Transform = Callable[[jax.Array, jax.Array | float, jax.Array], jax.Array]
 

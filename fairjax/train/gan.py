@@ -19,10 +19,11 @@ from fairjax.objectives.reduce import (
     group_dro,
     group_means,
     ramped,
+    running_losses,
     self_normalised,
     weighted_mean,
 )
-from fairjax.train import ada
+from fairjax.train import ada, second
 from fairjax.train.conditions import Conditions, moved_mean
 from fairjax.train.gan_pair import Pair
 from fairjax.train.gan_state import GanState, Reals, by_part, frozen_blocks, lazy_adam
@@ -52,6 +53,8 @@ class Gan(Pair):
         self.r1 = gan.r1_gamma > 0
         self.g_adam = lazy_adam(gan, gan.learning_rate_g, gan.path_length_every, self.path_length)
         self.d_adam = lazy_adam(gan, gan.learning_rate_d, gan.r1_every, self.r1)
+        self.second_adam = self.d_adam
+        self.reals_per_step = gan.batch + second.reals_of(gan)
         self.g_adam = by_part(self.g_adam, {"mapping": gan.learning_rate_mapping})
         self.d_adam = by_part(
             self.d_adam, dict.fromkeys(frozen_blocks(resolution, gan.freeze_d), 0.0)
@@ -66,6 +69,7 @@ class Gan(Pair):
         c = self._labels(None if self.conditions is None else jnp.zeros(1, jnp.int32))
         g = self.g.init(k_g, jnp.zeros((1, self.gan.z_dim)), noise="none", **c)["params"]
         d = self.d.init(k_d, image, **c)["params"]
+        more = self.d.init(jax.random.fold_in(k_d, 1), image, **c)["params"]
         return GanState(
             step=jnp.zeros((), jnp.int32),
             g=g,
@@ -77,6 +81,8 @@ class Gan(Pair):
             pl_mean=jnp.zeros(()),
             q=jnp.asarray(q, jnp.float32),
             ada=ada.start(self.gan),
+            second=second.start(self.gan, d, more, self.second_adam),
+            group_losses=-jnp.ones(len(q)) if self.gan.dro and self.gan.dro_momentum else None,
         )
 
     def _augmented(self, images: jax.Array, state: GanState, key: jax.Array, use: str) -> jax.Array:
@@ -97,7 +103,12 @@ class Gan(Pair):
         def main(g: Any) -> tuple[jax.Array, jax.Array]:
             images, w = self._fakes(g, k_main, batch, classes)
             images = self._augmented(images, state, key, "fakes of g")
-            return self.loss.generator(self._logits(state.d, images, classes)).mean(), w
+            loss = self.loss.generator(self._logits(state.d, images, classes)).mean()
+            if state.second is not None:
+                share = self.gan.second_share
+                other = self.loss.generator(self._logits(state.second.d, images, classes)).mean()
+                loss = (1 - share) * loss + share * other
+            return loss, w
 
         (loss, w), grads = jax.value_and_grad(main, has_aux=True)(state.g)
         state = self._update_g(state, grads)
@@ -151,10 +162,12 @@ class Gan(Pair):
         r1: bool,
     ) -> tuple[GanState, dict[str, jax.Array]]:
         k_fake = jax.random.fold_in(key, 2 * state.step + 1)
-        x = batch["image"].astype(jnp.float32) / 127.5 - 1
-        w = self._loss_weights(reals.weight[batch["index"]], state.step)
-        group = reals.group[batch["index"]]
-        classes = None if reals.classes is None else reals.classes[batch["index"]]
+        n = self.gan.batch  # what follows in the batch is for the second discriminator
+        everything, index = batch["image"].astype(jnp.float32) / 127.5 - 1, batch["index"][:n]
+        x = everything[:n]
+        w = self._loss_weights(reals.weight[index], state.step)
+        group = reals.group[index]
+        classes = None if reals.classes is None else reals.classes[index]
         fake_classes = self._fake_classes(k_fake, len(x))
         fakes, w_fake = self._fakes(state.g, k_fake, len(x), fake_classes)
         fakes = jax.lax.stop_gradient(fakes)
@@ -168,9 +181,13 @@ class Gan(Pair):
             losses = self.loss.real(on_real)
             means, present = group_means(losses, w, group, k)
             if self.gan.dro:
+                scores = None
+                if state.group_losses is not None:
+                    scores = running_losses(means, present, state.group_losses,
+                                            self.gan.dro_momentum)  # fmt: skip
                 real, q = group_dro(
-                    means, present, state.q, eta=self.gan.dro_eta,
-                    adjustment=reals.adjustment, absent=self.gan.dro_absent,
+                    means, present, state.q, eta=self.gan.dro_eta, adjustment=reals.adjustment,
+                    absent=self.gan.dro_absent, scores=scores,
                 )  # fmt: skip
             else:
                 real, q = weighted_mean(losses, w), state.q
@@ -180,6 +197,9 @@ class Gan(Pair):
         (_, aux), grads = jax.value_and_grad(main, has_aux=True)(state.d)
         real, fake, q, means, present, on_real, on_fake = aux
         state = self._update_d(state, grads)
+        if state.group_losses is not None:
+            running = running_losses(means, present, state.group_losses, self.gan.dro_momentum)
+            state = state.replace(group_losses=running)
         inside = (on_real < 1).astype(jnp.float32)
         shares, _ = group_means(inside, jnp.ones_like(w), group, k)
         metrics = {
@@ -199,25 +219,85 @@ class Gan(Pair):
                     metrics[f"q/{g}"] = q[g]
         if r1:
 
-            def on_augmented(image: jax.Array, d: Any) -> jax.Array:
-                image = self._augmented(image, state, key, "r1")
-                return self._logits(d, image, classes, w).sum()
-
             def regulariser(d: Any) -> jax.Array:
-                slopes = jax.grad(on_augmented)(x, d)  # at the image before the augmentation
-                penalty = 0.5 * self.gan.r1_gamma * jnp.square(slopes).sum((1, 2, 3))
+                penalty = self._r1_penalties(d, x, classes, w, state, key)
                 factor = w if self.gan.r1_weighted else jnp.ones_like(w)
                 return weighted_mean(penalty, factor) * self.gan.r1_every
 
             penalty, grads = jax.value_and_grad(regulariser)(state.d)
             state = self._update_d(state, grads)
             metrics["loss/r1"] = penalty / self.gan.r1_every
+        if state.second is not None and state.second.optimiser is not None:
+            chosen = None if reals.classes is None else reals.classes[batch["index"][n:]]
+            state, of_second = self._second_step(state, key, everything[n:], chosen, fakes,
+                                                 fake_classes, r1)  # fmt: skip
+            metrics |= of_second
         if state.ada is not None:
             controller, of_ada = ada.observe(state.ada, self.gan, on_real, w, state.step)
             state = state.replace(ada=controller)
             metrics |= of_ada
         w_avg = moved_mean(state.w_avg, w_fake, fake_classes, W_AVG_BETA)
         return state.replace(step=state.step + 1, q=q, w_avg=w_avg), metrics
+
+    def _r1_penalties(
+        self,
+        d: Any,
+        x: jax.Array,
+        classes: jax.Array | None,
+        w: jax.Array | None,
+        state: GanState,
+        key: jax.Array,
+    ) -> jax.Array:
+        """gamma / 2 |grad D(x)|^2 of each image [n], at the image before the augmentation."""
+
+        def on_augmented(image: jax.Array) -> jax.Array:
+            image = self._augmented(image, state, key, "r1")
+            return self._logits(d, image, classes, w).sum()
+
+        slopes = jax.grad(on_augmented)(x)
+        return 0.5 * self.gan.r1_gamma * jnp.square(slopes).sum((1, 2, 3))
+
+    def _second_step(
+        self,
+        state: GanState,
+        key: jax.Array,
+        x: jax.Array,
+        classes: jax.Array | None,
+        fakes: jax.Array,
+        fake_classes: jax.Array | None,
+        r1: bool,
+    ) -> tuple[GanState, dict[str, jax.Array]]:
+        """One update of the second discriminator: reals x [m, H, W, C], the first m of the fakes
+        (already augmented), and every so often R1 as for the first."""
+        old, m = state.second, len(x)
+        assert old is not None
+        fakes = fakes[:m]
+        fake_classes = None if fake_classes is None else fake_classes[:m]
+        seen = self._augmented(x, state, key, "reals of second")
+        weight = jnp.where(state.step >= second.LECAM_FROM, self.gan.lecam, 0.0)
+
+        def main(d: Any) -> tuple[jax.Array, Any]:
+            on_real = self._logits(d, seen, classes)
+            on_fake = self._logits(d, fakes, fake_classes)
+            hinge = self.loss.real(on_real).mean() + self.loss.fake(on_fake).mean()
+            held = second.lecam(on_real, on_fake, old.means)
+            return self.gan.second_share * hinge + weight * held, (hinge, held, on_real, on_fake)
+
+        (_, aux), grads = jax.value_and_grad(main, has_aux=True)(old.d)
+        hinge, held, on_real, on_fake = aux
+        updates, optimiser = self.second_adam.update(grads, old.optimiser)
+        d = optax.apply_updates(old.d, updates)
+        metrics = {"loss/second": hinge, "loss/lecam": held}
+        if r1:
+
+            def regulariser(d: Any) -> jax.Array:
+                penalties = self._r1_penalties(d, x, classes, None, state, key)
+                return penalties.mean() * self.gan.r1_every
+
+            updates, optimiser = self.second_adam.update(jax.grad(regulariser)(d), optimiser)
+            d = optax.apply_updates(d, updates)
+        means = second.moved(old.means, on_real, on_fake)
+        return state.replace(second=second.Second(d, optimiser, means)), metrics
 
     def _loss_weights(self, w: jax.Array, step: jax.Array) -> jax.Array:
         """What the weights [batch] of the reals are at this step: ramped, then normalised."""

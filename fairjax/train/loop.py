@@ -79,7 +79,13 @@ class Rhythm:
 
 
 def drawn(
-    images: np.ndarray, positions: np.ndarray, table: draw.Table, *, seed: int, batch: int
+    images: np.ndarray,
+    positions: np.ndarray,
+    table: draw.Table,
+    *,
+    seed: int,
+    batch: int,
+    then: tuple[int, draw.Table] | None = None,
 ) -> Batches:
     """Batches by draws of (seed, step) from the table, whose indices count in `positions`.
 
@@ -89,10 +95,12 @@ def drawn(
       table: probabilities over the training list.
       seed: of the draws.
       batch: global batch; each process fetches its part only.
+      then: (seed, table) of examples that follow in every batch, which counts them too.
     """
+    parts = [(seed, table), *([] if then is None else [then])]
 
     def order(step: int) -> np.ndarray:
-        return draw.draw(seed, step, table)
+        return np.concatenate([draw.draw(seed, step, table) for seed, table in parts])
 
     def feed(start: int, stop: int) -> Iterator[dict[str, np.ndarray]]:
         return batches(images, order, positions, start, stop, local=local_slice(batch))

@@ -49,7 +49,11 @@ class Start(NamedTuple):
             # Copies of their own: a step donates its state.
             return nested(flat(fresh) | {k: put_replicated(np.array(v)) for k, v in arrays.items()})
 
+        second = state.second
+        if second is not None and second.optimiser is None:  # frozen: what the first starts from
+            second = second.replace(d=replaced(second.d, self.d))
         return state.replace(
+            second=second,
             g=replaced(state.g, self.g),
             ema=replaced(state.ema, self.ema),
             d=replaced(state.d, self.d),

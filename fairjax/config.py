@@ -153,6 +153,7 @@ def _gan() -> dict[str, Any]:
         "freeze_d": 0,  # how many blocks of D, from the highest resolution, are not trained
         # none | frozen (that of init_from, as it was) | reference (one for the reference set alone)
         "second_d": "none",
+        "second_from": "",  # frozen: take it from another file or arm:NAME; "" = that of init_from
         "second_share": 0.4,  # of the generator's loss that the second discriminator gives
         "second_batch": 8,  # reference: its reals of a step, beside those of the first
         "lecam": 0.05,  # reference: weight of its LeCam penalty

@@ -89,24 +89,25 @@ SHAPES = ("z_dim", "w_dim", "mapping_layers", "channel_base", "channel_max", "g_
 
 
 def _validate_chain(config: ConfigDict, name: str, problems: list[str]) -> None:
-    """An arm that starts from another: that one comes earlier, and its networks fit."""
+    """What an arm takes from other arms: they come earlier, and their networks fit."""
     arm = with_arm(config, name).gan
-    if not arm.init_from.startswith("arm:"):
-        return
-    source, arms = arm.init_from[4:], list(config.arms)
-    if source not in arms[: arms.index(name)]:
-        earlier = ", ".join(arms[: arms.index(name)]) or "none"
-        problems.append(f"arms.{name}.init_from (={arm.init_from!r}) must name an earlier arm "
-                        f"({earlier})")  # fmt: skip
-        return
-    other = with_arm(config, source).gan
-    keys = SHAPES if arm.init_d == "file" else SHAPES[:-2]
-    different = [key for key in keys if arm[key] != other[key]]
-    if arm.init_d == "file" and bool(arm.mbstd_group) != bool(other.mbstd_group):
-        different.append("mbstd_group")
-    if different:
-        problems.append(f"arm {name} starts from {source}, so these keys of gan must be equal in "
-                        f"both: {', '.join(different)}")  # fmt: skip
+    earlier = list(config.arms)[: list(config.arms).index(name)]
+    for key in ("init_from", "second_from"):
+        if not arm[key].startswith("arm:"):
+            continue
+        source = arm[key][4:]
+        if source not in earlier:
+            problems.append(f"arms.{name}.{key} (={arm[key]!r}) must name an earlier arm "
+                            f"({', '.join(earlier) or 'none'})")  # fmt: skip
+            continue
+        other = with_arm(config, source).gan
+        with_d = key == "second_from" or arm.init_d == "file"
+        different = [k for k in (SHAPES if with_d else SHAPES[:-2]) if arm[k] != other[k]]
+        if with_d and bool(arm.mbstd_group) != bool(other.mbstd_group):
+            different.append("mbstd_group")
+        if different:
+            problems.append(f"arm {name} takes networks of {source}, so these keys of gan must be "
+                            f"equal in both: {', '.join(different)}")  # fmt: skip
 
 
 def cautions(config: ConfigDict) -> list[str]:
@@ -234,6 +235,8 @@ def _validate_gan(config: ConfigDict, arm: str, devices: int, problems: list[str
     need(gan.second_d in ("none", "frozen", "reference"), "second_d", "none, frozen or reference")
     need(gan.second_d != "frozen" or (bool(gan.init_from) and gan.init_d == "file"), "second_d",
          "none or reference unless gan.init_from gives a discriminator")  # fmt: skip
+    need(not gan.second_from or gan.second_d == "frozen", "second_from",
+         "empty unless gan.second_d is frozen")  # fmt: skip
     need(0 < gan.second_share < 1, "second_share", "between 0 and 1")
     if gan.second_d == "reference":
         per = devices * min(group, max(int(gan.second_batch) // devices, 1))

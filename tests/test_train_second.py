@@ -10,6 +10,7 @@ import pipeline
 import pytest
 from jax.flatten_util import ravel_pytree
 from quick import quick_jit
+from safetensors.numpy import load_file
 from toy_gan import SHAPE, toy_gan
 
 from fairjax.config import defaults
@@ -209,6 +210,11 @@ def test_momentum_in_the_step():
         ({"a": {"second_d": "frozen"}}, "second_d"),
         ({"a": {"second_d": "half"}}, "second_d"),
         ({"a": {"second_d": "reference", "second_batch": 6}}, "second_batch"),
+        ({"a": {"second_from": "x"}}, "second_from"),
+        (
+            {"a": {}, "b": {"init_from": "arm:a", "second_d": "frozen", "second_from": "arm:b"}},
+            "must name an earlier arm (a)",
+        ),
         ({"a": {"second_share": 1.0}}, "second_share"),
         ({"a": {"lecam": -1.0}}, "lecam"),
         ({"a": {"dro_momentum": 1.0}}, "dro_momentum"),
@@ -232,6 +238,8 @@ def test_rivals_through_all_stages(tmp_path):
         "biased": base,
         "fairtl": {"reweight": "none", "train_on": "reference", "init_from": "arm:biased",
                    "second_d": "frozen", "freeze_d": 1},
+        "fairtlpp": {"reweight": "none", "train_on": "reference", "init_from": "arm:fairtl",
+                     "second_d": "frozen", "second_from": "arm:biased"},
         "lecam": base | {"second_d": "reference", "second_batch": 4},
     }  # fmt: skip
     config = tmp_path / "rivals.py"
@@ -251,6 +259,14 @@ def get_config():
     assert f"start from {workdir}/arms/biased/gan" in said
     done = json.loads((workdir / "arms/fairtl/gan/DONE").read_text())
     assert done["output"]["start"]["discriminator"]["fresh"] == []
+    kept, trained, first = (
+        load_file(workdir / f"arms/{arm}/gan/discriminator.safetensors")["b8/conv1/weight"]
+        for arm in ("fairtlpp", "fairtl", "biased")
+    )
+    assert not np.array_equal(trained, first)
+    assert not np.array_equal(kept, trained)
+    start = json.loads((workdir / "arms/fairtlpp/gan/start.json").read_text())
+    assert start["second"]["file"] == str(workdir / "arms/biased/gan")
     logged = (workdir / "arms/lecam/gan/metrics.jsonl").read_text()
     assert "loss/lecam" in logged
     page = (workdir / "report/index.html").read_text()

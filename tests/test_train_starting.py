@@ -114,6 +114,24 @@ def test_the_loop_starts_a_new_run_only(tmp_path):
     assert calls == [1]
 
 
+def test_a_frozen_second_discriminator_is_that_of_the_start_or_of_another_file(files, tmp_path):
+    nets = saved()
+    other = jax.tree.map(lambda a: a + 1, nets.d)
+    write_folder(tmp_path, nets._replace(d=other))
+    for second_from, expected in (("", nets.d), (str(tmp_path), other)):
+        tree = config(init_from=str(files / "gan"), second_d="frozen", second_from=second_from)
+        fresh = quick_jit(gan_stage.programs(tree).init)(jax.random.key(0), np.ones(1))
+        start = gan_stage.start_of(tree, fresh)
+        state = start(fresh)
+        assert_equal(state.d, nets.d)
+        assert_equal(state.second.d, expected)
+        assert ("second" in start.record) == bool(second_from)
+    other_kind = config(init_from=str(files / "gan"), second_d="frozen", d_architecture="orig",
+                    second_from=str(tmp_path), init_d="fresh")  # fmt: skip
+    with pytest.raises(InputError, match="gan.second_from=.*d_architecture"):
+        gan_stage.start_of(other_kind)
+
+
 def test_a_fresh_discriminator(files):
     state, record = started(config(init_from=str(files / "net.pkl"), init_d="fresh"))
     assert_equal(state.d, first_state(8).d)

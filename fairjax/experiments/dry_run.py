@@ -115,7 +115,7 @@ def report_plan(base: ConfigDict) -> str:
     for arm in base.arms:
         config = with_arm(base, arm)
         gan, (state, batch, _, _) = abstract_gan(config)
-        earlier = config.gan.init_from.startswith("arm:")
+        earlier = "arm:" in (config.gan.init_from[:4], config.gan.second_from[:4])
         start = None if earlier else gan_stage.start_of(config, labels=gan.conditions)
         rhythm = gan_stage.rhythm(config)
         if gan not in flops_of:

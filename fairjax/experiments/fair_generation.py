@@ -70,7 +70,7 @@ def run(config: ConfigDict, workdir: Path, only: str | None = None) -> Path:
         begun = (workdir / f"arms/{arm}/gan/checkpoints").exists()
         # How many labels there are is known from the data only: such an arm is checked behind them.
         # An earlier arm is there once it has run; that the two fit is checked by `validate`.
-        later = tree.gan.condition or tree.gan.init_from.startswith("arm:")
+        later = tree.gan.condition or "arm:" in (tree.gan.init_from[:4], tree.gan.second_from[:4])
         if waits and not begun and not later:
             gan_stage.start_of(tree)
     make = _Bodies(workdir, config)
@@ -86,9 +86,9 @@ def run(config: ConfigDict, workdir: Path, only: str | None = None) -> Path:
         stages.run(name, ["data"], partial(make.judge, names))
     for arm in config.arms:
         gan = f"arms/{arm}/gan"
-        name = with_arm(config, arm).gan.init_from
-        first = [f"arms/{name[4:]}/gan"] if name.startswith("arm:") else []
-        stages.run(gan, ["data", "weights", *judges, *first], partial(make.gan, arm))
+        others = [with_arm(config, arm).gan[key] for key in ("init_from", "second_from")]
+        earlier = [f"arms/{name[4:]}/gan" for name in others if name.startswith("arm:")]
+        stages.run(gan, ["data", "weights", *judges, *earlier], partial(make.gan, arm))
         stages.run(f"arms/{arm}/eval", ["data", "weights", *judges, gan], partial(make.eval, arm))
     stages.run("report", [f"arms/{arm}/eval" for arm in config.arms], make.report)
     return workdir / "report/index.html"

@@ -32,7 +32,7 @@ log = logging.getLogger("fairjax")
 # Keys of `gan` that the compiled programs do not depend on: arms that differ in these share them.
 DATA_ONLY = ("reweight", "resample_share", "draws", "train_on", "groups", "dro_bins", "dro_c",
              "dro_start", "log_every_kimg", "save_every_kimg", "sample_every_kimg", "init_from",
-             "init_d", "init_grow")  # fmt: skip
+             "init_d", "init_grow", "second_from")  # fmt: skip
 _programs: dict[str, Gan] = {}
 
 
@@ -75,7 +75,8 @@ def train_arm(
     Returns what the stage's DONE records: the file that the networks started from, if any.
     """
     config = with_arm(base, name)
-    config.gan.init_from = file_of(config, workdir)
+    for key in ("init_from", "second_from"):
+        config.gan[key] = file_of(config.gan[key], workdir)
     labels = conditions(config, dataset)
     gan = programs(config, labels)
     weight, log_ratio = load_weights(workdir, dataset)
@@ -137,9 +138,8 @@ def saved(config: ConfigDict, gan: Gan, state: Any, noise: Any) -> Saved:
     )  # fmt: skip
 
 
-def file_of(config: ConfigDict, workdir: Path) -> str:
-    """`gan.init_from`, or the folder of the arm that it names."""
-    name: str = config.gan.init_from
+def file_of(name: str, workdir: Path) -> str:
+    """A file of networks as the config gives it, or the folder of the arm that it names."""
     return str(workdir / f"arms/{name[4:]}/gan") if name.startswith("arm:") else name
 
 

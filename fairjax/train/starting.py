@@ -41,6 +41,7 @@ class Start(NamedTuple):
     d: dict[str, np.ndarray]
     w_avg: np.ndarray
     record: dict[str, Any]
+    second: dict[str, np.ndarray] | None = None  # of a frozen second discriminator, if other than d
 
     def __call__(self, state: GanState) -> GanState:
         """The fresh state with these parameters; optimisers and running means stay fresh."""
@@ -51,7 +52,8 @@ class Start(NamedTuple):
 
         second = state.second
         if second is not None and second.optimiser is None:  # frozen: what the first starts from
-            second = second.replace(d=replaced(second.d, self.d))
+            second = second.replace(d=replaced(second.d, self.d if self.second is None
+                                               else self.second))  # fmt: skip
         return state.replace(
             second=second,
             g=replaced(state.g, self.g),
@@ -132,7 +134,23 @@ def start_from(
     # The means of the file's classes, where they are as many; else each starts from that of all.
     same = saved.w_avg.shape == state.w_avg.shape
     mean = saved.w_avg if same else np.broadcast_to(saved.mean(), state.w_avg.shape)
-    return Start(found_g, ema, found_d, mean, record)
+    if not gan.second_from:
+        return Start(found_g, ema, found_d, mean, record)
+    record["second"] = {"file": gan.second_from, "sha256": sha256(Path(gan.second_from))}
+    return Start(found_g, ema, found_d, mean, record, _discriminator(gan.second_from, d, state))
+
+
+def _discriminator(name: str, d: Any, state: GanState) -> dict[str, np.ndarray]:
+    """The discriminator of a file, which must be of the architecture of the config's."""
+    path = Path(name)
+    saved = read(path)
+    if saved.d_fields is None:
+        raise InputError("it holds no discriminator", f"gan.second_from={name}", "Give another")
+    problems = _problems(saved.d_fields, d, D_KEYS, grow=False)
+    if problems:
+        raise InputError("; ".join(dict.fromkeys(problems)), f"gan.second_from={name}",
+                         "Change these keys, or give another file")  # fmt: skip
+    return _taken(saved.d, state.d, saved.d_fields["resolution"], name)
 
 
 def log_start(record: dict[str, Any]) -> None:

@@ -13,7 +13,8 @@ def row(cell, seed, method, discrepancy, kid=4.0):
     return {
         "cell": cell, "seed": seed, "method": method, "attribute": "long_hair",
         "perc": float(cell.rpartition("perc")[2]), "kimg": 4.0, "discrepancy": discrepancy,
-        "swing": 0.02, "evaluations": 4, "curve": [[2.0, 0.3, 1.0], [4.0, discrepancy, 0.9]],
+        "swing": 0.02, "evaluations": 4,
+        "curve": [[1.0, 0.5, 3.0], [3.0, 0.3, 1.0], [4.0, discrepancy, 0.9]],
         "figures": {
             "kid/efficientnet_lite0": [kid, kid - 0.1, kid + 0.1],
             "kid/efficientnet_lite0/heldout_biased": [9.0, None, None],
@@ -50,7 +51,7 @@ def test_tables_and_charts(file, tmp_path, capsys):
     compare.main(["compare.py", str(file), f"--out={tmp_path}/out"])
     said = capsys.readouterr().out
     assert said == (tmp_path / "out/tables.md").read_text() + "\n"
-    (line,) = lines(said, "cpu+hair+perc0.1", "| resample |", "| 2 |")
+    (line,) = lines(said, "cpu+hair+perc0.1", "| resample |", "| 2 |", " % |")
     assert "| 0.105 [" in line  # the mean of 0.10 and 0.11
     assert "| 74 [" in line  # 1 - 0.105 / 0.405
     assert "| 0.75 [0.75, 0.75] |" in line
@@ -60,6 +61,8 @@ def test_tables_and_charts(file, tmp_path, capsys):
     (chain,) = lines(said, "| cpu+hair+perc1.0 | - | 0.377 | - | 0.405 | 0.105 |")
     assert "0.012" in chain
     assert "cpu+hair+perc1.0: on the front of discrepancy and KID: resample" in said
+    (lasting,) = lines(said, "| cpu+hair+perc0.1 | equi | 2 | 4 |")
+    assert lasting.endswith("| 0.253 [0.100, 0.406] | 0.90 |")
     charts = {path.name for path in (tmp_path / "out").glob("*.png")}
     assert charts == {
         "discrepancy_kimg_cpu+hair+perc0.1.png", "discrepancy_kimg_cpu+hair+perc1.0.png",
@@ -91,7 +94,7 @@ def test_what_has_no_row_is_not_run_and_what_has_no_value_is_no_evidence(tmp_pat
 def test_a_later_row_of_the_same_run_replaces_the_earlier(file, capsys):
     row_files.append_rows(file, [row("cpu+hair+perc0.1", 0, "resample", 0.2)])
     compare.main(["compare.py", str(file)])
-    (line,) = lines(capsys.readouterr().out, "cpu+hair+perc0.1", "| resample |", "| 2 |")
+    (line,) = lines(capsys.readouterr().out, "cpu+hair+perc0.1", "| resample |", "| 2 |", " % |")
     assert "| 0.155 [" in line
 
 

@@ -33,6 +33,25 @@ def test_cells_that_differ_make_the_interval_wider_than_seeds_alone():
     assert by_cell.high - by_cell.low > 1.5 * (as_one.high - as_one.low)
 
 
+def test_a_planted_slope_is_found_and_its_interval_covers_it():
+    """100 imaginary pairs of runs that differ in level and rise by 0.03 per doubling."""
+    kimg, inside = np.arange(208, 401, 16.0), 0
+    for trial in range(100):
+        rng = np.random.default_rng(trial)
+        curves = [list(zip(kimg, level + 0.03 * np.log2(kimg) + rng.normal(0, 0.02, len(kimg)),
+                           strict=True)) for level in (0.0, 0.4)]  # fmt: skip
+        found = comparison.slope_per_doubling(curves)
+        inside += found.low <= 0.03 <= found.high
+    assert 88 <= inside <= 100
+    theirs = stats.linregress(np.log2(kimg), [y for _, y in curves[0]])
+    alone = comparison.slope_per_doubling(curves[:1])
+    assert alone.value == pytest.approx(theirs.slope)
+    half = stats.t.ppf(0.975, len(kimg) - 2) * theirs.stderr
+    assert alone.high - alone.value == pytest.approx(half)
+    assert np.isnan(comparison.slope_per_doubling([[(1.0, 2.0)]]).value)
+    assert np.isnan(comparison.slope_per_doubling([[(1.0, 2.0), (2.0, 3.0)]]).low)
+
+
 def test_one_cell_is_no_sample_of_cells():
     """With one cell the bootstrap is that over seeds: its width is that of the mean's error."""
     rng = np.random.default_rng(1)

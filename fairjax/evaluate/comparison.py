@@ -84,6 +84,30 @@ def mean_over_seeds(values: Sequence[float]) -> Interval:
     return Interval(float(x.mean()), float(x.mean()) - half, float(x.mean()) + half)
 
 
+def slope_per_doubling(curves: Sequence[Sequence[tuple[float, float]]]) -> Interval:
+    """Least-squares slope of y against log2 x, with the t interval of independent errors.
+
+    Every curve has a level of its own: only what happens within a run counts. Errors of evaluations
+    that lie closer together than the generator's moving average reaches are not independent; then
+    the interval is too narrow.
+
+    Args:
+      curves: one of (x, y) pairs for each run, x > 0.
+    """
+    known = [np.asarray(curve, np.float64) for curve in curves if len(curve) > 1]
+    if not known:
+        return Interval(float("nan"), float("nan"), float("nan"))
+    x, y = (np.concatenate([part - part.mean() for part in parts]) for parts in (
+        [np.log2(curve[:, 0]) for curve in known], [curve[:, 1] for curve in known]))  # fmt: skip
+    slope = float(x @ y / (x @ x))
+    free = len(x) - len(known) - 1
+    if free < 1:
+        return Interval(slope, float("nan"), float("nan"))
+    error = np.sqrt(np.sum((y - slope * x) ** 2) / free / (x @ x))
+    half = float(stats.t.ppf(0.975, free) * error)
+    return Interval(slope, slope - half, slope + half)
+
+
 def pareto(points: Sequence[tuple[float, float]]) -> list[bool]:
     """Whether no other point is at most as large in both numbers and smaller in one."""
     return [

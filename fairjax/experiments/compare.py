@@ -60,7 +60,9 @@ def _run(argv: list[str]) -> None:
         parts += ["## Pooled over sizes of the reference set",
                   comparison.pooled_table(rows, values.baseline),
                   "## Where fairness is lost, and the density ratio",
-                  comparison.chain_table(rows), *comparison.front(rows)]  # fmt: skip
+                  comparison.chain_table(rows), *comparison.front(rows),
+                  "## Does it last? The second half of training",
+                  comparison.lasting_table(rows)]  # fmt: skip
     parts.append(_notes(values.baseline))
     text = "\n\n".join(parts) + "\n"
     print(text)
@@ -77,5 +79,7 @@ def _notes(baseline: str) -> str:
         "Discrepancy: hard, corrected for the judge, against the reference; of a run the mean over "
         "the evaluations of its last quarter, swing their standard deviation. Intervals of means: "
         f"t, over seeds. Reduction: 1 - mean / mean of {baseline} over pairs of equal seed, with a "
-        "bootstrap over cells and pairs. With few seeds these intervals are too narrow."
+        "bootstrap over cells and pairs. With few seeds these intervals are too narrow. Slope: "
+        "least squares against log2 of kimg with a level for each run; its t interval takes the "
+        "evaluations as independent."
     )

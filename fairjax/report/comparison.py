@@ -16,6 +16,7 @@ from fairjax.evaluate.comparison import (
     pareto,
     ratio_of_means,
     reduction,
+    slope_per_doubling,
 )
 from fairjax.report.drawing import COLOURS, Line, Picture, curves, scatter
 
@@ -145,6 +146,31 @@ def chain_table(rows: Rows) -> str:
         line += [_mean((row.get("ratio", {}).get(name) or [None])[0] for row in seeds)
                  for name in ratios]  # fmt: skip
         lines.append(line)
+    return _markdown(head, lines)
+
+
+def lasting_table(rows: Rows) -> str:
+    """Per cell and method, over the second half of training: does the discrepancy rise again?
+
+    The slope per doubling of kimg, and the KID in random features of the last quarter over that of
+    the third: near 1 the images no longer get better. Seeds are taken together.
+    """
+    lines = []
+    for cell in dict.fromkeys(row["cell"] for row in rows):
+        here = [row for row in rows if row["cell"] == cell]
+        for method in dict.fromkeys(row["method"] for row in here):
+            mine = [row for row in here if row["method"] == method and row.get("curve")]
+            late = [[(k, d) for k, d, _ in row["curve"] if k > row["kimg"] / 2 and d is not None]
+                    for row in mine]  # fmt: skip
+            kids = [[v for row in mine for k, _, v in row["curve"]
+                     if low < k / row["kimg"] <= high and v is not None]
+                    for low, high in ((0.5, 0.75), (0.75, 1.0))]  # fmt: skip
+            third, last = (float(np.mean(v)) if v else np.nan for v in kids)
+            lines.append([cell, method, str(len(mine)), str(sum(map(len, late))),
+                          _words(slope_per_doubling(late)),
+                          f"{last / third:.2f}" if third > 0 else "-"])  # fmt: skip
+    head = ["cell", "method", "seeds", "evaluations", "slope per doubling of kimg",
+            "KID, last / third quarter"]  # fmt: skip
     return _markdown(head, lines)
 
 

@@ -1,6 +1,6 @@
 """The paper's grid: methods x bias x size of the reference set x seeds, on avatars.
 
-Command: python launch/sweep.py --config=configs/sweeps/paper_grid.py[:cpu|baselines|menu|long|full]
+Command: python launch/sweep.py --config=configs/sweeps/paper_grid.py[:NAME], a NAME of SWEEPS
 One run: python launch/train.py --config=configs/sweeps/paper_grid.py:cpu+hair09+perc0.1
 Tables:  python launch/compare.py configs/sweeps/paper_grid.jsonl
 
@@ -21,6 +21,7 @@ SWEEPS = {
     "baselines": ("cpu+baselines+hair09+perc0.1", "cpu+baselines+hair09+perc1.0"),
     "menu": ("cpu+menu+hair09+perc0.1",),
     "full": tuple(f"full+{setting}+{perc}" for setting in SETTINGS for perc in PERCS),
+    "rivals": ("cpu+rivals+hair09+perc0.1", "cpu+rivals+hair09+perc1.0"),
     "long": ("cpu+long+hair09+perc0.1", "cpu+long+control+hair09+perc0.1"),
     "tiny": ("cpu+hair09+perc0.5+tiny", "cpu+multi+perc0.25+tiny"),
 }  # fmt: skip
@@ -104,6 +105,29 @@ def menu(config: ConfigDict) -> None:
     )
 
 
+def rivals(config: ConfigDict) -> None:
+    """Later work without density ratios. fairTL: trained on the biased set, fine-tuned on the
+    reference set; fairTL++ with the outer blocks of D resting at first, and with the first D as a
+    second judge of quality; the two-discriminator method of fairgen-LC."""
+    tuned = {"reweight": "none", "train_on": "reference", "kimg": 20.0, "learning_rate_g": 0.001,
+             "learning_rate_d": 0.001}  # fmt: skip
+    feedback = {"second_d": "frozen", "second_share": 0.4}
+    config.arms = ConfigDict(
+        {
+            "equi": {"reweight": "none"},
+            "biased": {"reweight": "none", "train_on": "biased"},
+            "fairtl": tuned | {"init_from": "arm:biased"},
+            "fairtlpp_probe": tuned | feedback | {"init_from": "arm:biased", "freeze_d": 2,
+                                                  "kimg": 8.0},
+            "fairtlpp": tuned | feedback | {"init_from": "arm:fairtlpp_probe",
+                                            "second_from": "arm:biased"},
+            "lecam": {"reweight": "none", "train_on": "biased", "second_d": "reference",
+                      "second_share": 0.9, "lecam": 0.05},
+            "resample": {"reweight": "resample"},
+        }
+    )  # fmt: skip
+
+
 def hair09(config: ConfigDict) -> None:
     """90 % long hair."""
     config.data.biased_proportions = (0.1, 0.9)
@@ -150,5 +174,5 @@ def get_config(arg: str | None = None) -> ConfigDict:
     changes = {"cpu": cpu, "full": full, "tiny": tiny, "long": long, "control": control,
                "hair09": hair09, "hair08": hair08,
                "beard09": beard09, "multi": multi,
-               "baselines": baselines, "menu": menu}  # fmt: skip
+               "baselines": baselines, "menu": menu, "rivals": rivals}  # fmt: skip
     return variant(config, arg, changes | {name: perc(float(name[4:])) for name in PERCS})

@@ -55,3 +55,25 @@ def test_fewer_features_than_samples_take_the_first():
     found = list(yardstick(truth)._by_class("kid/f", rng.normal(size=(60, 4)),
                                             rng.normal(size=(40, 4)), judged))  # fmt: skip
     assert [(f.name, f.n) for f in found] == [("kid/f/hair/0", 50)]
+
+
+def test_copies_of_one_class_are_seen_in_that_class():
+    """Of 400 samples the 60 of class 1 copy training images: few in all, all of their class."""
+    rng = np.random.default_rng(3)
+    images = rng.normal(size=(500, 6))  # 300 for training, 200 held out
+    truth = np.arange(500) % 2
+    bare = yardstick(truth)
+    bare._dataset.training, bare._dataset.images = np.arange(300), images
+    bare._held = {"reference": np.arange(300, 350), "biased": np.arange(350, 500)}
+    bare._random = lambda x: np.asarray(x)
+    samples = rng.normal(size=(400, 6))
+    samples[:60] = images[:60] + 1e-3
+    judged = {"hair": np.eye(3)[np.repeat([1, 0], [60, 340])]}
+    figures, pairs = bare.neighbours(samples, judged, show=4)
+    found = {f.name.removeprefix("memorisation/random_conv"): f for f in figures}
+    assert list(found) == ["", "/hair/0", "/hair/1"]
+    assert found["/hair/1"].value == 1
+    assert found["/hair/0"].value < 0.15
+    assert found[""].value < 0.35
+    assert "long" in found["/hair/1"].note
+    assert pairs["distance"].max() < 0.01

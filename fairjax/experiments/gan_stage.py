@@ -171,7 +171,7 @@ def measure_arm(
         saved["generator"], key, config.eval.samples, config.eval.batch
     )
     judged = yardstick.judged(samples)
-    close, pairs = yardstick.neighbours(samples[: config.eval.feature_samples])
+    close, pairs = yardstick.neighbours(samples[: config.eval.feature_samples], judged)
     figures = [
         *yardstick.fairness(judged),
         *yardstick.quality(samples, judged),

@@ -136,20 +136,34 @@ class Yardstick:
                 yield Figure(f"ratio_score/{name}", mean, mean - spread, mean + spread, len(p))
 
     def neighbours(
-        self, samples: np.ndarray, show: int = 16
+        self, samples: np.ndarray, judged: dict[str, np.ndarray], show: int = 16
     ) -> tuple[list[Figure], dict[str, np.ndarray]]:
         """Memorisation figure over all samples and, for `show` of them, the nearest image.
 
-        Without held-out images there is nothing to compare distances with: no figure then.
+        `memorisation/random_conv/<attributes>/<class>` is that of the samples which the judge puts
+        in the class (`judged` is what the method of that name returned), beside the held-out images
+        that are of it: a few images of large weight are copied first. Without held-out images there
+        is nothing to compare distances with: no figure then.
         """
         training = self._dataset.training
         features = self._random(self._images(training))
         rows, distances = nearest(self._random(samples), features)
-        held = self._random(self._images(np.concatenate(list(self._held.values()))))
+        positions = np.concatenate(list(self._held.values()))
+        held, name = self._random(self._images(positions)), "memorisation/random_conv"
         figures = []
         if len(held):
             held_distances = nearest(held, features)[1]
-            figures = [memorisation_figure("memorisation/random_conv", distances, held_distances)]
+            figures = [memorisation_figure(name, distances, held_distances)]
+            for judge in self._judges:
+                decided = judged[judge.label][: len(samples)].argmax(-1)
+                truth = self._dataset.classes(judge.names, positions)
+                for k, words in enumerate(self._dataset.class_names(judge.names)):
+                    x, y = distances[decided == k], held_distances[truth == k]
+                    if min(len(x), len(y)) >= ENOUGH_IN_CLASS:
+                        figure = memorisation_figure(f"{name}/{judge.label}/{k}", x, y)
+                        note = f"{words}, as the judge decides"
+                        note = f"{note}; {figure.note}" if figure.note else note
+                        figures.append(figure._replace(note=note))
         pairs = {
             "samples": samples[:show],
             "neighbours": self._images(training[rows[:show]]),

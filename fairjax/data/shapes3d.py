@@ -25,7 +25,7 @@ LICENCE = (
 )
 MEND = "Use 3dshapes.h5 as published (https://github.com/google-deepmind/3d-shapes)"
 SIDE = 64
-FEW, MANY = 256, 32768  # images that are read together, at least and at most: 3 MB, 0.4 GB
+FEW, MANY = 256, 32768  # images that are read together, at least and at most: 3 and 400 MB
 
 # The file has numbers only; the words are ours (hues are turns of the colour circle).
 _HUES = ("red", "orange", "yellow", "green", "spring green", "cyan", "blue", "indigo", "purple",

@@ -32,8 +32,8 @@ KINDS = ("none", "ada", "fixed", "diffaugment")
 
 # Parts of attribute names that speak of a colour, as in Black_Hair, Pale_Skin, skin_tone.
 _COLOURS = set(
-    "skin tone complexion colour color coloured colored black blond blonde brown gray grey white "
-    "red auburn pale rosy tan light dark lipstick makeup race ethnicity".split()
+    "skin tone complexion hue colour color coloured colored black blond blonde brown gray grey "
+    "white red auburn pale rosy tan light dark lipstick makeup race ethnicity".split()
 )
 
 

@@ -43,7 +43,7 @@ def defaults() -> ConfigDict:
 
 def _data() -> dict[str, Any]:
     return {
-        "source": "avatars",  # avatars | folder | celeba | tfds:<name>
+        "source": "avatars",  # avatars | folder | celeba | shapes3d | tfds:<name>
         "resolution": 32,  # pixels; power of two
         "channels": 3,  # 1 = gray, 3, 4 = RGBA (folder only)
         "crop": "center",  # center | celeba140 | none (the images are square)
@@ -70,6 +70,10 @@ def _data() -> dict[str, Any]:
             "judge_test_share": 0.4,  # share of the judge images that test it
         },
         "celeba": {"dir": ""},  # img_align_celeba(.zip), list_attr_celeba.txt, list_eval_partition
+        "shapes3d": {
+            "file": "",  # the official 3dshapes.h5
+            "keep": (),  # only images with these values: ("red floor", "blue floor"); () = all
+        },
         "tfds": {
             "name": "",
             "data_dir": "",

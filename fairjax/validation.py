@@ -9,7 +9,7 @@ from fairjax import augmentations
 from fairjax.config import nearest, paths, with_arm
 from fairjax.errors import InputError
 
-SOURCES = ("avatars", "folder", "celeba", "tfds")
+SOURCES = ("avatars", "folder", "celeba", "shapes3d", "tfds")
 REWEIGHTINGS = ("none", "loss", "resample", "hybrid")
 PAPER_SETTINGS = ("90_10", "80_20", "multi")
 
@@ -157,6 +157,13 @@ def _validate_data(config: ConfigDict, need: Callable[[bool, str, str], None]) -
             need(0 <= data.folder[key] < 1, f"data.folder.{key}", "in [0, 1)")
     need(data.source != "celeba" or bool(data.celeba.dir), "data.celeba.dir",
          "the folder with img_align_celeba(.zip) and the list files")  # fmt: skip
+    need(source != "shapes3d" or bool(data.shapes3d.file), "data.shapes3d.file",
+         "the path of 3dshapes.h5")  # fmt: skip
+    judged = [name for names in config.judge.attribute_sets for name in names]
+    for stage, named in (("ratio", data.group_attributes), ("judge", judged)):
+        turned = source == "shapes3d" and "orientation" in named
+        need(not (turned and config[stage].flip), f"{stage}.flip",
+             "False where it is about orientation: a flipped image has another one")  # fmt: skip
     need(source != "tfds" or bool(name or data.tfds.name), "data.tfds.name", "a dataset name")
 
 

@@ -23,6 +23,7 @@ def config(
             judge_test_share=0.4,
         ),
         "celeba": {"dir": ""},
+        "shapes3d": {"file": "", "keep": ()},
         "tfds": {"name": "", "data_dir": "", "split": "train", "image": "image", "attributes": ()},
     }  # fmt: skip
     for name, section in sections.items():

@@ -22,6 +22,7 @@ FILES = sorted(path.stem for path in (pipeline.ROOT / "configs").glob("*.py"))
 # What a config cannot know: where the user's images are.
 GIVEN = {
     "celeba": {"data.celeba.dir": "DIR"},
+    "shapes3d": {"data.shapes3d.file": "3dshapes.h5"},
     "folder": {"data.folder.biased": ("A",), "data.folder.reference": ("B",)},
 }
 
@@ -54,7 +55,8 @@ ALL = [(name, variant) for name in FILES for variant in variants(name)]
 
 def test_every_config_has_tiny_and_the_full_ones_other_sizes():
     found = {name: {v for n, v in ALL if n == name} for name in FILES}
-    assert set(found) >= {"quickstart", "celeba_bias09", "celeba_bias08", "celeba_multi", "folder"}
+    assert set(found) >= {"quickstart", "celeba_bias09", "celeba_bias08", "celeba_multi", "folder",
+                          "shapes3d"}  # fmt: skip
     assert all("tiny" in v for v in found.values())
     assert all({"128", "256"} <= found[n] for n in FILES if n.startswith("celeba"))
 

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 from data_config import config
+from make_shapes3d import NUMBERS, draw
 from PIL import Image
 
 from fairjax.data.prepare import prepare
@@ -82,6 +83,53 @@ def test_roles_labels_and_pixels(tmp_path, prepared):
 def test_the_name_may_stand_in_the_source(tmp_path, prepared):
     named = run(tmp_path / "a", prepared, source="tfds:tiny", tfds={"name": ""})
     assert named.ids == run(tmp_path / "b", prepared).ids
+
+
+@pytest.fixture(scope="module")
+def prepared_shapes3d(tmp_path_factory):
+    """TFDS's own description of `shapes3d` with drawn pictures; (folder, labels by pixels)."""
+    import tensorflow_datasets as tfds
+
+    rng = np.random.default_rng(0)
+    index = np.stack([rng.integers(0, len(v), 240) for v in NUMBERS], axis=1)
+    index[:, 0] = np.repeat([0, 6], 120)
+    index = np.unique(index, axis=0)
+    names = ("floor_hue", "wall_hue", "object_hue", "scale", "shape", "orientation")
+
+    def examples():
+        for i, row in enumerate(index):
+            values = [v[k] for v, k in zip(NUMBERS, row, strict=True)]
+            labels = {f"label_{name}": k for name, k in zip(names, row, strict=True)}
+            measures = {f"value_{name}": v for name, v in zip(names, values, strict=True)}
+            yield i, {"image": Image.fromarray(draw(values))} | labels | measures
+
+    folder = tmp_path_factory.mktemp("tfds_shapes3d")
+    builder = tfds.builder("shapes3d", data_dir=str(folder), file_format="array_record")
+    builder._split_generators = lambda dl_manager: {"train": examples()}
+    builder.download_and_prepare()
+    pictures = [draw([v[k] for v, k in zip(NUMBERS, row, strict=True)]) for row in index]
+    return folder, {p.tobytes(): row for p, row in zip(pictures, index.tolist(), strict=True)}
+
+
+def test_shapes3d_as_prepared_by_tfds(tmp_path, prepared_shapes3d):
+    folder, known = prepared_shapes3d
+    settings = dict(
+        source="tfds:shapes3d", resolution=64, group_attributes=("label_shape",), n_biased=20,
+        sets=(("label_shape",),),
+    )  # fmt: skip
+    own = dict(name="", attributes=("label_floor_hue", "label_shape", "label_orientation"))
+    data = run(tmp_path, folder, tfds=own, **settings)
+    assert data.attribute_names == own["attributes"]
+    assert data.cardinalities == (10, 4, 15)
+    assert data.class_names(("label_floor_hue",))[6] == "label_floor_hue 6"
+    k = data.classes(("label_shape",), data.roles["train_biased"])
+    assert np.bincount(k).tolist() == [18, 1, 1]
+    for image, row in zip(data.images, data.attributes.tolist(), strict=True):
+        true = known[image.tobytes()]
+        assert row == [true[0], true[4], true[5]]
+    own["attributes"] = ("label_shape", "value_wall_hue")
+    with pytest.raises(InputError, match="value_wall_hue' of example .* no whole number"):
+        run(tmp_path, folder, tfds=own, **settings)
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 import make_celeba
+import make_shapes3d
 import numpy as np
 import pipeline
 import pytest
@@ -128,6 +129,24 @@ def test_celeba_through_all_stages(same, tmp_path):
     figures = json.loads((workdir / "arms/weighted/eval/metrics.json").read_text())["figures"]
     assert "fairness_discrepancy/Male/hard/raw/reference" in figures
     assert "CelebA" in (workdir / "report/index.html").read_text()
+
+
+def test_shapes3d_through_all_stages(same, tmp_path):
+    file = tmp_path / "3dshapes.h5"
+    make_shapes3d.make(file, 1600, floors=(0, 4, 6))
+    workdir = tmp_path / "run"
+    pipeline.ok(pipeline.run(workdir, "--config=configs/shapes3d.py:tiny", *same,
+                    f"--config.data.shapes3d.file={file}"))  # fmt: skip
+    manifest = json.loads((workdir / "data/manifest.json").read_text())
+    counts = {"red floor": 216, "blue floor": 24}
+    assert manifest["roles"]["train_biased"]["groups"]["floor_hue"] == counts
+    figures = json.loads((workdir / "arms/weighted/eval/metrics.json").read_text())["figures"]
+    assert "fairness_discrepancy/floor_hue/hard/raw/reference" in figures
+    judge = json.loads((workdir / "judge/floor_hue/summary.json").read_text())
+    assert sum(judge["accuracy"]) / 2 > 0.7  # it can be learnt from the pictures
+    page = (workdir / "report/index.html").read_text()
+    assert "blue floor" in page
+    assert "3D Shapes" in page
 
 
 def test_folder_without_labels_through_all_stages(same, tmp_path):

@@ -1,4 +1,4 @@
-"""From a table of labelled images (CelebA, TFDS) to roles and decoded images."""
+"""From a table of labelled images (CelebA, 3D Shapes, TFDS) to roles and decoded images."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -28,6 +28,7 @@ class Table(NamedTuple):
     context: Any
     facts: dict[str, Any]  # decides the pixels of all n images
     licence: str
+    workers: int | None = None  # processes that render; None = one per core
 
 
 class Selection(NamedTuple):
@@ -149,6 +150,9 @@ def _classes(
 
             near = difflib.get_close_matches(name, known, 3, 0.4) or known
             raise InputError(f"unknown attribute {name!r}", where, f"Did you mean one of {near}?")
+        if len(table.values[name]) < 2:
+            found = f"{name!r} has no second value besides {list(table.values[name])}"
+            raise InputError(found, where, "Take another attribute, or more of its values")
     if where.startswith("data") and not attributes:
         raise InputError("no attribute", where, f"Name one or more of {known}")
     columns = [known.index(a) for a in attributes]
@@ -187,8 +191,9 @@ def collect(config: ConfigDict, name: str, table: Table, log: Callable[[str], No
         log(f"data: reading {len(used)} of {len(table.ids)} images")
         items = [table.items[i] for i in used]
         wrong = pool.fill(
-            images, range(len(used)), items, table.render, table.context, log, "reading images"
-        )
+            images, range(len(used)), items, table.render, table.context, log, "reading images",
+            table.workers,
+        )  # fmt: skip
         return {"errors": {str(i): text for i, text in wrong.items()}}
 
     entry = cache.get(

@@ -1,4 +1,8 @@
-"""Source `tfds`: a prepared TensorFlow Datasets directory (array_record), without TensorFlow."""
+"""Source `tfds`: a prepared TensorFlow Datasets directory (array_record), without TensorFlow.
+
+Attributes are features of whole numbers. Numbered classes without names get the feature's name, as
+in "label_floor_hue 6" of `shapes3d`; its features `value_...` are measures and are refused.
+"""
 
 import functools
 from collections.abc import Callable, Sequence
@@ -96,7 +100,12 @@ def collect(config: ConfigDict, log: Callable[[str], None]) -> Collected:
     for i in range(count):
         example = source[i]
         for column, path in zip(columns, paths, strict=True):
-            column.append(int(_nested(example, path)))
+            value = _nested(example, path)
+            if np.ndim(value) or value != int(value):
+                text = f"{path!r} of example {i} is {value!r}, no whole number"
+                mend = "Name features that are groups, such as class labels"
+                raise InputError(text, "data.tfds.attributes", mend)
+            column.append(int(value))
     values: dict[str, tuple[str, ...]] = {}
     labels = np.full((count, len(paths)), -1, np.int8)
     for c, (path, column) in enumerate(zip(paths, columns, strict=True)):
@@ -107,7 +116,8 @@ def collect(config: ConfigDict, log: Callable[[str], None]) -> Collected:
             raise InputError(f"{path!r} has {len(found)} values", "data.tfds.attributes", mend)
         titles = getattr(_nested(info.features, path), "names", None)
         if titles:
-            found, values[name] = list(range(len(titles))), tuple(titles)
+            found = list(range(len(titles)))
+            values[name] = tuple(f"{name} {t}" if t.isdigit() else t for t in titles)
         elif set(found) <= {0, 1}:
             found, values[name] = [0, 1], (f"not {name}", name)
         else:

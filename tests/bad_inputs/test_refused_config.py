@@ -39,6 +39,7 @@ COMMAND_LINES = {
     "a path as name": ([QUICKSTART, "--config.name=../x"], ["name (='../x')", "folder"]),
     "no arms": ([QUICKSTART, "--config.arms={}"], ["arms", "at least one"]),
     "celeba without folder": (["--config=configs/celeba_bias09.py:tiny"], ["data.celeba.dir"]),
+    "shapes3d without file": (["--config=configs/shapes3d.py:tiny"], ["data.shapes3d.file"]),
     "folders not given": (["--config=configs/folder.py"], ["data.folder.biased", "reference"]),
     "the paper's split elsewhere": ([QUICKSTART, "--config.data.split=paper"],
                                     ["data.split (='paper')", "celeba"]),

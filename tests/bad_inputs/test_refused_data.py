@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import make_celeba
+import make_shapes3d
 import numpy as np
 import pytest
 from answers import QUICKSTART, says
@@ -57,6 +58,20 @@ def test_celeba_list_cut_off(refused, celeba, tmp_path):
     line = refused("--config=configs/celeba_bias09.py:tiny", f"--config.data.celeba.dir={folder}",
                    f"--workdir={tmp_path / 'run'}")  # fmt: skip
     says(line, str(path), "Use the file as published")
+
+
+def test_shapes3d_file_missing_or_of_another_form(refused, tmp_path):
+    args = ("--config=configs/shapes3d.py:tiny", f"--workdir={tmp_path / 'run'}")
+    path = tmp_path / "3dshapes.h5"
+    given = f"--config.data.shapes3d.file={path}"
+    says(refused(*args, given), "no file", str(path), "data.shapes3d.file")
+    path.write_text("<html>not found</html>")
+    says(refused(*args, given), "cannot read", str(path), "download it anew")
+    make_shapes3d.make(path, 30)
+    says(refused(*args, given, "--config.data.shapes3d.keep=('red flor','blue floor')"),
+         "data.shapes3d.keep", "'red flor'", "'red floor'")  # fmt: skip
+    says(refused(*args, given), "data.n_biased", "training needs 276 'red floor'", "at most")
+    assert not (tmp_path / "run/data/manifest.json").exists()
 
 
 def test_unknown_attribute(refused, celeba, tmp_path):

@@ -150,7 +150,7 @@ def _gan() -> dict[str, Any]:
         "sample_labels": "",  # those of samples, if other than in training: one of the same words
         "d_mapping_layers": 8,  # dense layers behind the discriminator's label; 0 = embedding only
         # Start from trained networks: "", an official .pkl, a .safetensors file with its .json, the
-        # folder of a `gan` stage, or arm:NAME, an earlier arm of the same run.
+        # folder of a `gan` stage, or arm:NAME, another arm of the same run.
         "init_from": "",
         "init_d": "file",  # file | fresh
         "init_grow": False,  # take the blocks of a file of a lower resolution, add fresh ones
@@ -301,6 +301,22 @@ def with_arm(config: ConfigDict, name: str) -> ConfigDict:
     for key, value in config.arms[name].items():
         merged.gan[key] = value
     return merged
+
+
+def taken_from(gan: ConfigDict) -> list[str]:
+    """The arms whose networks an arm (applied) takes: those that it names as arm:NAME."""
+    names = (gan.init_from, gan.second_from)
+    return [name[4:] for name in names if name.startswith("arm:")]
+
+
+def arm_order(config: ConfigDict) -> list[str]:
+    """The arms in the order of a run: as they stand (a ConfigDict sorts them by name), but each
+    after those from which it takes networks; arms in a circle are left out."""
+    waits = {name: taken_from(with_arm(config, name).gan) for name in config.arms}
+    order: list[str] = []
+    while ready := [n for n in waits if n not in order and all(s in order for s in waits[n])]:
+        order.append(ready[0])
+    return order
 
 
 def digest(tree: Any) -> str:

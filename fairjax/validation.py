@@ -6,7 +6,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from fairjax import augmentations
-from fairjax.config import nearest, paths, with_arm
+from fairjax.config import arm_order, nearest, paths, with_arm
 from fairjax.errors import InputError
 
 SOURCES = ("avatars", "folder", "celeba", "shapes3d", "tfds")
@@ -75,6 +75,8 @@ def validate(config: ConfigDict, devices: int = 1) -> None:
             continue
         _validate_gan(arm, name, devices, problems)
         _validate_chain(config, name, problems)
+    if not problems and (circle := [n for n in config.arms if n not in arm_order(config)]):
+        problems.append(f"arms {', '.join(circle)} wait for each other (init_from, second_from)")
     if problems:
         raise InputError(
             f"{len(problems)} problem(s): " + "; ".join(problems),
@@ -89,16 +91,16 @@ SHAPES = ("z_dim", "w_dim", "mapping_layers", "channel_base", "channel_max", "g_
 
 
 def _validate_chain(config: ConfigDict, name: str, problems: list[str]) -> None:
-    """What an arm takes from other arms: they come earlier, and their networks fit."""
+    """What an arm takes from other arms: they are there, and their networks fit."""
     arm = with_arm(config, name).gan
-    earlier = list(config.arms)[: list(config.arms).index(name)]
+    others = [other for other in config.arms if other != name]
     for key in ("init_from", "second_from"):
         if not arm[key].startswith("arm:"):
             continue
         source = arm[key][4:]
-        if source not in earlier:
-            problems.append(f"arms.{name}.{key} (={arm[key]!r}) must name an earlier arm "
-                            f"({', '.join(earlier) or 'none'})")  # fmt: skip
+        if source not in others:
+            problems.append(f"arms.{name}.{key} (={arm[key]!r}) must name another arm "
+                            f"({', '.join(others) or 'there is none'})")  # fmt: skip
             continue
         other = with_arm(config, source).gan
         with_d = key == "second_from" or arm.init_d == "file"

@@ -13,8 +13,9 @@ from quick import quick_jit
 from safetensors.numpy import load_file
 from toy_gan import SHAPE, toy_gan
 
-from fairjax.config import defaults
+from fairjax.config import arm_order, defaults
 from fairjax.errors import InputError
+from fairjax.experiments.fair_generation import plan
 from fairjax.objectives import draw
 from fairjax.objectives.reduce import group_dro, running_losses
 from fairjax.train import loop, second
@@ -203,8 +204,9 @@ def test_momentum_in_the_step():
 @pytest.mark.parametrize(
     ("arms", "words"),
     [
-        ({"a": {"init_from": "arm:b"}, "b": {}}, "must name an earlier arm (none)"),
-        ({"a": {}, "b": {"init_from": "arm:c"}}, "must name an earlier arm (a)"),
+        ({"a": {"init_from": "arm:a"}}, "must name another arm (there is none)"),
+        ({"a": {}, "b": {"init_from": "arm:c"}}, "must name another arm (a)"),
+        ({"a": {"init_from": "arm:b"}, "b": {"init_from": "arm:a"}, "c": {}}, "arms a, b wait"),
         ({"a": {"z_dim": 8}, "b": {"init_from": "arm:a"}}, "z_dim"),
         ({"a": {"mbstd_group": 0}, "b": {"init_from": "arm:a"}}, "mbstd_group"),
         ({"a": {"second_d": "frozen"}}, "second_d"),
@@ -213,7 +215,7 @@ def test_momentum_in_the_step():
         ({"a": {"second_from": "x"}}, "second_from"),
         (
             {"a": {}, "b": {"init_from": "arm:a", "second_d": "frozen", "second_from": "arm:b"}},
-            "must name an earlier arm (a)",
+            "must name another arm (a)",
         ),
         ({"a": {"second_share": 1.0}}, "second_share"),
         ({"a": {"lecam": -1.0}}, "lecam"),
@@ -229,17 +231,29 @@ def test_chains_that_cannot_be_are_refused(arms, words):
     assert words in str(error.value)
 
 
+def test_arms_run_after_those_they_start_from():
+    config = defaults()
+    config.arms = {
+        "a": {"init_from": "arm:c", "second_d": "frozen", "second_from": "arm:d"},
+        "b": {}, "c": {"init_from": "arm:d"}, "d": {},
+    }  # fmt: skip
+    validate(config)
+    assert arm_order(config) == ["b", "d", "c", "a"]
+    stages = [name for name in plan(config) if name.endswith("/gan")]
+    assert stages == [f"arms/{arm}/gan" for arm in "bdca"]
+
+
 @pytest.mark.slow
 def test_rivals_through_all_stages(tmp_path):
     """fairTL++ starts from an arm of the same run; the two-discriminator method from nothing."""
     workdir = tmp_path / "run"
     base = {"reweight": "none", "train_on": "biased"}
     arms = {
-        "biased": base,
-        "fairtl": {"reweight": "none", "train_on": "reference", "init_from": "arm:biased",
+        "the_first": base,
+        "fairtl": {"reweight": "none", "train_on": "reference", "init_from": "arm:the_first",
                    "second_d": "frozen", "freeze_d": 1},
         "fairtlpp": {"reweight": "none", "train_on": "reference", "init_from": "arm:fairtl",
-                     "second_d": "frozen", "second_from": "arm:biased"},
+                     "second_d": "frozen", "second_from": "arm:the_first"},
         "lecam": base | {"second_d": "reference", "second_batch": 4},
     }  # fmt: skip
     config = tmp_path / "rivals.py"
@@ -254,21 +268,21 @@ def get_config():
 """)
     more = (f"--config={config}", "--config.gan.kimg=0.4", "--config.eval.every_kimg=0.4")
     planned = pipeline.run(workdir, *more, "--dry_run")
-    assert "starts from   arm:biased" in planned.stdout, planned.stderr
+    assert "starts from   arm:the_first" in planned.stdout, planned.stderr
     said = pipeline.ok(pipeline.run(workdir, *more))
-    assert f"start from {workdir}/arms/biased/gan" in said
+    assert f"start from {workdir}/arms/the_first/gan" in said
     done = json.loads((workdir / "arms/fairtl/gan/DONE").read_text())
     assert done["output"]["start"]["discriminator"]["fresh"] == []
     kept, trained, first = (
         load_file(workdir / f"arms/{arm}/gan/discriminator.safetensors")["b8/conv1/weight"]
-        for arm in ("fairtlpp", "fairtl", "biased")
+        for arm in ("fairtlpp", "fairtl", "the_first")
     )
     assert not np.array_equal(trained, first)
     assert not np.array_equal(kept, trained)
     start = json.loads((workdir / "arms/fairtlpp/gan/start.json").read_text())
-    assert start["second"]["file"] == str(workdir / "arms/biased/gan")
+    assert start["second"]["file"] == str(workdir / "arms/the_first/gan")
     logged = (workdir / "arms/lecam/gan/metrics.jsonl").read_text()
     assert "loss/lecam" in logged
     page = (workdir / "report/index.html").read_text()
-    assert "started from arm biased" in page
+    assert "started from arm the_first" in page
     assert "a second discriminator" in page

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from fairjax.config import with_arm
+from fairjax.config import arm_order, taken_from, with_arm
 from fairjax.experiments import fair_generation, gan_stage
 from fairjax.train.classifier import Classifier
 from fairjax.train.conditions import Conditions, label_table, of_numbers
@@ -112,10 +112,10 @@ def report_plan(base: ConfigDict) -> str:
         ]
     total = 0.0
     flops_of: dict[Gan, float] = {}  # arms that differ in data only share their programs
-    for arm in base.arms:
+    for arm in arm_order(base):
         config = with_arm(base, arm)
         gan, (state, batch, _, _) = abstract_gan(config)
-        earlier = "arm:" in (config.gan.init_from[:4], config.gan.second_from[:4])
+        earlier = bool(taken_from(config.gan))
         start = None if earlier else gan_stage.start_of(config, labels=gan.conditions)
         rhythm = gan_stage.rhythm(config)
         if gan not in flops_of:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from fairjax.config import with_arm
+from fairjax.config import arm_order, taken_from, with_arm
 from fairjax.data import prepare as data
 from fairjax.data.folder import number_columns
 from fairjax.data.prepare import Dataset
@@ -46,7 +46,7 @@ def plan(config: ConfigDict) -> dict[str, Any]:
     for names in config.judge.attribute_sets:
         stages[f"judge/{'+'.join(names)}"] = seed | {"judge": c["judge"]}
     during = {k: c["eval"][k] for k in ("every_kimg", "samples_during", "batch")}
-    for name in config.arms:
+    for name in arm_order(config):
         gan = with_arm(config, name).gan.to_dict()
         stages[f"arms/{name}/gan"] = seed | {"gan": gan, "eval": during}
         stages[f"arms/{name}/eval"] = seed | {"eval": c["eval"]}
@@ -70,7 +70,7 @@ def run(config: ConfigDict, workdir: Path, only: str | None = None) -> Path:
         begun = (workdir / f"arms/{arm}/gan/checkpoints").exists()
         # How many labels there are is known from the data only: such an arm is checked behind them.
         # An earlier arm is there once it has run; that the two fit is checked by `validate`.
-        later = tree.gan.condition or "arm:" in (tree.gan.init_from[:4], tree.gan.second_from[:4])
+        later = tree.gan.condition or taken_from(tree.gan)
         if waits and not begun and not later:
             gan_stage.start_of(tree)
     make = _Bodies(workdir, config)
@@ -84,10 +84,9 @@ def run(config: ConfigDict, workdir: Path, only: str | None = None) -> Path:
     stages.run("weights", ["data", *ratios], make.weights)
     for names, name in zip(sets, judges, strict=True):
         stages.run(name, ["data"], partial(make.judge, names))
-    for arm in config.arms:
+    for arm in arm_order(config):
         gan = f"arms/{arm}/gan"
-        others = [with_arm(config, arm).gan[key] for key in ("init_from", "second_from")]
-        earlier = [f"arms/{name[4:]}/gan" for name in others if name.startswith("arm:")]
+        earlier = [f"arms/{name}/gan" for name in taken_from(with_arm(config, arm).gan)]
         stages.run(gan, ["data", "weights", *judges, *earlier], partial(make.gan, arm))
         stages.run(f"arms/{arm}/eval", ["data", "weights", *judges, gan], partial(make.eval, arm))
     stages.run("report", [f"arms/{arm}/eval" for arm in config.arms], make.report)

@@ -131,7 +131,7 @@ def _gan() -> dict[str, Any]:
         "mapping_layers": 8,
         "channel_base": 16384,
         "channel_max": 512,
-        "d_width": 1,  # the discriminator's channels, as a multiple of the generator's
+        "d_width": 1.0,  # the discriminator's channels, as a multiple of the generator's
         "g_architecture": "skip",  # skip | resnet | orig
         "d_architecture": "resnet",  # resnet | skip | orig
         "half_resolutions": 0,  # how many of the highest resolutions compute in bfloat16

@@ -195,7 +195,7 @@ def _validate_gan(config: ConfigDict, arm: str, devices: int, problems: list[str
     need(gan.draws in ("independent", "stratified"), "draws", "independent or stratified")
     need(gan.train_on in ("union", "reference", "biased"), "train_on",
          "union, reference or biased")  # fmt: skip
-    last = min(int(gan.channel_base) // 4, int(gan.channel_max)) * int(gan.d_width)
+    last = min(int(gan.channel_base * gan.d_width) // 4, int(gan.channel_max * gan.d_width))
     need(gan.mbstd_features >= 1 and last % max(gan.mbstd_features, 1) == 0, "mbstd_features",
          f"a divisor of the {last} channels at 4 x 4 pixels")  # fmt: skip
     need(gan.condition_form in ("classes", "attributes", "numbers"), "condition_form",
@@ -266,6 +266,9 @@ def _validate_gan(config: ConfigDict, arm: str, devices: int, problems: list[str
                 "channel_base", "channel_max", "d_width", "r1_every",
                 "path_length_every"):  # fmt: skip
         need(0 < gan[key] < float("inf"), key, "positive and finite")
+    narrowest = min(gan.channel_base * gan.d_width / config.data.resolution,
+                    gan.channel_max * gan.d_width)  # fmt: skip
+    need(narrowest >= 1, "d_width", "so large that each block has a channel")
     need(gan.channel_base >= config.data.resolution, "channel_base",
          f"at least data.resolution ({config.data.resolution})")  # fmt: skip
     for key in ("r1_gamma", "path_length_weight", "conv_clamp", "ema_rampup", "dro_eta", "dro_c"):

@@ -96,7 +96,7 @@ def test_forward_macs_are_the_known_ones(resolution, base, g, d):
 def test_forward_macs_follow_from_the_parameters(architecture):
     """Each kernel meets every place of its smaller side once, each dense weight one number."""
     config = config_of(resolution=16, channel_base=128, channel_max=24, z_dim=10, w_dim=12,
-                       mapping_layers=3, mbstd_group=4, d_width=2, g_architecture=architecture,
+                       mapping_layers=3, mbstd_group=4, d_width=2.0, g_architecture=architecture,
                        d_architecture=architecture)  # fmt: skip
     _, (state, *_) = abstract_gan(config)
 

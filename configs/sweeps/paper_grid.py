@@ -68,7 +68,7 @@ def long(config: ConfigDict) -> None:
 
 def control(config: ConfigDict) -> None:
     """Fading is provoked: weights in the loss, a discriminator four times as wide, no penalty."""
-    config.gan.update(r1_gamma=0.0, d_width=4)
+    config.gan.update(r1_gamma=0.0, d_width=4.0)
     config.arms = ConfigDict({"equi": {"reweight": "none"}, "loss": {"reweight": "loss"}})
 
 

@@ -39,7 +39,7 @@ class Peer:
         size, image = shape["resolution"], shape["channels"]
         half = shape["half_resolutions"]
         widths = {"channel_base": shape["channel_base"], "channel_max": shape["channel_max"]}
-        d_widths = {name: width * shape["d_width"] for name, width in widths.items()}
+        d_widths = {name: int(width * shape["d_width"]) for name, width in widths.items()}
         self.g = networks.Generator(
             z_dim=shape["z_dim"], c_dim=0, w_dim=shape["w_dim"], img_resolution=size,
             img_channels=image, mapping_kwargs={"num_layers": shape["mapping_layers"]},

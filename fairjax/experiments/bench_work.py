@@ -66,7 +66,9 @@ def _synthesis(gan: ConfigDict, resolution: int, image: int) -> int:
 
 def _discriminator(gan: ConfigDict, resolution: int, image: int) -> int:
     def width(size: int) -> int:
-        return channels(size, gan.channel_base * gan.d_width, gan.channel_max * gan.d_width)
+        return channels(
+            size, int(gan.channel_base * gan.d_width), int(gan.channel_max * gan.d_width)
+        )
 
     total = 0
     for size in block_resolutions(resolution)[1:]:

@@ -71,8 +71,8 @@ def networks(
     g = Generator(channel_base=gan.channel_base, channel_max=gan.channel_max, z_dim=gan.z_dim,
                   w_dim=gan.w_dim, mapping_layers=gan.mapping_layers,
                   architecture=gan.g_architecture, **shape)  # fmt: skip
-    d = Discriminator(channel_base=gan.channel_base * gan.d_width,
-                      channel_max=gan.channel_max * gan.d_width, mbstd_group=gan.mbstd_group,
+    d = Discriminator(channel_base=int(gan.channel_base * gan.d_width),
+                      channel_max=int(gan.channel_max * gan.d_width), mbstd_group=gan.mbstd_group,
                       mbstd_features=gan.mbstd_features, mbstd_mode=gan.mbstd_mode,
                       mapping_layers=gan.d_mapping_layers, architecture=gan.d_architecture,
                       **shape)  # fmt: skip

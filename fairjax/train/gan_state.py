@@ -14,6 +14,7 @@ from fairjax.models.discriminator import Discriminator
 from fairjax.models.stylegan2 import Generator, block_resolutions
 from fairjax.train.ada import Ada
 from fairjax.train.devices import put_replicated
+from fairjax.train.penalty import PenaltyState
 
 
 class GanState(struct.PyTreeNode):
@@ -29,6 +30,7 @@ class GanState(struct.PyTreeNode):
     pl_mean: jax.Array  # running mean path length
     q: jax.Array  # group weights of group DRO [k], sum 1
     ada: Ada | None = None  # controller of the augmentation, with gan.augment="ada" only
+    penalty: PenaltyState = None  # with gan.penalty="constraint" or "adversary" only
 
 
 class Reals(struct.PyTreeNode):

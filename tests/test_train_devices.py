@@ -34,7 +34,8 @@ from toy_modes import toy_judge
 settings = dict(loss="logistic", dro=True, dro_eta=0.5, r1_every=1, r1_weighted=True)
 judge = None
 if sys.argv[1] == "penalty":
-    gan, judge = toy_gan(**settings, path_length_every=1, penalty="adversary"), toy_judge((0.3, 0.7))
+    judge = toy_judge((0.3, 0.7))
+    gan = toy_gan(**settings, path_length_every=1, penalty="adversary")
 elif sys.argv[1] == "toy":
     gan = toy_gan(**settings, path_length_every=1)
 elif sys.argv[1] == "ada":

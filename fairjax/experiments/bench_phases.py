@@ -95,10 +95,12 @@ class Steps:
         self.batch = put_batch(first)
         self.key = keys.root(config.seed, "gan")
         q = np.full(2, 0.5)
-        asked = jax.jit(lambda key: assumed_judge(config, key), out_shardings=replicated(),
-                        compiler_options=FAST_COMPILE)  # fmt: skip
-        self.judge = asked(self.key)
-        k = 0 if self.judge is None else len(self.judge.target)
+        self.judge, k = None, 0
+        if config.gan.penalty != "none":
+            asked = jax.jit(lambda key: assumed_judge(config, key), out_shardings=replicated(),
+                            compiler_options=FAST_COMPILE)  # fmt: skip
+            self.judge = asked(self.key)
+            k = len(self.judge.target)
         init = jax.jit(lambda key: self.gan.init(key, q, k), out_shardings=replicated(),
                        compiler_options=FAST_COMPILE)  # fmt: skip
         self.state = jax.block_until_ready(init(self.key))

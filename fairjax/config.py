@@ -184,6 +184,18 @@ def _gan() -> dict[str, Any]:
         "dro_momentum": 0.0,  # decay of the running losses that q follows; 0 = this step's
         "dro_start": "shares",  # shares | uniform
         "dro_absent": "skip",  # skip | zero (the published classifier code)
+        # Fairness penalties; then labels are used for training. They train on a judge of their own
+        # (stage penalty_judge) and can game it; the figures come from the ordinary judge.
+        # none | marginals (the fakes' shares) | constraint (on them, by a multiplier) | adversary
+        "penalty": "none",
+        "penalty_attributes": (),  # one of judge.attribute_sets; () = the first
+        "penalty_target": "reference",  # reference (its shares as judged) | uniform
+        "penalty_weight": 1.0,  # marginals, adversary: factor in the generator's loss
+        "penalty_unbiased": False,  # marginals, constraint: without the part that chance adds
+        "penalty_slack": 0.02,  # constraint: largest squared L2 distance of the shares
+        "penalty_rate": 0.1,  # constraint: step of the multiplier per unit of violation
+        "adversary_width": 64,  # units of its two hidden layers
+        "adversary_learning_rate": 1e-3,
         # Augmentation of what the discriminator sees.
         "augment": "none",  # none | ada (p follows overfitting) | fixed (one p) | diffaugment
         # blit, geom, color, filter, noise, cutout, unions bg .. bgcfnc, single transforms, each

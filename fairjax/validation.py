@@ -1,6 +1,6 @@
 """`validate(config)`: every problem of a config at once, before anything is computed."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -11,6 +11,7 @@ from fairjax.errors import InputError
 
 SOURCES = ("avatars", "folder", "celeba", "shapes3d", "tfds")
 REWEIGHTINGS = ("none", "loss", "resample", "hybrid")
+PENALTIES = ("none", "marginals", "constraint", "adversary")
 PAPER_SETTINGS = ("90_10", "80_20", "multi")
 
 
@@ -114,6 +115,25 @@ def _validate_chain(config: ConfigDict, name: str, problems: list[str]) -> None:
 
 def cautions(config: ConfigDict) -> list[str]:
     """Sentences on settings of a valid config that are allowed and may harm what is measured."""
+    return [*_coloured(config), *_penalised(config)]
+
+
+def _penalised(config: ConfigDict) -> Iterator[str]:
+    trees = {arm: with_arm(config, arm).gan for arm in config.arms}
+    arms = [arm for arm, gan in trees.items() if gan.penalty != "none"]
+    if arms:
+        yield (f"arm {', '.join(arms)} trains with a penalty: labels are used in training, and the "
+               "penalty may game its own judge; the figures come from another judge")  # fmt: skip
+    for arm, gan in trees.items():
+        chance = 0.5 / gan.batch  # two classes; with more it is up to twice as much
+        if gan.penalty == "constraint" and not gan.penalty_unbiased and gan.penalty_slack < chance:
+            yield (f"arm {arm}: a batch of {gan.batch} fakes is by chance at a squared distance of "
+                   f"up to {chance:.2g} from its own mean, more than gan.penalty_slack="
+                   f"{gan.penalty_slack:g}: the multiplier may never stop rising. Raise the slack "
+                   "or the batch, or set gan.penalty_unbiased=True")  # fmt: skip
+
+
+def _coloured(config: ConfigDict) -> list[str]:
     names = [*config.data.group_attributes, *(n for s in config.judge.attribute_sets for n in s)]
     coloured = augmentations.of_colour(names)
     arms = [n for n in config.arms if augmentations.changes_colour(with_arm(config, n).gan)]
@@ -273,6 +293,7 @@ def _validate_gan(config: ConfigDict, arm: str, devices: int, problems: list[str
          f"at least data.resolution ({config.data.resolution})")  # fmt: skip
     for key in ("r1_gamma", "path_length_weight", "conv_clamp", "ema_rampup", "dro_eta", "dro_c"):
         need(gan[key] >= 0, key, "0 or more")
+    _validate_penalty(config, need)
     need(gan.augment in augmentations.KINDS, "augment", f"one of {', '.join(augmentations.KINDS)}")
     for read, key in ((augmentations.multipliers, "augment_categories"),
                       (augmentations.policies, "diffaugment_policy")):  # fmt: skip
@@ -287,3 +308,19 @@ def _validate_gan(config: ConfigDict, arm: str, devices: int, problems: list[str
          "from 0 to ada_p_max with augment=ada")  # fmt: skip
     need(-1 <= gan.ada_target <= 1, "ada_target", "in [-1, 1], as a mean of signs")
     need(0 < gan.ada_kimg < float("inf"), "ada_kimg", "positive and finite")
+
+
+def _validate_penalty(config: ConfigDict, need: Callable[[bool, str, str], None]) -> None:
+    gan, sets = config.gan, [tuple(names) for names in config.judge.attribute_sets]
+    need(gan.penalty in PENALTIES, "penalty", f"one of {', '.join(PENALTIES)}")
+    need(gan.penalty == "none" or bool(sets), "penalty",
+         "none, as judge.attribute_sets is empty and a penalty needs a judge")  # fmt: skip
+    need(not gan.penalty_attributes or tuple(gan.penalty_attributes) in sets, "penalty_attributes",
+         f"empty or one of judge.attribute_sets ({', '.join(map(str, sets))})")  # fmt: skip
+    need(gan.penalty_target in ("reference", "uniform"), "penalty_target", "reference or uniform")
+    for key in ("penalty_weight", "penalty_slack"):
+        need(0 <= gan[key] < float("inf"), key, "0 or more, and finite")
+    for key in ("penalty_rate", "adversary_learning_rate", "adversary_width"):
+        need(0 < gan[key] < float("inf"), key, "positive and finite")
+    need(gan.penalty not in ("marginals", "constraint") or not gan.penalty_unbiased
+         or gan.batch >= 2, "penalty_unbiased", "False with a batch of one")  # fmt: skip

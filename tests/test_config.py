@@ -4,7 +4,7 @@ from ml_collections import ConfigDict
 from fairjax import config as configuration
 from fairjax.config import defaults, digest, nearest, paths, variant, with_arm
 from fairjax.errors import InputError
-from fairjax.validation import validate
+from fairjax.validation import cautions, validate
 
 
 def problems(config, **kwargs):
@@ -96,6 +96,15 @@ def test_all_problems_are_reported_at_once():
         ("gan.init_grow", True),
         ("gan.freeze_d", 1),
         ("gan.learning_rate_mapping", -0.1),
+        ("gan.penalty", "wish"),
+        ("gan.penalty_attributes", ("young",)),  # not a set that is judged
+        ("gan.penalty_target", "data"),
+        ("gan.penalty_weight", -1.0),
+        ("gan.penalty_weight", float("inf")),
+        ("gan.penalty_slack", -0.1),
+        ("gan.penalty_rate", 0.0),
+        ("gan.adversary_width", 0),
+        ("gan.adversary_learning_rate", 0.0),
     ],
 )
 def test_a_bad_value_is_named_with_its_key(key, value):
@@ -147,6 +156,30 @@ def test_the_sets_as_labels_need_fakes_of_both():
     assert "gan.fake_labels (='reference') must be data with gan.condition" in problems(config)
     config.gan.update(fake_labels="data", sample_labels="reference")
     validate(config)
+
+
+def test_a_penalty_needs_a_judge_and_is_warned_of():
+    config = defaults()
+    config.arms = ConfigDict({"plain": {}, "fair": {"penalty": "marginals"}})
+    validate(config)
+    (warned,) = cautions(config)
+    assert warned.startswith("arm fair trains with a penalty: labels are used in training")
+    assert "may game its own judge; the figures come from another judge" in warned
+    config.judge.attribute_sets = ()
+    assert "gan.penalty (='marginals') must be none, as judge.attribute_sets is empty" in problems(
+        config
+    )
+    assert "(arm fair)" in problems(config)
+
+
+def test_a_slack_below_the_chance_of_a_batch_is_warned_of():
+    config = defaults()
+    config.gan.update(penalty="constraint", batch=16)  # chance 0.031, slack 0.02
+    assert "the multiplier may never stop rising" in cautions(config)[1]
+    config.gan.penalty_unbiased = True
+    assert len(cautions(config)) == 1
+    config.gan.update(penalty_unbiased=False, penalty_slack=0.05)
+    assert len(cautions(config)) == 1
 
 
 def test_batches_must_split_over_the_devices():

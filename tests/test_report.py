@@ -399,6 +399,19 @@ def test_an_arm_that_was_trained_with_labels_says_so(tmp_path):
     assert words.kind_of_arm(arm).endswith(", trained with labels of hair and age")
 
 
+def test_an_arm_with_a_penalty_says_so_and_is_no_baseline(tmp_path):
+    run = read(whole_run(tmp_path / "run"))
+    first = run.arms[0]
+    fair = dataclasses.replace(
+        first, name="fair", settings=first.settings | {"gan.penalty": "adversary"}
+    )
+    assert words.kind_of_arm(fair) == "unweighted, with an adversary on its styles"
+    assert words.baseline(dataclasses.replace(run, arms=(fair, first))) is first
+    said = answer(dataclasses.replace(run, arms=(first, fair))).caveats
+    assert sum("another judge" in line and "training of fair," in line for line in said) == 1
+    assert not any("another judge" in line for line in answer(run).caveats)
+
+
 def test_an_empty_workdir_gives_a_page_that_says_so(tmp_path):
     text = text_of(build(tmp_path))
     assert text.count("Not run") >= 8

@@ -29,9 +29,14 @@ from fairjax.train.gan import Gan
 from fairjax.train.gan_state import reals
 from fairjax.train.loop import Rhythm, run
 from toy_gan import toy_gan
+from toy_modes import toy_judge
 
 settings = dict(loss="logistic", dro=True, dro_eta=0.5, r1_every=1, r1_weighted=True)
-if sys.argv[1] == "toy":
+judge = None
+if sys.argv[1] == "penalty":
+    judge = toy_judge((0.3, 0.7))
+    gan = toy_gan(**settings, path_length_every=1, penalty="adversary")
+elif sys.argv[1] == "toy":
     gan = toy_gan(**settings, path_length_every=1)
 elif sys.argv[1] == "ada":
     settings |= dict(augment="ada", augment_p=0.5, augment_categories="bg,noise")
@@ -57,7 +62,7 @@ def evaluate(ema, i):
     return {"brightness": float(gan.sample(ema, jax.random.key(3), 8, 8).mean())}
 
 task = gan.task("gan", reals(weight, np.arange(n) % k, np.full(k, 1 / k), np.zeros(k)), evaluate,
-                jax.random.key(2))
+                jax.random.key(2), judge)
 folder = pathlib.Path(sys.argv[2])
 rhythm = Rhythm(3, 8, log=1, save=2, evaluate=3, sample=3 if sys.argv[1] == "toy" else 0)
 state = run(task, feed, jax.random.key(1), rhythm, folder)
@@ -119,7 +124,7 @@ def assert_same_training(a, b):
 slow = partial(pytest.param, marks=pytest.mark.slow)
 
 
-@pytest.mark.parametrize("kind", ["toy", slow("ada"), slow("stylegan2")])
+@pytest.mark.parametrize("kind", ["toy", slow("ada"), slow("penalty"), slow("stylegan2")])
 def test_four_devices_compute_what_one_computes(kind, tmp_path):
     one, four = results([start(kind, tmp_path / "1", 1), start(kind, tmp_path / "4", 4)])
     assert (one["devices"], four["devices"]) == (1, 4)
@@ -128,13 +133,14 @@ def test_four_devices_compute_what_one_computes(kind, tmp_path):
 
 
 @pytest.mark.slow
-def test_two_processes_compute_what_one_computes(tmp_path):
+@pytest.mark.parametrize("kind", ["toy", "penalty"])
+def test_two_processes_compute_what_one_computes(kind, tmp_path):
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
     one, first, second = results(
-        [start("toy", tmp_path / "1", 1)]
-        + [start("toy", tmp_path / "2", 2, rank, port) for rank in (0, 1)]
+        [start(kind, tmp_path / "1", 1)]
+        + [start(kind, tmp_path / "2", 2, rank, port) for rank in (0, 1)]
     )
     assert second["devices"] == 4
     halves = zip(first["drawn"], second["drawn"], strict=True)

@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 
 from fairjax.experiments import gan_stage, keys
 from fairjax.experiments.bench_work import iteration
-from fairjax.experiments.dry_run import assumed_labels
+from fairjax.experiments.dry_run import assumed_judge, assumed_labels
 from fairjax.models.initialize import FAST_COMPILE
 from fairjax.objectives import draw
 from fairjax.train import loop
@@ -96,7 +96,13 @@ class Steps:
         self.batch = put_batch(first)
         self.key = keys.root(config.seed, "gan")
         q = np.full(2, 0.5)
-        init = jax.jit(lambda key: self.gan.init(key, q), out_shardings=replicated(),
+        self.judge, k = None, 0
+        if config.gan.penalty != "none":
+            asked = jax.jit(lambda key: assumed_judge(config, key), out_shardings=replicated(),
+                            compiler_options=FAST_COMPILE)  # fmt: skip
+            self.judge = asked(self.key)
+            k = len(self.judge.target)
+        init = jax.jit(lambda key: self.gan.init(key, q, k), out_shardings=replicated(),
                        compiler_options=FAST_COMPILE)  # fmt: skip
         self.state = jax.block_until_ready(init(self.key))
 
@@ -111,7 +117,9 @@ class Steps:
     def _step(self, program: str) -> dict[str, Any]:
         if program.startswith("g"):
             path = program == "g+path_length"
-            self.state, metrics = self.gan.g_step(self.state, self.key, path_length=path)
+            self.state, metrics = self.gan.g_step(
+                self.state, self.key, path_length=path, judge=self.judge
+            )
         else:
             self.state, metrics = self.gan.d_step(
                 self.state, self.batch, self.reals, self.key, r1=program == "d+r1"

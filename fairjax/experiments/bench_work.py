@@ -3,7 +3,7 @@
 Counted are the multiply-accumulates of convolutions and dense layers; one is 2 FLOP. A convolution
 that doubles or halves the size counts at its smaller side, where its products are (the zeros that a
 dilated form inserts are no work). Not counted: resampling filters, demodulation, noise,
-activations, losses, optimisers, a second discriminator.
+activations, losses, optimisers, a second discriminator, the judge of a penalty.
 
 A phase is a number of passes per image, with G = mapping + synthesis forward and D = one forward of
 the discriminator. The gradient of a network with respect to inputs and weights is two more passes,

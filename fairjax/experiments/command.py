@@ -310,6 +310,7 @@ _ITEMS: dict[str, tuple[Any, str]] = {
     "data.tfds.attributes": (str, "('a','b')"),
     "judge.attribute_sets": ((tuple, list), "(('a',),('b','c'))"),
     "gan.condition": (str, "('a','b')"),
+    "gan.penalty_attributes": (str, "('a','b')"),
     "ratio.networks": (str, "('resnet',)"),
 }
 

@@ -1,6 +1,7 @@
 """`--dry_run`: what a run would do and need, from shapes alone; nothing is computed or written."""
 
 import json
+from functools import partial
 from typing import Any
 
 import jax
@@ -9,11 +10,12 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from fairjax.config import arm_order, taken_from, with_arm
-from fairjax.experiments import fair_generation, gan_stage
+from fairjax.experiments import fair_generation, gan_stage, penalty_stage
 from fairjax.train.classifier import Classifier
 from fairjax.train.conditions import Conditions, label_table, of_numbers
 from fairjax.train.gan import Gan
 from fairjax.train.gan_state import Reals
+from fairjax.train.penalty import FrozenJudge
 from fairjax.train.progress import clock
 
 # Sustained rates assumed for the time estimate, in GFLOP/s per device; not measured here.
@@ -42,6 +44,17 @@ def assumed_labels(config: ConfigDict, images: int) -> Conditions | None:
     return Conditions(tuple(config.gan.condition), names, labels, prior, classes)
 
 
+def assumed_judge(config: ConfigDict, key: jax.Array) -> FrozenJudge | None:
+    """An untrained judge for the penalty, if there is one; two values for each attribute."""
+    names, data = penalty_stage.attributes(config), config.data
+    if not names:
+        return None
+    k = 2 ** len(names)
+    network = Classifier(config.judge, resolution=data.resolution, channels=data.channels,
+                         classes=k, steps=1)  # fmt: skip
+    return FrozenJudge(network.init(key).best, jnp.full(k, 1 / k), network.model)
+
+
 def abstract_gan(config: ConfigDict, groups: int = 2, images: int = 1000) -> tuple[Gan, Any]:
     """The programs of a config and the shapes of (state, batch, reals, key)."""
     labels = assumed_labels(config, images)
@@ -50,7 +63,8 @@ def abstract_gan(config: ConfigDict, groups: int = 2, images: int = 1000) -> tup
     vector: Any = jax.ShapeDtypeStruct((groups,), jnp.float32)
     per_image: Any = jax.ShapeDtypeStruct((images,), jnp.float32)
     group: Any = jax.ShapeDtypeStruct((images,), jnp.int32)
-    state = jax.eval_shape(gan.init, key, vector)
+    k = 2 ** len(names) if (names := penalty_stage.attributes(config)) else 0
+    state = jax.eval_shape(lambda key, q: gan.init(key, q, k), key, vector)
     data = config.data
     shape = (gan.reals_per_step, data.resolution, data.resolution, data.channels)
     batch = {
@@ -68,13 +82,14 @@ def lower(config: ConfigDict, used_only: bool = False) -> dict[str, Any]:
     `used_only` leaves out those that the config never runs (no R1, no path length).
     """
     gan, (state, batch, reals, key) = abstract_gan(config)
+    judge = jax.eval_shape(partial(assumed_judge, config), key)
     path, r1 = gan.path_length or not used_only, gan.r1 or not used_only
     lowered = {
-        "g": gan.g_step.lower(state, key, path_length=False),
+        "g": gan.g_step.lower(state, key, path_length=False, judge=judge),
         "d": gan.d_step.lower(state, batch, reals, key, r1=False),
     }
     if path:
-        lowered["g + path length"] = gan.g_step.lower(state, key, path_length=True)
+        lowered["g + path length"] = gan.g_step.lower(state, key, path_length=True, judge=judge)
     if r1:
         lowered["d + r1"] = gan.d_step.lower(state, batch, reals, key, r1=True)
     return lowered
@@ -91,6 +106,18 @@ def flops_per_iteration(config: ConfigDict) -> float:
 def _flops(lowered: Any) -> float:
     costs = lowered.cost_analysis() or {}
     return float((costs[0] if isinstance(costs, list) else costs).get("flops", 0.0))
+
+
+def _penalty(config: ConfigDict) -> list[str]:
+    names = penalty_stage.attributes(config)
+    if not names:
+        return []
+    judge = jax.eval_shape(
+        partial(assumed_judge, config), jax.eval_shape(lambda: jax.random.key(0))
+    )
+    return [f"  penalty       {config.gan.penalty} by a judge of {'+'.join(names)} of its own "
+            f"({size(judge)[1] / 1e6:,.1f} MB on every device, with two values for each "
+            "attribute); labels are used in training"]  # fmt: skip
 
 
 def report_plan(base: ConfigDict) -> str:
@@ -129,6 +156,7 @@ def report_plan(base: ConfigDict) -> str:
             *(["  labels of two values for each attribute are assumed"] * bool(gan.conditions)),
             *([f"  starts from   {start.record['file']}"] if start else []),
             *([f"  starts from   {config.gan.init_from}"] if earlier else []),
+            *_penalty(config),
             f"  generator     {size(state.g)[0]:>12,} parameters",
             f"  discriminator {size(state.d)[0]:>12,} parameters",
             f"  state         {size(state)[1] / 1e6:>12,.1f} MB on every device; "

@@ -17,6 +17,7 @@ from fairjax.errors import InputError
 from fairjax.experiments import (
     gan_stage,
     judge_stage,
+    penalty_stage,
     ratio_stage,
     real_examples,
     weights_stage,
@@ -45,6 +46,8 @@ def plan(config: ConfigDict) -> dict[str, Any]:
     stages["weights"] = {"weights": c["weights"], "ratio": stacked}
     for names in config.judge.attribute_sets:
         stages[f"judge/{'+'.join(names)}"] = seed | {"judge": c["judge"]}
+    for names in penalty_stage.sets(config):
+        stages[penalty_stage.stage_name(names)] = seed | {"judge": c["judge"]}
     during = {k: c["eval"][k] for k in ("every_kimg", "samples_during", "batch")}
     for name in arm_order(config):
         gan = with_arm(config, name).gan.to_dict()
@@ -84,10 +87,14 @@ def run(config: ConfigDict, workdir: Path, only: str | None = None) -> Path:
     stages.run("weights", ["data", *ratios], make.weights)
     for names, name in zip(sets, judges, strict=True):
         stages.run(name, ["data"], partial(make.judge, names))
+    for names in penalty_stage.sets(config):
+        stages.run(penalty_stage.stage_name(names), ["data"], partial(make.penalty_judge, names))
     for arm in arm_order(config):
-        gan = f"arms/{arm}/gan"
-        earlier = [f"arms/{name}/gan" for name in taken_from(with_arm(config, arm).gan)]
-        stages.run(gan, ["data", "weights", *judges, *earlier], partial(make.gan, arm))
+        gan, tree = f"arms/{arm}/gan", with_arm(config, arm)
+        earlier = [f"arms/{name}/gan" for name in taken_from(tree.gan)]
+        asked = penalty_stage.attributes(tree)
+        own = [penalty_stage.stage_name(asked)] if asked else []
+        stages.run(gan, ["data", "weights", *judges, *own, *earlier], partial(make.gan, arm))
         stages.run(f"arms/{arm}/eval", ["data", "weights", *judges, gan], partial(make.eval, arm))
     stages.run("report", [f"arms/{arm}/eval" for arm in config.arms], make.report)
     return workdir / "report/index.html"
@@ -168,6 +175,10 @@ class _Bodies:
 
     def judge(self, names: tuple[str, ...], folder: Path) -> None:
         judge_stage.train_judge(self._config, self._dataset, names, folder)
+
+    def penalty_judge(self, names: tuple[str, ...], folder: Path) -> None:
+        role = penalty_stage.ROLE
+        judge_stage.train_judge(self._config, self._dataset, names, folder, role)
 
     def gan(self, arm: str, folder: Path) -> dict[str, Any]:
         return gan_stage.train_arm(

@@ -13,7 +13,7 @@ from fairjax.config import digest, with_arm
 from fairjax.data.cache import write_json
 from fairjax.data.prepare import Dataset
 from fairjax.evaluate.figures import write_figures
-from fairjax.experiments import keys, ratio_stage
+from fairjax.experiments import keys, penalty_stage, ratio_stage
 from fairjax.experiments.centres import save_centres
 from fairjax.experiments.real_examples import conditions, for_second, real_examples
 from fairjax.experiments.stages import read_json
@@ -32,7 +32,8 @@ log = logging.getLogger("fairjax")
 # Keys of `gan` that the compiled programs do not depend on: arms that differ in these share them.
 DATA_ONLY = ("reweight", "resample_share", "draws", "train_on", "groups", "dro_bins", "dro_c",
              "dro_start", "log_every_kimg", "save_every_kimg", "sample_every_kimg", "init_from",
-             "init_d", "init_grow", "second_from")  # fmt: skip
+             "init_d", "init_grow", "second_from", "penalty_attributes",
+             "penalty_target")  # fmt: skip
 _programs: dict[str, Gan] = {}
 
 
@@ -72,7 +73,8 @@ def train_arm(
     """Trains the networks of one arm; the moving average of the generator goes to
     generator.safetensors, the discriminator to discriminator.safetensors.
 
-    Returns what the stage's DONE records: the file that the networks started from, if any.
+    Returns what the stage's DONE records: the file that the networks started from, if any, and the
+    judge and the target of the penalty, if any.
     """
     config = with_arm(base, name)
     for key in ("init_from", "second_from"):
@@ -87,6 +89,7 @@ def train_arm(
         log.info("gan %s: trained with labels of %s; labels of fakes by %s (%s)", name,
                  " and ".join(labels.attributes), config.gan.fake_labels,
                  labels.of_fakes())  # fmt: skip
+    judge = penalty_stage.load(workdir, config, dataset)
     # All arms share the seed: they start from the same networks and see the same latents.
     seed = keys.number(config.seed, "gan")
     sample_key = keys.root(config.seed, "gan samples")
@@ -110,7 +113,7 @@ def train_arm(
             write_json(folder / "start.json", found.record)
         return found(state)
 
-    task = gan.task(f"gan {name}", examples, evaluate, keys.root(config.seed, "grid"))
+    task = gan.task(f"gan {name}", examples, evaluate, keys.root(config.seed, "grid"), judge)
     task = replace(task, start=start)
     state = loop.run(
         task,
@@ -124,7 +127,8 @@ def train_arm(
         noise = gan.fixed_noise(keys.root(config.seed, "gan noise"))
         write_folder(folder, saved(config, gan, state, noise))
     started = folder / "start.json"
-    return {"start": read_json(started)} if started.exists() else {}
+    start_record = {"start": read_json(started)} if started.exists() else {}
+    return start_record | penalty_stage.record(config, judge)
 
 
 def saved(config: ConfigDict, gan: Gan, state: Any, noise: Any) -> Saved:

@@ -33,8 +33,23 @@ def _fit_positions(dataset: Dataset, names: tuple[str, ...]) -> np.ndarray:
     return positions[dataset.classes(names, positions) >= 0]
 
 
-def train_judge(config: ConfigDict, dataset: Dataset, names: tuple[str, ...], folder: Path) -> None:
-    """Trains the judge of one attribute set; writes its network and summary.json."""
+def network(config: ConfigDict, dataset: Dataset, names: tuple[str, ...]) -> Classifier:
+    """The programs of the judge of one attribute set."""
+    classes = len(dataset.class_names(names))
+    return _classifier(config, classes, len(_fit_positions(dataset, names)))[0]
+
+
+def train_judge(
+    config: ConfigDict,
+    dataset: Dataset,
+    names: tuple[str, ...],
+    folder: Path,
+    role: str = "judge",
+) -> None:
+    """Trains the judge of one attribute set; writes its network and summary.json.
+
+    Judges of different roles have different seeds, in all that is drawn.
+    """
     label = "+".join(names)
     positions = _fit_positions(dataset, names)
     truth = dataset.classes(names, positions)
@@ -46,7 +61,7 @@ def train_judge(config: ConfigDict, dataset: Dataset, names: tuple[str, ...], fo
             f"judge.attribute_sets ({label})",
             "Give more labelled images, or judge another attribute set",
         )
-    rng = np.random.default_rng(keys.number(config.seed, "judge", label))
+    rng = np.random.default_rng(keys.number(config.seed, role, label))
     train, held = [], []
     for index in range(len(class_names)):
         members = rng.permutation(np.flatnonzero(truth == index))
@@ -55,35 +70,37 @@ def train_judge(config: ConfigDict, dataset: Dataset, names: tuple[str, ...], fo
         train.append(members[n_held:])
     held_all = np.concatenate(held)
     mass = np.concatenate([np.full(len(h), 1 / len(held) / len(h)) for h in held])
-    network, steps = _classifier(config, len(class_names), len(positions))
+    classifier, steps = _classifier(config, len(class_names), len(positions))
     table = draw.balanced(train, config.judge.batch)
     images = dataset.images[positions[held_all]]
-    task = network.task(f"judge {label}", truth, lambda: (images, truth[held_all], mass))
-    seed = keys.number(config.seed, "judge draw", label)
+    task = classifier.task(f"{role} {label}", truth, lambda: (images, truth[held_all], mass))
+    seed = keys.number(config.seed, f"{role} draw", label)
     every = max(1, steps // config.judge.evaluations)
     state = loop.run(
         task,
         loop.drawn(dataset.images, positions, table, seed=seed, batch=config.judge.batch),
-        keys.root(config.seed, "judge", label),
+        keys.root(config.seed, role, label),
         loop.Rhythm(steps, config.judge.batch, log=min(50, every), save=every, evaluate=every),
         folder,
     )  # fmt: skip
-    summary = _errors(network, state.best, dataset, names)
+    summary = _errors(classifier, state.best, dataset, names)
     if is_lead():
         save_tree(folder / "network.safetensors", state.best)
         write_json(folder / "summary.json", summary)
     for name, accuracy in zip(class_names, summary["accuracy"], strict=True):
-        log.info("judge %s: recall of '%s' on judge_test %.3f", label, name, accuracy)
+        log.info("%s %s: recall of '%s' on judge_test %.3f", role, label, name, accuracy)
 
 
-def _errors(network: Classifier, variables: dict, dataset: Dataset, names: tuple[str, ...]) -> dict:
+def _errors(
+    classifier: Classifier, variables: dict, dataset: Dataset, names: tuple[str, ...]
+) -> dict:
     """Confusion matrix on judge_test (row = true class) and mean probabilities per true class."""
     positions = dataset.roles["judge_test"]
     truth = dataset.classes(names, positions)
     positions, truth = positions[truth >= 0], truth[truth >= 0]
     class_names = dataset.class_names(names)
     k = len(class_names)
-    judged = probabilities(network.predict(variables, dataset.images[positions]))
+    judged = probabilities(classifier.predict(variables, dataset.images[positions]))
     confusion = np.zeros((k, k), np.int64)
     np.add.at(confusion, (truth, judged.argmax(-1)), 1)
     soft = [judged[truth == i].mean(0) if (truth == i).any() else np.full(k, 1 / k)
@@ -105,8 +122,7 @@ class Judge:
                  errors: JudgeErrors):  # fmt: skip
         self.names, self.errors = names, errors
         self.label = "+".join(names)
-        classes = len(dataset.class_names(names))
-        self._network, _ = _classifier(config, classes, len(_fit_positions(dataset, names)))
+        self._network = network(config, dataset, names)
         self._variables = load_tree(workdir / f"judge/{self.label}/network.safetensors")
 
     def __call__(self, images: np.ndarray) -> np.ndarray:

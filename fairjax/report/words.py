@@ -22,6 +22,14 @@ _NAMES = {
 }
 
 
+# What an arm's penalty adds to the words for its kind.
+_PENALTIES = {
+    "marginals": ", with a penalty on its shares",
+    "constraint": ", with a constraint on its shares",
+    "adversary": ", with an adversary on its styles",
+}
+
+
 class Answer(NamedTuple):
     """What the top of the page says.
 
@@ -106,7 +114,25 @@ def kind_of_arm(arm: Arm) -> str:
         how += ", told which set an image is from"
     elif condition:
         how += f", trained with labels of {' and '.join(condition)}"
-    return how
+    return how + _PENALTIES.get(arm.settings.get("gan.penalty", "none"), "")
+
+
+def penalised(arm: Arm) -> bool:
+    """Whether the arm was trained with a fairness penalty."""
+    return arm.settings.get("gan.penalty", "none") != "none"
+
+
+def _on_training(arms: list[Arm]) -> list[str]:
+    """What has to be said of how some of the arms were trained."""
+    said = []
+    if any(arm.dro for arm in arms):
+        said.append("The target of a DRO run is q, not the reference.")
+    if names := [arm.name for arm in arms if penalised(arm)]:
+        said.append(
+            f"Labels were used in the training of {', '.join(names)}, by a penalty that may have "
+            "gamed its own judge; the figures come from another judge."
+        )
+    return said
 
 
 def described(arm: Arm) -> str:
@@ -118,12 +144,13 @@ def described(arm: Arm) -> str:
 
 
 def baseline(run: Run) -> Arm | None:
-    """The unweighted arm on both sets, without group DRO and labels; else the one named "equi"."""
+    """The unweighted arm on both sets, without group DRO, labels and penalty; else the one named
+    "equi"."""
     plain_arms = [arm for arm in run.arms if arm.reweight == "none" and not arm.dro
                   and arm.settings.get("gan.train_on", "union") == "union"
                   and arm.settings.get("gan.second_d", "none") == "none"
                   and not arm.settings.get("gan.init_from")
-                  and not arm.settings.get("gan.condition")]  # fmt: skip
+                  and not arm.settings.get("gan.condition") and not penalised(arm)]  # fmt: skip
     named = [arm for arm in run.arms if arm.name == "equi"]
     return next(iter([*plain_arms, *named]), None)
 
@@ -189,9 +216,7 @@ def answer(run: Run) -> Answer:
         "Intervals are 95 % and cover the drawing of the samples and the judge's errors; "
         "they say nothing about other training seeds."
     ]
-    if any(arm.dro for arm in evaluated):
-        caveats.append("The target of a DRO run is q, not the reference.")
-    return Answer(headline, tone, sentences, evidence, caveats)
+    return Answer(headline, tone, sentences, evidence, caveats + _on_training(evaluated))
 
 
 def _compared(run: Run, proven: list[Arm], name: str, index: int) -> tuple[str, str, list[str]]:
@@ -209,9 +234,8 @@ def _compared(run: Run, proven: list[Arm], name: str, index: int) -> tuple[str, 
         ]
         return f"The generator shows {text}", "open", lines
     old, verdicts, lines = first.figures[key], [], []
-    for arm in proven:
-        if arm is first:
-            continue
+    others = [arm for arm in proven if arm is not first]
+    for arm in others:
         new = arm.figures[key]
         if new.high < old.low:
             verdicts.append("less")
@@ -231,7 +255,8 @@ def _compared(run: Run, proven: list[Arm], name: str, index: int) -> tuple[str, 
     if "more" in verdicts and "less" not in verdicts:
         return "More of the bias than the unweighted generator", "bad", lines
     if len(verdicts) == 1:
-        return "The weighted generator repeats less of the bias", "good", lines
+        which = "penalised" if penalised(others[0]) else "weighted"
+        return f"The {which} generator repeats less of the bias", "good", lines
     count = verdicts.count("less")
     headline = f"{count} of {len(verdicts)} arms repeat less of the bias than the unweighted one"
     return headline, "good", lines
@@ -269,9 +294,8 @@ def _without_labels(arms: list[Arm]) -> Answer:
                 f"{'from' if closer != 'closer to' else 'to'} held-out biased ones "
                 f"(KID {number(biased)})."
             )
-    caveats = ["Intervals are 95 % and say nothing about other training seeds."]
-    if any(arm.dro for arm in arms):
-        caveats.append("The target of a DRO run is q, not the reference.")
+    caveats = ["Intervals are 95 % and say nothing about other training seeds.",
+               *_on_training(arms)]  # fmt: skip
     return Answer("No attribute was measured", "open", sentences[:1], sentences[1:], caveats)
 
 

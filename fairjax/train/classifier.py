@@ -48,7 +48,7 @@ class Classifier:
     ):
         self._config, self._classes = config, classes
         self._shape = (1, resolution, resolution, channels)
-        self._model = ResNet18(width=config.width, classes=classes, stem=config.stem)
+        self.model = ResNet18(width=config.width, classes=classes, stem=config.stem)
         self._optimiser = optax.adamw(
             optax.cosine_decay_schedule(config.learning_rate, steps, alpha=0.01),
             weight_decay=config.weight_decay,
@@ -58,7 +58,7 @@ class Classifier:
 
     def init(self, key: jax.Array) -> ClassifierState:
         """A fresh state; the key decides the initial weights."""
-        variables = self._model.init(key, jnp.zeros(self._shape), train=False)
+        variables = self.model.init(key, jnp.zeros(self._shape), train=False)
         params, stats = variables["params"], variables["batch_stats"]
         return ClassifierState(
             step=jnp.zeros((), jnp.int32),
@@ -83,7 +83,7 @@ class Classifier:
             x = jnp.where(flips[:, None, None, None], x[:, :, ::-1], x)
 
         def loss_of(params: Any) -> tuple[jax.Array, tuple[Any, jax.Array]]:
-            logits, updates = self._model.apply(
+            logits, updates = self.model.apply(
                 {"params": params, "batch_stats": state.batch_stats},
                 x,
                 train=True,
@@ -104,7 +104,7 @@ class Classifier:
 
     def _logits(self, variables: Any, images: jax.Array) -> jax.Array:
         x = images.astype(jnp.float32) / 127.5 - 1
-        logits: Any = self._model.apply(variables, x, train=False)
+        logits: Any = self.model.apply(variables, x, train=False)
         return logits
 
     def predict(self, variables: Any, images: np.ndarray, batch: int = 128) -> np.ndarray:

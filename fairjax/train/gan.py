@@ -28,6 +28,7 @@ from fairjax.train.conditions import Conditions, moved_mean
 from fairjax.train.gan_pair import Pair
 from fairjax.train.gan_state import GanState, Reals, by_part, frozen_blocks, lazy_adam
 from fairjax.train.loop import Task
+from fairjax.train.penalty import FrozenJudge, penalty_moved, penalty_start, penalty_term
 
 W_AVG_BETA = 0.995  # in the main phase of each network
 PATH_LENGTH_DECAY = 0.01
@@ -62,8 +63,11 @@ class Gan(Pair):
         self.g_step = jax.jit(self._g_step, static_argnames="path_length", donate_argnums=0)
         self.d_step = jax.jit(self._d_step, static_argnames="r1", donate_argnums=0)
 
-    def init(self, key: jax.Array, q: jax.Array | np.ndarray) -> GanState:
-        """A fresh state; the key decides all initial weights."""
+    def init(self, key: jax.Array, q: jax.Array | np.ndarray, judged: int = 0) -> GanState:
+        """A fresh state; the key decides all initial weights.
+
+        `judged` is the number of classes of the penalty's judge; see `penalty_start`.
+        """
         k_g, k_d = jax.random.split(key)
         image = jnp.zeros((1, self.resolution, self.resolution, self.channels))
         c = self._labels(None if self.conditions is None else jnp.zeros(1, jnp.int32))
@@ -83,6 +87,7 @@ class Gan(Pair):
             ada=ada.start(self.gan),
             second=second.start(self.gan, d, more, self.second_adam),
             group_losses=-jnp.ones(len(q)) if self.gan.dro and self.gan.dro_momentum else None,
+            penalty=penalty_start(self.gan, key, judged),
         )
 
     def _augmented(self, images: jax.Array, state: GanState, key: jax.Array, use: str) -> jax.Array:
@@ -93,27 +98,40 @@ class Gan(Pair):
         return self.augment(images, p, ada.key_of(key, state.step, use))
 
     def _g_step(
-        self, state: GanState, key: jax.Array, path_length: bool
+        self,
+        state: GanState,
+        key: jax.Array,
+        path_length: bool,
+        judge: FrozenJudge | None = None,
     ) -> tuple[GanState, dict[str, jax.Array]]:
         batch = self.gan.batch
         k_main, k_path, k_directions = jax.random.split(jax.random.fold_in(key, 2 * state.step), 3)
 
         classes = self._fake_classes(k_main, batch)
 
-        def main(g: Any) -> tuple[jax.Array, jax.Array]:
-            images, w = self._fakes(g, k_main, batch, classes)
-            images = self._augmented(images, state, key, "fakes of g")
-            loss = self.loss.generator(self._logits(state.d, images, classes)).mean()
+        def main(g: Any) -> tuple[jax.Array, Any]:
+            k_style, k_noise = jax.random.split(k_main)
+            ws, w = self._styles(g, k_style, batch, classes)
+            images = self._synthesised(g, ws, k_noise)
+            seen = self._augmented(images, state, key, "fakes of g")
+            loss = self.loss.generator(self._logits(state.d, seen, classes)).mean()
             if state.second is not None:
                 share = self.gan.second_share
-                other = self.loss.generator(self._logits(state.second.d, images, classes)).mean()
+                other = self.loss.generator(self._logits(state.second.d, seen, classes)).mean()
                 loss = (1 - share) * loss + share * other
-            return loss, w
+            if judge is None:
+                return loss, (loss, w, None)
+            added, judged = penalty_term(self.gan, state.penalty, judge, images, ws)
+            return loss + added, (loss, w, judged)
 
-        (loss, w), grads = jax.value_and_grad(main, has_aux=True)(state.g)
+        (_, (loss, w, judged)), grads = jax.value_and_grad(main, has_aux=True)(state.g)
         state = self._update_g(state, grads)
         w_avg = moved_mean(state.w_avg, w, classes, W_AVG_BETA)
         metrics = {"loss/g": loss}
+        if judge is not None:
+            moved, of_penalty = penalty_moved(self.gan, state.penalty, judge, judged)
+            state = state.replace(penalty=moved)
+            metrics |= of_penalty
         if path_length:
 
             def regulariser(g: Any) -> tuple[jax.Array, jax.Array]:
@@ -310,7 +328,14 @@ class Gan(Pair):
         updates, optimiser = self.d_adam.update(grads, state.d_optimiser)
         return state.replace(d=optax.apply_updates(state.d, updates), d_optimiser=optimiser)
 
-    def task(self, name: str, reals: Reals, evaluate: Evaluate, grid_key: jax.Array) -> Task:
+    def task(
+        self,
+        name: str,
+        reals: Reals,
+        evaluate: Evaluate,
+        grid_key: jax.Array,
+        judge: FrozenJudge | None = None,
+    ) -> Task:
         """One training run on the given weights and groups.
 
         Args:
@@ -318,22 +343,27 @@ class Gan(Pair):
           reals: weight and group of every training image.
           evaluate: (ema parameters, number of steps) -> {figure name: value}.
           grid_key: key of the fixed latents of the sample grid.
+          judge: which the penalty asks; given if and only if there is one.
         """
+        if (self.gan.penalty == "none") != (judge is None):
+            which = "without" if judge is None else "with"
+            raise ValueError(f"gan.penalty={self.gan.penalty} {which} a judge")
         pl_every, r1_every = self.gan.path_length_every, self.gan.r1_every
         start = np.asarray(reals.q)  # a program cannot hold an array of several processes
+        judged = 0 if judge is None else len(judge.target)
 
         def step(
             state: GanState, batch: dict[str, jax.Array], key: jax.Array, i: int
         ) -> tuple[GanState, dict[str, jax.Array]]:
             state, of_g = self.g_step(
-                state, key, path_length=self.path_length and i % pl_every == 0
+                state, key, path_length=self.path_length and i % pl_every == 0, judge=judge
             )
             state, of_d = self.d_step(state, batch, reals, key, r1=self.r1 and i % r1_every == 0)
             return state, of_g | of_d
 
         return Task(
             name,
-            init=lambda key: self.init(key, start),
+            init=lambda key: self.init(key, start, judged),
             step=step,
             evaluate=lambda state, i: (state, evaluate(state.ema, i)),
             sample=lambda state: grid(self.sample(state.ema, grid_key, 64, 64)),

@@ -14,6 +14,7 @@ from fairjax.models.discriminator import Discriminator
 from fairjax.models.stylegan2 import Generator, block_resolutions
 from fairjax.train.ada import Ada
 from fairjax.train.devices import put_replicated
+from fairjax.train.penalty import PenaltyState
 from fairjax.train.second import Second
 
 
@@ -32,6 +33,7 @@ class GanState(struct.PyTreeNode):
     ada: Ada | None = None  # controller of the augmentation, with gan.augment="ada" only
     second: Second | None = None  # with gan.second_d only
     group_losses: jax.Array | None = None  # running [k], with gan.dro_momentum only
+    penalty: PenaltyState = None  # with gan.penalty="constraint" or "adversary" only
 
 
 class Reals(struct.PyTreeNode):

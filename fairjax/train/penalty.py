@@ -1,0 +1,159 @@
+"""Fairness penalties in the generator's step (`gan.penalty`), and their part of the state.
+
+"marginals" adds a distance of the shares that a frozen judge sees in the batch of fakes from a
+target, "constraint" bounds that distance by a Lagrange multiplier, "adversary" lets a small network
+guess the judged class from the style and trains the generator against it. All three train on what
+one judge says and can game it: the figures of a run must come from another judge.
+"""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import struct
+from ml_collections import ConfigDict
+
+from fairjax.models.adversary import StyleClassifier
+from fairjax.objectives.penalties import (
+    chance_level,
+    lagrangian,
+    raised,
+    soft_cross_entropy,
+    squared_distance,
+)
+from fairjax.train.devices import put_replicated
+
+# Steps split their keys in two; the adversary's first weights come from another branch.
+_ROOT = 0xAD7E
+
+
+class FrozenJudge(struct.PyTreeNode):
+    """A trained judge that a penalty asks, and the shares it should see. Data of a program: another
+    judge of the same shape, or another target, compiles nothing anew."""
+
+    variables: Any
+    target: jax.Array  # [k], sum 1
+    network: nn.Module = struct.field(pytree_node=False)  # (images, train) -> logits [n, k]
+
+    def __call__(self, images: jax.Array) -> jax.Array:
+        """Fakes [n, H, W, C] -> probabilities [n, k].
+
+        Clipped to [-1, 1], as samples are: else the judge could be pleased by what no image shows.
+        """
+        x = jnp.clip(images.astype(jnp.float32), -1.0, 1.0)
+        logits: Any = self.network.apply(self.variables, x, train=False)
+        return jax.nn.softmax(logits)
+
+
+def frozen_judge(network: nn.Module, variables: Any, target: np.ndarray) -> FrozenJudge:
+    """Puts the judge on all devices."""
+    return FrozenJudge(
+        variables=jax.tree.map(lambda x: put_replicated(np.asarray(x)), variables),
+        target=put_replicated(np.asarray(target, np.float32)),
+        network=network,
+    )
+
+
+class Multiplier(struct.PyTreeNode):
+    """The state of "constraint"."""
+
+    mu: jax.Array
+
+
+class Adversary(struct.PyTreeNode):
+    """The state of "adversary"."""
+
+    params: Any
+    optimiser: Any
+
+
+PenaltyState = Multiplier | Adversary | None
+
+
+def penalty_start(gan: ConfigDict, key: jax.Array, classes: int) -> PenaltyState:
+    """The first state of a penalty; None where it has none.
+
+    Args:
+      gan: the config tree.
+      key: decides the adversary's weights.
+      classes: of the judge. With 0 (no judge is known) there is no adversary either: such a state
+        has the shapes of both networks, but cannot be trained with a penalty.
+    """
+    if gan.penalty == "constraint":
+        return Multiplier(jnp.zeros(()))
+    if gan.penalty == "adversary" and classes:
+        w = jnp.zeros((1, gan.w_dim))
+        params = _adversary(gan, classes).init(jax.random.fold_in(key, _ROOT), w)["params"]
+        return Adversary(params, _adam(gan).init(params))
+    return None
+
+
+def penalty_term(
+    gan: ConfigDict, state: PenaltyState, judge: FrozenJudge, images: jax.Array, ws: jax.Array
+) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    """What the penalty adds to the generator's loss.
+
+    Args:
+      gan: the config tree.
+      state: before the step.
+      judge: is asked about the images; gradients flow through it.
+      images: fakes [n, H, W, C] as the generator makes them, without augmentation.
+      ws: their styles [n, num_ws, w_dim]. The adversary is told their mean over the layers: w
+        itself, but for style mixing, where each of both styles counts by its layers.
+
+    Returns: (term, (probabilities [n, k], w [n, w_dim]) for `penalty_moved`).
+    """
+    p, w = judge(images), ws.mean(1)
+    if isinstance(state, Adversary):
+        guess = _guess(gan, state.params, w, p.shape[1])
+        # The reversed loss reaches mapping through w, and mapping and synthesis through the label.
+        added = -gan.penalty_weight * soft_cross_entropy(guess, p)
+    else:
+        distance = squared_distance(p, judge.target, gan.penalty_unbiased)
+        if isinstance(state, Multiplier):
+            added = lagrangian(state.mu, distance, gan.penalty_slack)
+        else:
+            added = gan.penalty_weight * distance
+    return added, (p, w)
+
+
+def penalty_moved(
+    gan: ConfigDict, state: PenaltyState, judge: FrozenJudge, seen: tuple[jax.Array, jax.Array]
+) -> tuple[PenaltyState, dict[str, jax.Array]]:
+    """The state after the batch of `penalty_term`, and metrics.
+
+    Both the generator and the adversary (or mu) are updated from where they stood before the step.
+    """
+    p, w = seen
+    distance = squared_distance(p, judge.target, gan.penalty_unbiased)
+    metrics = {"penalty/distance": distance}
+    metrics |= {f"penalty/share/{u}": share for u, share in enumerate(p.mean(0))}
+    if isinstance(state, Multiplier):
+        state = Multiplier(raised(state.mu, distance, gan.penalty_slack, gan.penalty_rate))
+        metrics["penalty/mu"] = state.mu
+    elif isinstance(state, Adversary):
+
+        def loss_of(params: Any) -> jax.Array:
+            return soft_cross_entropy(_guess(gan, params, w, p.shape[1]), p)
+
+        loss, grads = jax.value_and_grad(loss_of)(state.params)
+        updates, optimiser = _adam(gan).update(grads, state.optimiser)
+        state = Adversary(optax.apply_updates(state.params, updates), optimiser)
+        metrics |= {"adversary/loss": loss, "adversary/chance": chance_level(p)}
+    return state, metrics
+
+
+def _adversary(gan: ConfigDict, classes: int) -> StyleClassifier:
+    return StyleClassifier(classes=classes, width=gan.adversary_width)
+
+
+def _guess(gan: ConfigDict, params: Any, w: jax.Array, classes: int) -> jax.Array:
+    logits: Any = _adversary(gan, classes).apply({"params": params}, w)
+    return logits
+
+
+def _adam(gan: ConfigDict) -> optax.GradientTransformation:
+    return optax.adam(gan.adversary_learning_rate, b1=gan.beta1, b2=gan.beta2)

@@ -16,13 +16,14 @@ from fairjax.config import defaults, tiny, variant
 SETTINGS = ("hair09", "hair08", "multi")
 PERCS = ("perc0.1", "perc0.25", "perc0.5", "perc1.0")
 SWEEPS = {
-    "cpu": ("cpu+hair09+perc0.1", "cpu+hair09+perc1.0", "cpu+multi+perc0.25",
-            "cpu+beard09+perc0.1", "cpu+beard09+perc1.0"),
+    "cpu": ("cpu+hair09+perc0.1", "cpu+hair09+perc1.0", "cpu+hairskin+perc0.25",
+            "cpu+skin09+perc0.1", "cpu+skin09+perc1.0"),
     "baselines": ("cpu+baselines+hair09+perc0.1", "cpu+baselines+hair09+perc1.0"),
     "menu": ("cpu+menu+hair09+perc0.1",),
     "full": tuple(f"full+{setting}+{perc}" for setting in SETTINGS for perc in PERCS),
     "rivals": ("cpu+rivals+hair09+perc0.1", "cpu+rivals+hair09+perc1.0"),
     "long": ("cpu+long+hair09+perc0.1", "cpu+long+control+hair09+perc0.1"),
+    "beards": ("cpu+multi+perc0.25", "cpu+beard09+perc0.1", "cpu+beard09+perc1.0"),
     "tiny": ("cpu+hair09+perc0.5+tiny", "cpu+multi+perc0.25+tiny"),
 }  # fmt: skip
 SEEDS = (0, 1, 2)
@@ -145,6 +146,27 @@ def beard09(config: ConfigDict) -> None:
     config.judge.attribute_sets = (("beard",),)
 
 
+def skin09(config: ConfigDict) -> None:
+    """90 % of the three lighter skins: another attribute than the one on which defaults were
+    chosen, and one that a generator of 40 kimg can draw (a beard it cannot)."""
+    config.data.group_attributes = ("skin",)
+    config.data.biased_proportions = (0.3, 0.3, 0.3, 0.05, 0.05)
+    config.judge.attribute_sets = (("skin",),)
+
+
+def hairskin(config: ConfigDict) -> None:
+    """Two attributes with the paper's shares of gender x black hair, the rarer one being the two
+    darker skins, each of the others' shares split evenly over its tones."""
+    config.data.group_attributes = ("long_hair", "skin")
+    lighter, darker = (0.437, 0.415), (0.063, 0.085)
+    config.data.biased_proportions = tuple(
+        share
+        for a, b in zip(lighter, darker, strict=True)
+        for share in (*[a / 3] * 3, *[b / 2] * 2)
+    )
+    config.judge.attribute_sets = (("long_hair", "skin"),)
+
+
 def multi(config: ConfigDict) -> None:
     """Two attributes with the paper's shares of gender x black hair."""
     config.data.group_attributes = ("long_hair", "beard")
@@ -173,6 +195,6 @@ def get_config(arg: str | None = None) -> ConfigDict:
     )
     changes = {"cpu": cpu, "full": full, "tiny": tiny, "long": long, "control": control,
                "hair09": hair09, "hair08": hair08,
-               "beard09": beard09, "multi": multi,
+               "beard09": beard09, "skin09": skin09, "multi": multi, "hairskin": hairskin,
                "baselines": baselines, "menu": menu, "rivals": rivals}  # fmt: skip
     return variant(config, arg, changes | {name: perc(float(name[4:])) for name in PERCS})

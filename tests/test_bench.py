@@ -37,7 +37,7 @@ def test_one_json_line_with_figures_that_fit_together(tmp_path, off):
                f"--config.gan.path_length_weight={0.0 if off else 2.0}",
                f"--out={tmp_path / 'bench.jsonl'}", *TINY]  # fmt: skip
     if off:
-        command.append(f"--profile={tmp_path / 'profile'}")
+        command += [f"--profile={tmp_path / 'profile'}", "--forms"]
     # All programs are compiled, whatever a cache holds: in haste, as no speed is looked at.
     quick = {"XLA_FLAGS": "--xla_backend_optimization_level=0"}
     done = subprocess.run(command, capture_output=True, text=True,
@@ -71,6 +71,12 @@ def test_one_json_line_with_figures_that_fit_together(tmp_path, off):
     assert "images/s" in done.stderr  # the table, wide enough for its figures
     assert "…" not in done.stderr
     assert "peer" not in report
+    forms = report.get("forms_ms", {})
+    assert set(forms) == ({"blur", "image_up", "image_down", "conv", "conv_up", "conv_down"}
+                          if off else set())  # fmt: skip
+    assert all(set(of) == {"slices", "library", "lax"} and min(of.values()) > 0
+               for of in forms.values())  # fmt: skip
+    assert ("slices *" in done.stderr) == bool(off)  # that of the CPU
     traced = {path.relative_to(tmp_path / "profile").parts[0]
               for path in tmp_path.glob("profile/**/*.xplane.pb")}  # fmt: skip
     assert traced == ({"g", "d", "d+r1"} if off else set())

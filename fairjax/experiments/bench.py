@@ -49,6 +49,8 @@ def bench_flags() -> flags.FlagValues:
     flags.DEFINE_bool("start", False, "Also time from the start of a process to its first training "
                       "step, with an empty and a filled compilation cache (minutes).",
                       flag_values=values)  # fmt: skip
+    flags.DEFINE_bool("forms", False, "Also time each form of the resampled convolutions.",
+                      flag_values=values)  # fmt: skip
     flags.DEFINE_string("profile", None, "Folder for a trace of each step program; the longest "
                         "operations are shown.", flag_values=values)  # fmt: skip
     flags.DEFINE_string("out", None, "File to which the JSON line is added.", flag_values=values)
@@ -116,7 +118,7 @@ def _run(argv: list[str]) -> None:
         os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     import jax
 
-    from fairjax.experiments import bench_profile, workdir
+    from fairjax.experiments import bench_forms, bench_profile, workdir
     from fairjax.experiments.bench_report import cores, measure, table
 
     workdir.log_to(None)
@@ -127,6 +129,8 @@ def _run(argv: list[str]) -> None:
         device = _peer_device(jax.default_backend(), config)
         with Peer(values.peer_path, values.peer_python, config, cores(), device) as peer:
             report = measure(config, values.seconds, peer, values.profile)
+    if values.forms:
+        report["forms_ms"] = bench_forms.measure(config)
     if values.start:
         report["start_seconds"] = start_seconds(argv)
     facts = {
@@ -140,6 +144,8 @@ def _run(argv: list[str]) -> None:
     console = Console(stderr=True, width=None if sys.stderr.isatty() else WIDTH)
     if found:
         console.print(bench_profile.table(found))
+    if values.forms:
+        console.print(bench_forms.table(report["forms_ms"]))
     console.print(table(report))
     print(line, flush=True)
     if values.out:

@@ -155,7 +155,7 @@ def test_flips_are_drawn_anew_and_half_of_them(first_state):
             return jnp.concatenate([logits, -logits], 1), {"batch_stats": {}}
 
     flipping = classifier(flip=True)
-    flipping._model = Recorder()
+    flipping.model = Recorder()
     image = np.zeros((64, 8, 8, 1), np.uint8)
     image[:, :, :4] = 255
     params = {"w": jnp.ones(())}

@@ -47,7 +47,8 @@ def plan(config: ConfigDict) -> dict[str, Any]:
     for names in config.judge.attribute_sets:
         stages[f"judge/{'+'.join(names)}"] = seed | {"judge": c["judge"]}
     for names in penalty_stage.sets(config):
-        stages[penalty_stage.stage_name(names)] = seed | {"judge": c["judge"]}
+        role = {"role": penalty_stage.ROLE}  # else it would look like the judge's stage
+        stages[penalty_stage.stage_name(names)] = seed | {"judge": c["judge"]} | role
     during = {k: c["eval"][k] for k in ("every_kimg", "samples_during", "batch")}
     for name in arm_order(config):
         gan = with_arm(config, name).gan.to_dict()

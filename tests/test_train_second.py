@@ -244,8 +244,9 @@ def test_arms_run_after_those_they_start_from():
 
 
 @pytest.mark.slow
-def test_rivals_through_all_stages(tmp_path):
+def test_rivals_through_all_stages(tmp_path, monkeypatch):
     """fairTL++ starts from an arm of the same run; the two-discriminator method from nothing."""
+    monkeypatch.setenv("XLA_FLAGS", "--xla_backend_optimization_level=0")  # compiled in haste
     workdir = tmp_path / "run"
     base = {"reweight": "none", "train_on": "biased"}
     arms = {
@@ -253,7 +254,7 @@ def test_rivals_through_all_stages(tmp_path):
         "fairtl": {"reweight": "none", "train_on": "reference", "init_from": "arm:the_first",
                    "second_d": "frozen", "freeze_d": 1},
         "fairtlpp": {"reweight": "none", "train_on": "reference", "init_from": "arm:fairtl",
-                     "second_d": "frozen", "second_from": "arm:the_first"},
+                     "second_d": "frozen", "second_from": "arm:the_first", "freeze_d": 1},
         "lecam": base | {"second_d": "reference", "second_batch": 4},
     }  # fmt: skip
     config = tmp_path / "rivals.py"
@@ -266,19 +267,25 @@ def get_config():
     config.arms = type(config)({arms})
     return config
 """)
-    more = (f"--config={config}", "--config.gan.kimg=0.4", "--config.eval.every_kimg=0.4")
+    more = (
+        f"--config={config}",
+        "--config.gan.kimg=0.4",
+        "--config.eval.every_kimg=0.4",
+        "--config.gan.r1_gamma=0.0",
+    )
     planned = pipeline.run(workdir, *more, "--dry_run")
     assert "starts from   arm:the_first" in planned.stdout, planned.stderr
     said = pipeline.ok(pipeline.run(workdir, *more))
     assert f"start from {workdir}/arms/the_first/gan" in said
     done = json.loads((workdir / "arms/fairtl/gan/DONE").read_text())
     assert done["output"]["start"]["discriminator"]["fresh"] == []
-    kept, trained, first = (
-        load_file(workdir / f"arms/{arm}/gan/discriminator.safetensors")["b8/conv1/weight"]
-        for arm in ("fairtlpp", "fairtl", "the_first")
+    of_first, of_fairtl = (
+        load_file(workdir / f"arms/{arm}/gan/discriminator.safetensors")
+        for arm in ("the_first", "fairtl")
     )
-    assert not np.array_equal(trained, first)
-    assert not np.array_equal(kept, trained)
+    rested = {name for name, array in of_first.items() if np.array_equal(array, of_fairtl[name])}
+    assert {name for name in of_first if "/b8/" in f"/{name}"} <= rested  # freeze_d=1
+    assert not {name for name in of_first if name.endswith("b4/conv/weight")} & rested
     start = json.loads((workdir / "arms/fairtlpp/gan/start.json").read_text())
     assert start["second"]["file"] == str(workdir / "arms/the_first/gan")
     logged = (workdir / "arms/lecam/gan/metrics.jsonl").read_text()

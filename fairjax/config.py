@@ -315,10 +315,19 @@ def with_arm(config: ConfigDict, name: str) -> ConfigDict:
     return merged
 
 
+def named_arm(networks: str) -> str:
+    """The arm that `gan.init_from` or `gan.second_from` names as arm:NAME; "" for a file."""
+    return networks[4:] if networks.startswith("arm:") else ""
+
+
 def taken_from(gan: ConfigDict) -> list[str]:
-    """The arms whose networks an arm (applied) takes: those that it names as arm:NAME."""
-    names = (gan.init_from, gan.second_from)
-    return [name[4:] for name in names if name.startswith("arm:")]
+    """The arms whose networks an arm (applied) takes."""
+    return [arm for name in (gan.init_from, gan.second_from) if (arm := named_arm(name))]
+
+
+def d_widths(gan: ConfigDict) -> tuple[int, int]:
+    """`channel_base` and `channel_max` of the discriminator."""
+    return int(gan.channel_base * gan.d_width), int(gan.channel_max * gan.d_width)
 
 
 def arm_order(config: ConfigDict) -> list[str]:

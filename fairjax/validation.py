@@ -6,13 +6,16 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from fairjax import augmentations
-from fairjax.config import arm_order, nearest, paths, with_arm
+from fairjax.config import arm_order, d_widths, named_arm, nearest, paths, with_arm
 from fairjax.errors import InputError
 
 SOURCES = ("avatars", "folder", "celeba", "shapes3d", "tfds")
 REWEIGHTINGS = ("none", "loss", "resample", "hybrid")
 PENALTIES = ("none", "marginals", "constraint", "adversary")
 PAPER_SETTINGS = ("90_10", "80_20", "multi")
+# Keys of `gan` that decide the networks' shapes; the last two those of the discriminator alone.
+SHAPES = ("z_dim", "w_dim", "mapping_layers", "channel_base", "channel_max", "g_architecture",
+          "condition", "condition_form", "d_width", "d_architecture")  # fmt: skip
 
 
 def validate(config: ConfigDict, devices: int = 1) -> None:
@@ -86,19 +89,14 @@ def validate(config: ConfigDict, devices: int = 1) -> None:
         )
 
 
-# Keys of `gan` that decide the networks' shapes; the last two those of the discriminator alone.
-SHAPES = ("z_dim", "w_dim", "mapping_layers", "channel_base", "channel_max", "g_architecture",
-          "condition", "condition_form", "d_width", "d_architecture")  # fmt: skip
-
-
 def _validate_chain(config: ConfigDict, name: str, problems: list[str]) -> None:
     """What an arm takes from other arms: they are there, and their networks fit."""
     arm = with_arm(config, name).gan
     others = [other for other in config.arms if other != name]
     for key in ("init_from", "second_from"):
-        if not arm[key].startswith("arm:"):
+        source = named_arm(arm[key])
+        if not source:
             continue
-        source = arm[key][4:]
         if source not in others:
             problems.append(f"arms.{name}.{key} (={arm[key]!r}) must name another arm "
                             f"({', '.join(others) or 'there is none'})")  # fmt: skip
@@ -215,7 +213,8 @@ def _validate_gan(config: ConfigDict, arm: str, devices: int, problems: list[str
     need(gan.draws in ("independent", "stratified"), "draws", "independent or stratified")
     need(gan.train_on in ("union", "reference", "biased"), "train_on",
          "union, reference or biased")  # fmt: skip
-    last = min(int(gan.channel_base * gan.d_width) // 4, int(gan.channel_max * gan.d_width))
+    d_base, d_max = d_widths(gan)
+    last = min(d_base // 4, d_max)
     need(gan.mbstd_features >= 1 and last % max(gan.mbstd_features, 1) == 0, "mbstd_features",
          f"a divisor of the {last} channels at 4 x 4 pixels")  # fmt: skip
     need(gan.condition_form in ("classes", "attributes", "numbers"), "condition_form",
@@ -286,8 +285,7 @@ def _validate_gan(config: ConfigDict, arm: str, devices: int, problems: list[str
                 "channel_base", "channel_max", "d_width", "r1_every",
                 "path_length_every"):  # fmt: skip
         need(0 < gan[key] < float("inf"), key, "positive and finite")
-    narrowest = min(gan.channel_base * gan.d_width / config.data.resolution,
-                    gan.channel_max * gan.d_width)  # fmt: skip
+    narrowest = min(d_base // config.data.resolution, d_max)
     need(narrowest >= 1, "d_width", "so large that each block has a channel")
     need(gan.channel_base >= config.data.resolution, "channel_base",
          f"at least data.resolution ({config.data.resolution})")  # fmt: skip

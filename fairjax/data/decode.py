@@ -4,9 +4,9 @@ import functools
 import io
 import warnings
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -139,12 +139,23 @@ def decode(data: bytes, shape: Shape) -> np.ndarray:
 
 def render(shape: Shape, places: Sequence[Place]) -> tuple[np.ndarray, dict[int, str]]:
     """Decodes a chunk of files, for `pool.fill`."""
+    errors = (ValueError, OSError, KeyError, zipfile.BadZipFile)
+    return chunk(shape, places, lambda place: decode(read(place), shape), errors)
+
+
+def chunk(
+    shape: Shape,
+    items: Sequence[Any],
+    picture: Callable[[Any], np.ndarray],
+    errors: tuple[type[Exception], ...],
+) -> tuple[np.ndarray, dict[int, str]]:
+    """The pictures of `items`, as `pool.Render` returns them; `errors` of one are its message."""
     side = shape.resolution
-    out = np.zeros((len(places), side, side, shape.channels), np.uint8)
+    out = np.zeros((len(items), side, side, shape.channels), np.uint8)
     wrong: dict[int, str] = {}
-    for i, place in enumerate(places):
+    for i, item in enumerate(items):
         try:
-            out[i] = decode(read(place), shape)
-        except (ValueError, OSError, KeyError, zipfile.BadZipFile) as error:
+            out[i] = picture(item)
+        except errors as error:
             wrong[i] = str(error)
     return out, wrong

@@ -1,5 +1,6 @@
 """From a table of labelled images (CelebA, 3D Shapes, TFDS) to roles and decoded images."""
 
+import difflib
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -140,16 +141,18 @@ def _paper_training(
     return (biased, reference), (tests[0], tests[1]), shares
 
 
+def hint(name: str, known: list[str]) -> str:
+    """Words for an error message: the known names closest to a mistyped one, or all."""
+    return f"Did you mean one of {difflib.get_close_matches(name, known, 3, 0.4) or known}?"
+
+
 def _classes(
     table: Table, attributes: tuple[str, ...], where: str
 ) -> tuple[np.ndarray, tuple[str, ...]]:
     known = list(table.values)
     for name in attributes:
         if name not in known:
-            import difflib
-
-            near = difflib.get_close_matches(name, known, 3, 0.4) or known
-            raise InputError(f"unknown attribute {name!r}", where, f"Did you mean one of {near}?")
+            raise InputError(f"unknown attribute {name!r}", where, hint(name, known))
         if len(table.values[name]) < 2:
             found = f"{name!r} has no second value besides {list(table.values[name])}"
             raise InputError(found, where, "Take another attribute, or more of its values")

@@ -150,10 +150,7 @@ def select(labels: np.ndarray, keep: Sequence[str]) -> tuple[np.ndarray, np.ndar
     known = [name for factor in FACTORS for name in factor.names]
     for name in keep:
         if name not in known:
-            import difflib
-
-            near = difflib.get_close_matches(str(name), known, 3, 0.4) or known
-            raise InputError(f"unknown value {name!r}", where, f"Did you mean one of {near}?")
+            raise InputError(f"unknown value {name!r}", where, labelled.hint(str(name), known))
     if len(set(keep)) != len(keep):
         raise InputError(f"{list(keep)}", where, "Name each value once")
     code = np.full((len(FACTORS), max(len(f.names) for f in FACTORS)), -1, np.int8)
@@ -180,18 +177,18 @@ def _block(path: str, stamp: int, start: int, size: int) -> np.ndarray:
 def render(context: Context, rows: Sequence[int]) -> tuple[np.ndarray, dict[int, str]]:
     """Reads and prepares a chunk of ascending rows, for `pool.fill`."""
     shape, size = context.shape, context.block
-    out = np.zeros((len(rows), shape.resolution, shape.resolution, shape.channels), np.uint8)
-    wrong: dict[int, str] = {}
-    for i, row in enumerate(rows):
+
+    def picture(row: int) -> np.ndarray:
         start = int(row) // size * size
         try:
             block = _block(context.path, context.stamp, start, size)
         except OSError as error:
             text = " ".join(str(error).split())[:200]
-            wrong[i] = f"damaged (images from {start} to {start + size - 1}): {text}"
-            continue
-        out[i] = decode.prepare(Image.fromarray(block[int(row) - start]), shape)
-    return out, wrong
+            words = f"damaged (images from {start} to {start + size - 1}): {text}"
+            raise OSError(words) from error
+        return decode.prepare(Image.fromarray(block[int(row) - start]), shape)
+
+    return decode.chunk(shape, rows, picture, (OSError,))
 
 
 def collect(config: ConfigDict, log: Callable[[str], None]) -> Collected:

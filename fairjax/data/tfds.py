@@ -48,21 +48,16 @@ def render(context: Context, indices: Sequence[int]) -> tuple[np.ndarray, dict[i
     """Decodes a chunk of records, for `pool.fill`."""
     shape = context.shape
     source = _source(context.name, context.folder, context.split, context.image)
-    side = shape.resolution
-    out = np.zeros((len(indices), side, side, shape.channels), np.uint8)
-    wrong: dict[int, str] = {}
-    for i, index in enumerate(indices):
-        try:
-            raw = _nested(source[int(index)], context.image)
-            if isinstance(raw, bytes):
-                out[i] = decode.decode(raw, shape)
-            else:
-                array = np.asarray(raw)
-                array = array[..., 0] if array.ndim == 3 and array.shape[-1] == 1 else array
-                out[i] = decode.prepare(Image.fromarray(array), shape)
-        except ValueError as error:
-            wrong[i] = str(error)
-    return out, wrong
+
+    def picture(index: int) -> np.ndarray:
+        raw = _nested(source[int(index)], context.image)
+        if isinstance(raw, bytes):
+            return decode.decode(raw, shape)
+        array = np.asarray(raw)
+        array = array[..., 0] if array.ndim == 3 and array.shape[-1] == 1 else array
+        return decode.prepare(Image.fromarray(array), shape)
+
+    return decode.chunk(shape, indices, picture, (ValueError,))
 
 
 def collect(config: ConfigDict, log: Callable[[str], None]) -> Collected:

@@ -9,6 +9,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from fairjax.config import d_widths
 from fairjax.errors import InputError
 
 WORKER = Path(__file__).with_name("bench_torch.py")
@@ -43,7 +44,9 @@ class Peer:
             )
         self.python = python or sys.executable
         shape = {"resolution": config.data.resolution, "channels": config.data.channels}
-        shape |= {name: config.gan[name] for name in SHAPE} | {"device": device}
+        shape |= {name: config.gan[name] for name in SHAPE}
+        base, most = d_widths(config.gan)
+        shape |= {"device": device, "d_widths": {"channel_base": base, "channel_max": most}}
         # Threads that spin at the end of every parallel loop would slow down whatever else runs:
         # our side while it is timed and, on a machine that is not idle, PyTorch itself.
         environment = {"OMP_WAIT_POLICY": "passive"} | os.environ

@@ -39,7 +39,6 @@ class Peer:
         size, image = shape["resolution"], shape["channels"]
         half = shape["half_resolutions"]
         widths = {"channel_base": shape["channel_base"], "channel_max": shape["channel_max"]}
-        d_widths = {name: int(width * shape["d_width"]) for name, width in widths.items()}
         self.g = networks.Generator(
             z_dim=shape["z_dim"], c_dim=0, w_dim=shape["w_dim"], img_resolution=size,
             img_channels=image, mapping_kwargs={"num_layers": shape["mapping_layers"]},
@@ -50,7 +49,8 @@ class Peer:
         epilogue = {"mbstd_group_size": group} if group else {"mbstd_num_channels": 0}
         self.d = networks.Discriminator(
             c_dim=0, img_resolution=size, img_channels=image, num_fp16_res=half, conv_clamp=clamp,
-            architecture=shape["d_architecture"], epilogue_kwargs=epilogue, **d_widths,
+            architecture=shape["d_architecture"], epilogue_kwargs=epilogue,
+            **shape["d_widths"],
         ).train().to(self.device)  # fmt: skip
         self.ema = copy.deepcopy(self.g).eval().requires_grad_(False)
         self.real, self.fake, self.generator = losses(shape["loss"])

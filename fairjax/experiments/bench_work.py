@@ -24,6 +24,7 @@ from typing import NamedTuple
 
 from ml_collections import ConfigDict
 
+from fairjax.config import d_widths
 from fairjax.models.stylegan2 import block_resolutions, channels
 
 PHASES = ("g", "path_length", "d", "r1")
@@ -65,10 +66,10 @@ def _synthesis(gan: ConfigDict, resolution: int, image: int) -> int:
 
 
 def _discriminator(gan: ConfigDict, resolution: int, image: int) -> int:
+    widths = d_widths(gan)
+
     def width(size: int) -> int:
-        return channels(
-            size, int(gan.channel_base * gan.d_width), int(gan.channel_max * gan.d_width)
-        )
+        return channels(size, *widths)
 
     total = 0
     for size in block_resolutions(resolution)[1:]:

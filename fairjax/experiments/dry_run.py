@@ -55,6 +55,13 @@ def assumed_judge(config: ConfigDict, key: jax.Array) -> FrozenJudge | None:
     return FrozenJudge(network.init(key).best, jnp.full(k, 1 / k), network.model)
 
 
+def abstract_judge(config: ConfigDict) -> FrozenJudge | None:
+    """The shapes of `assumed_judge`."""
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    judge: FrozenJudge | None = jax.eval_shape(partial(assumed_judge, config), key)
+    return judge
+
+
 def abstract_gan(config: ConfigDict, groups: int = 2, images: int = 1000) -> tuple[Gan, Any]:
     """The programs of a config and the shapes of (state, batch, reals, key)."""
     labels = assumed_labels(config, images)
@@ -63,7 +70,8 @@ def abstract_gan(config: ConfigDict, groups: int = 2, images: int = 1000) -> tup
     vector: Any = jax.ShapeDtypeStruct((groups,), jnp.float32)
     per_image: Any = jax.ShapeDtypeStruct((images,), jnp.float32)
     group: Any = jax.ShapeDtypeStruct((images,), jnp.int32)
-    k = 2 ** len(names) if (names := penalty_stage.attributes(config)) else 0
+    judge = abstract_judge(config)
+    k = 0 if judge is None else len(judge.target)
     state = jax.eval_shape(lambda key, q: gan.init(key, q, k), key, vector)
     data = config.data
     shape = (gan.reals_per_step, data.resolution, data.resolution, data.channels)
@@ -82,7 +90,7 @@ def lower(config: ConfigDict, used_only: bool = False) -> dict[str, Any]:
     `used_only` leaves out those that the config never runs (no R1, no path length).
     """
     gan, (state, batch, reals, key) = abstract_gan(config)
-    judge = jax.eval_shape(partial(assumed_judge, config), key)
+    judge = abstract_judge(config)
     path, r1 = gan.path_length or not used_only, gan.r1 or not used_only
     lowered = {
         "g": gan.g_step.lower(state, key, path_length=False, judge=judge),
@@ -109,12 +117,9 @@ def _flops(lowered: Any) -> float:
 
 
 def _penalty(config: ConfigDict) -> list[str]:
-    names = penalty_stage.attributes(config)
-    if not names:
+    judge, names = abstract_judge(config), penalty_stage.attributes(config)
+    if judge is None:
         return []
-    judge = jax.eval_shape(
-        partial(assumed_judge, config), jax.eval_shape(lambda: jax.random.key(0))
-    )
     return [f"  penalty       {config.gan.penalty} by a judge of {'+'.join(names)} of its own "
             f"({size(judge)[1] / 1e6:,.1f} MB on every device, with two values for each "
             "attribute); labels are used in training"]  # fmt: skip

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from fairjax.config import digest, with_arm
+from fairjax.config import digest, named_arm, with_arm
 from fairjax.data.cache import write_json
 from fairjax.data.prepare import Dataset
 from fairjax.evaluate.figures import write_figures
@@ -144,7 +144,8 @@ def saved(config: ConfigDict, gan: Gan, state: Any, noise: Any) -> Saved:
 
 def file_of(name: str, workdir: Path) -> str:
     """A file of networks as the config gives it, or the folder of the arm that it names."""
-    return str(workdir / f"arms/{name[4:]}/gan") if name.startswith("arm:") else name
+    arm = named_arm(name)
+    return str(workdir / f"arms/{arm}/gan") if arm else name
 
 
 def start_of(

@@ -106,14 +106,25 @@ class Yardstick:
     def _by_class(
         self, name: str, ours: np.ndarray, theirs: np.ndarray, judged: dict[str, np.ndarray]
     ) -> Iterator[Figure]:
+        for of, note, x, y in self._classes(ours, theirs, self._reference, judged):
+            yield kid_figure(f"{name}/{of}", x, y)._replace(note=note)
+
+    def _classes(
+        self,
+        ours: np.ndarray,
+        theirs: np.ndarray,
+        positions: np.ndarray,
+        judged: dict[str, np.ndarray],
+    ) -> Iterator[tuple[str, str, np.ndarray, np.ndarray]]:
+        """(<attributes>/<class>, note, rows of `ours` that the judge puts in the class, rows of
+        `theirs`, at the first of these positions, that are of it), for classes with enough."""
         for judge in self._judges:
             decided = judged[judge.label][: len(ours)].argmax(-1)
-            truth = self._dataset.classes(judge.names, self._reference)[: len(theirs)]
+            truth = self._dataset.classes(judge.names, positions)[: len(theirs)]
             for k, words in enumerate(self._dataset.class_names(judge.names)):
                 x, y = ours[decided == k], theirs[truth == k]
                 if min(len(x), len(y)) >= ENOUGH_IN_CLASS:
-                    figure = kid_figure(f"{name}/{judge.label}/{k}", x, y)
-                    yield figure._replace(note=f"{words}, as the judge decides")
+                    yield f"{judge.label}/{k}", f"{words}, as the judge decides", x, y
 
     def ratio_scores(self, samples: np.ndarray) -> Iterator[Figure]:
         """Mean p(reference | x) of samples and of both held-out sets; needs no labels."""
@@ -154,16 +165,10 @@ class Yardstick:
         if len(held):
             held_distances = nearest(held, features)[1]
             figures = [memorisation_figure(name, distances, held_distances)]
-            for judge in self._judges:
-                decided = judged[judge.label][: len(samples)].argmax(-1)
-                truth = self._dataset.classes(judge.names, positions)
-                for k, words in enumerate(self._dataset.class_names(judge.names)):
-                    x, y = distances[decided == k], held_distances[truth == k]
-                    if min(len(x), len(y)) >= ENOUGH_IN_CLASS:
-                        figure = memorisation_figure(f"{name}/{judge.label}/{k}", x, y)
-                        note = f"{words}, as the judge decides"
-                        note = f"{note}; {figure.note}" if figure.note else note
-                        figures.append(figure._replace(note=note))
+            for of, note, x, y in self._classes(distances, held_distances, positions, judged):
+                figure = memorisation_figure(f"{name}/{of}", x, y)
+                note = f"{note}; {figure.note}" if figure.note else note
+                figures.append(figure._replace(note=note))
         pairs = {
             "samples": samples[:show],
             "neighbours": self._images(training[rows[:show]]),

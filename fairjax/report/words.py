@@ -3,6 +3,7 @@
 import math
 from typing import NamedTuple
 
+from fairjax.config import named_arm
 from fairjax.evaluate.figures import Figure
 from fairjax.report.workdir import Arm, Run, insufficient
 
@@ -105,7 +106,7 @@ def kind_of_arm(arm: Arm) -> str:
     how = how or arm.name
     start = arm.settings.get("gan.init_from", "")
     if start:
-        how += f", started from {f'arm {start[4:]}' if start.startswith('arm:') else start}"
+        how += f", started from {f'arm {named}' if (named := named_arm(start)) else start}"
     if (other := arm.settings.get("gan.second_d", "none")) != "none":
         of = "of the start" if other == "frozen" else "for the reference set"
         how += f", with a second discriminator {of}"

@@ -6,6 +6,7 @@ latents and an optimiser update of its own. Importance weights enter where real 
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -72,8 +73,12 @@ class Gan(Pair):
         image = jnp.zeros((1, self.resolution, self.resolution, self.channels))
         c = self._labels(None if self.conditions is None else jnp.zeros(1, jnp.int32))
         g = self.g.init(k_g, jnp.zeros((1, self.gan.z_dim)), noise="none", **c)["params"]
-        d = self.d.init(k_d, image, **c)["params"]
-        more = self.d.init(jax.random.fold_in(k_d, 1), image, **c)["params"]
+
+        def discriminator(key: jax.Array) -> Any:
+            return self.d.init(key, image, **c)["params"]
+
+        d = discriminator(k_d)
+        another = partial(discriminator, jax.random.fold_in(k_d, 1))
         return GanState(
             step=jnp.zeros((), jnp.int32),
             g=g,
@@ -85,7 +90,7 @@ class Gan(Pair):
             pl_mean=jnp.zeros(()),
             q=jnp.asarray(q, jnp.float32),
             ada=ada.start(self.gan),
-            second=second.start(self.gan, d, more, self.second_adam),
+            second=second.start(self.gan, d, another, self.second_adam),
             group_losses=-jnp.ones(len(q)) if self.gan.dro and self.gan.dro_momentum else None,
             penalty=penalty_start(self.gan, key, judged),
         )
@@ -198,26 +203,22 @@ class Gan(Pair):
             on_fake = self._logits(d, fakes, fake_classes)
             losses = self.loss.real(on_real)
             means, present = group_means(losses, w, group, k)
+            running = state.group_losses
+            if running is not None:
+                running = running_losses(means, present, running, self.gan.dro_momentum)
             if self.gan.dro:
-                scores = None
-                if state.group_losses is not None:
-                    scores = running_losses(means, present, state.group_losses,
-                                            self.gan.dro_momentum)  # fmt: skip
                 real, q = group_dro(
                     means, present, state.q, eta=self.gan.dro_eta, adjustment=reals.adjustment,
-                    absent=self.gan.dro_absent, scores=scores,
+                    absent=self.gan.dro_absent, scores=running,
                 )  # fmt: skip
             else:
                 real, q = weighted_mean(losses, w), state.q
             fake = self.loss.fake(on_fake).mean()
-            return real + fake, (real, fake, q, means, present, on_real, on_fake)
+            return real + fake, (real, fake, q, running, means, present, on_real, on_fake)
 
         (_, aux), grads = jax.value_and_grad(main, has_aux=True)(state.d)
-        real, fake, q, means, present, on_real, on_fake = aux
-        state = self._update_d(state, grads)
-        if state.group_losses is not None:
-            running = running_losses(means, present, state.group_losses, self.gan.dro_momentum)
-            state = state.replace(group_losses=running)
+        real, fake, q, running, means, present, on_real, on_fake = aux
+        state = self._update_d(state, grads).replace(group_losses=running)
         inside = (on_real < 1).astype(jnp.float32)
         shares, _ = group_means(inside, jnp.ones_like(w), group, k)
         metrics = {

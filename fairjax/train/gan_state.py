@@ -10,6 +10,7 @@ from flax import struct
 from flax.traverse_util import flatten_dict, unflatten_dict
 from ml_collections import ConfigDict
 
+from fairjax.config import d_widths
 from fairjax.models.discriminator import Discriminator
 from fairjax.models.stylegan2 import Generator, block_resolutions
 from fairjax.train.ada import Ada
@@ -73,8 +74,8 @@ def networks(
     g = Generator(channel_base=gan.channel_base, channel_max=gan.channel_max, z_dim=gan.z_dim,
                   w_dim=gan.w_dim, mapping_layers=gan.mapping_layers,
                   architecture=gan.g_architecture, **shape)  # fmt: skip
-    d = Discriminator(channel_base=int(gan.channel_base * gan.d_width),
-                      channel_max=int(gan.channel_max * gan.d_width), mbstd_group=gan.mbstd_group,
+    base, most = d_widths(gan)
+    d = Discriminator(channel_base=base, channel_max=most, mbstd_group=gan.mbstd_group,
                       mbstd_features=gan.mbstd_features, mbstd_mode=gan.mbstd_mode,
                       mapping_layers=gan.d_mapping_layers, architecture=gan.d_architecture,
                       **shape)  # fmt: skip

@@ -8,6 +8,7 @@ that sees the reference set alone, held by a LeCam penalty, while the first sees
 is (1 - share) of the first's and share of the second's.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -33,13 +34,14 @@ def reals_of(gan: ConfigDict) -> int:
     return int(gan.second_batch) if gan.second_d == "reference" else 0
 
 
-def start(gan: ConfigDict, d: Any, fresh: Any, adam: Any) -> Second | None:
-    """Its first state: a copy of `d`, or `fresh` parameters with an optimiser; None without one."""
+def start(gan: ConfigDict, d: Any, fresh: Callable[[], Any], adam: Any) -> Second | None:
+    """Its first state: a copy of `d`, or fresh parameters with an optimiser; None without one."""
     if gan.second_d == "none":
         return None
     if gan.second_d == "frozen":
         return Second(jax.tree.map(jnp.copy, d), None, jnp.zeros(2))
-    return Second(fresh, adam.init(fresh), jnp.zeros(2))
+    params = fresh()
+    return Second(params, adam.init(params), jnp.zeros(2))
 
 
 def lecam(on_real: jax.Array, on_fake: jax.Array, means: jax.Array) -> jax.Array:

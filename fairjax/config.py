@@ -86,9 +86,10 @@ def _data() -> dict[str, Any]:
 
 def _ratio() -> dict[str, Any]:
     return {
-        # What rates an image; several are stacked: resnet (trained here from scratch),
-        # efficientnet_lite0 (a linear head on frozen ImageNet features; it needs few images).
-        "networks": ("resnet", "efficientnet_lite0"),
+        # What rates an image; several are stacked: resnet (trained here from scratch), and linear
+        # heads, which need few images, on all levels of an ImageNet network (efficientnet_lite0)
+        # and on an untrained one (random_conv).
+        "networks": ("resnet", "efficientnet_lite0", "random_conv"),
         "feature_resolution": 128,  # pixels at which efficientnet_lite0 sees an image
         "clusters": 8,  # of the ImageNet features, for gan.groups=clusters
         "folds": 5,  # cross-fitting: every image gets its ratio from networks that never saw it

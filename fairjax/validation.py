@@ -45,8 +45,9 @@ def validate(config: ConfigDict, devices: int = 1) -> None:
     need(len(sets) == len({*sets}), "judge.attribute_sets", "different sets")
     need(config.ratio.folds >= 2, "ratio.folds", "at least 2 (cross-fitting)")
     networks = tuple(config.ratio.networks)
-    need(0 < len(networks) == len({*networks}) and {*networks} <= {"resnet", "efficientnet_lite0"},
-         "ratio.networks", "resnet, efficientnet_lite0, or both")  # fmt: skip
+    known = {"resnet", "efficientnet_lite0", "random_conv"}
+    need(0 < len(networks) == len({*networks}) and {*networks} <= known,
+         "ratio.networks", "one or more of resnet, efficientnet_lite0, random_conv")  # fmt: skip
     need(config.ratio.clusters >= 2, "ratio.clusters", "at least 2")
     need(config.ratio.feature_resolution >= 32, "ratio.feature_resolution", "32 or more")
     need(config.ratio.calibration in ("platt", "temperature", "none"), "ratio.calibration",

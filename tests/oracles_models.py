@@ -210,7 +210,8 @@ def same_padding(size, kernel, stride):
 
 
 def efficientnet_lite0(t, x, stages):
-    """Features [n, 1280] of the scaled images, from the package's tensors, nothing folded."""
+    """Of the scaled images, from the package's tensors, nothing folded: features [n, 1280], and the
+    means over pixels of the images, of the stem and of each stage [n, 819]."""
 
     def norm(name, x):
         v = {k: t[f"{name}.{k}"].astype(np.float64) for k in ("weight", "bias")}
@@ -236,7 +237,9 @@ def efficientnet_lite0(t, x, stages):
         return out
 
     relu6 = lambda v: np.clip(v, 0, 6)
+    levels = [x.mean((1, 2))]
     x = relu6(norm("_bn0", conv("_conv_stem", x, 2)))
+    levels.append(x.mean((1, 2)))
     i = 0
     for _, stride, expand, _, repeats in stages:
         for repeat in range(repeats):
@@ -248,4 +251,5 @@ def efficientnet_lite0(t, x, stages):
             y = norm(name + "_bn2", conv(name + "_project_conv", y))
             x = x + y if repeat else y
             i += 1
-    return relu6(norm("_bn1", conv("_conv_head", x))).mean((1, 2))
+        levels.append(x.mean((1, 2)))
+    return relu6(norm("_bn1", conv("_conv_head", x))).mean((1, 2)), np.concatenate(levels, 1)

@@ -26,8 +26,9 @@ from fairjax.config import defaults, tiny
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIG = f"--config={Path(__file__).resolve()}"
-STAGES = ("data", "ratio/fold_0", "ratio/fold_1", "ratio/efficientnet_lite0", "weights",
-          "judge/long_hair", "arms/main/gan", "arms/main/eval", "report")  # fmt: skip
+STAGES = ("data", "ratio/fold_0", "ratio/fold_1", "ratio/efficientnet_lite0",
+          "ratio/random_conv", "weights", "judge/long_hair", "arms/main/gan", "arms/main/eval",
+          "report")  # fmt: skip
 # What differs between two equal runs: clocks, rates, and what is compared in another way.
 CLOCKS = ("time", "images_per_second")
 

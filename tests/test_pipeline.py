@@ -32,6 +32,7 @@ def test_workdir_contract(quickstart):
         "config.json command.txt versions.json log.txt data/manifest.json data/examples.npz "
         "ratio/fold_0/network.safetensors ratio/fold_1/logits.npz weights/weights.npz "
         "ratio/efficientnet_lite0/heads.safetensors ratio/efficientnet_lite0/logits.npz "
+        "ratio/random_conv/heads.safetensors ratio/random_conv/logits.npz "
         "weights/summary.json judge/long_hair/summary.json judge/long_hair/network.safetensors "
         "report/index.html report/model_card.md report/metrics.json"
     ).split():

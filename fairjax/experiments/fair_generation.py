@@ -38,11 +38,14 @@ def plan(config: ConfigDict) -> dict[str, Any]:
     columns = {"number_columns": numbers} if (numbers := number_columns(config)) else {}
     stages: dict[str, Any] = {"data": seed | {"data": c["data"], "judge": sets} | columns}
     stacked = {key: c["ratio"].pop(key) for key in ("networks", "calibration")}
-    heads = {key: c["ratio"].pop(key) for key in ("feature_resolution", "clusters")}
-    heads["folds"] = config.ratio.folds
+    imagenet = {key: c["ratio"].pop(key) for key in ("feature_resolution", "clusters")}
+    folds = {"folds": config.ratio.folds}
+    reads = {
+        "efficientnet_lite0": imagenet | folds | {"of": "levels"},  # once: of the last layer
+        "random_conv": folds,
+    }
     for name in ratio_stage.stage_names(config):
-        read = heads if name.endswith(ratio_stage.IMAGENET) else c["ratio"]
-        stages[name] = seed | {"ratio": read}
+        stages[name] = seed | {"ratio": reads.get(name.partition("/")[2], c["ratio"])}
     stages["weights"] = {"weights": c["weights"], "ratio": stacked}
     for names in config.judge.attribute_sets:
         stages[f"judge/{'+'.join(names)}"] = seed | {"judge": c["judge"]}
@@ -165,8 +168,9 @@ class _Bodies:
         return {"manifest": dataset.manifest["hash"]}
 
     def ratio(self, name: str, folder: Path) -> None:
-        if name.endswith(ratio_stage.IMAGENET):
-            ratio_stage.fit_heads(self._config, self._dataset, folder)
+        network = name.partition("/")[2]
+        if network in ratio_stage.FROZEN:
+            ratio_stage.fit_heads(self._config, self._dataset, network, folder)
         else:
             k = int(name.rpartition("_")[2])
             ratio_stage.train_fold(self._config, self._dataset, self._ratio_programs, k, folder)

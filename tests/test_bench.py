@@ -15,6 +15,7 @@ from fairjax.config import defaults, with_arm
 from fairjax.errors import InputError
 from fairjax.experiments import bench, bench_report
 from fairjax.experiments.bench_peer import Peer
+from fairjax.experiments.bench_profile import Operation, kinds
 from fairjax.experiments.bench_work import forward_macs, phase_flop
 from fairjax.experiments.dry_run import abstract_gan
 
@@ -83,7 +84,27 @@ def test_one_json_line_with_figures_that_fit_together(tmp_path, off):
     assert ("where the time goes" in done.stderr) == bool(off)
     if off:
         shares = [float(s) for s in re.findall(r"│ +([\d.]+) % │", done.stderr)]
-        assert sum(shares) == pytest.approx(300, abs=3)
+        assert sum(shares) == pytest.approx(600, abs=6)  # by kind, and one by one
+
+
+def test_operations_are_added_up_by_what_they_are():
+    names = {  # of an H100 and of a CPU
+        "cudnn-conv.45 (sm90_xmma_fprop_implicit_gemm_bf16bf16_bf16f32_f32_nhwckrsc_)": 1.0,
+        "command_buffer_219 (loop_convert_fusion)": 2.0,
+        "command_buffer_541 (loop_add_fusion_10)": 3.0,
+        "gemm_fusion_dot.5 (gemm_fusion_dot_5)": 4.0,
+        "dot.3": 5.0,
+        "transpose_copy_fusion": 6.0,
+    }
+    found = kinds([Operation(name, ms, ms / 21) for name, ms in names.items()])
+    assert {kind.name: kind.ms for kind in found} == {
+        "all matrix products": 9.0,
+        "all copies and transposes": 6.0,
+        "all element-wise, sums, slices": 5.0,
+        "all convolutions": 1.0,
+    }
+    assert [kind.ms for kind in found] == [9.0, 6.0, 5.0, 1.0]
+    assert sum(kind.share for kind in found) == pytest.approx(1)
 
 
 @pytest.mark.parametrize(

@@ -58,6 +58,7 @@ def test_parsing_leaves_no_trace():
         (stopping.Interrupted(signal.SIGTERM), 143, "Go on with: python launch/train.py '--a b'"),
         (stopping.Interrupted(signal.SIGINT), 130, "stopped by SIGINT"),
         (OSError(28, "No space left on device", "/full/disk"), 2, "/full/disk: No space left"),
+        (KeyboardInterrupt(), 130, "interrupted"),
     ],
 )
 def test_exit_codes(error, code, words, monkeypatch, capsys):

@@ -1,5 +1,6 @@
 """Where the time of the step programs goes: `launch/bench.py --profile=FOLDER`."""
 
+import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,7 +12,14 @@ from rich.table import Table
 
 from fairjax.errors import InputError
 
-SHOWN = 20  # operations in the table
+SHOWN = 12  # operations of a program in the table
+# What an operation is, by the name of its kernel or instruction; the first that fits.
+KINDS = (
+    ("convolutions", r"conv(?!ert)|[fdw]grad|fprop"),
+    ("matrix products", r"gemm|cublas|nvjet|\bdot"),
+    ("copies and transposes", r"copy|transpose|memcpy|memset"),
+    ("element-wise, sums, slices", r""),
+)
 STEPS = 2  # of each program
 
 
@@ -63,13 +71,23 @@ def operations(data: Any) -> "Counter[str]":
     return times
 
 
+def kinds(operations: Sequence[Operation]) -> list[Operation]:
+    """The operations of a program added up by `KINDS`, the longest first."""
+    sums: dict[str, Operation] = {}
+    for operation in operations:
+        name = "all " + next(kind for kind, words in KINDS if re.search(words, operation.name))
+        ms, share = sums[name][1:] if name in sums else (0.0, 0.0)
+        sums[name] = Operation(name, ms + operation.ms, share + operation.share)
+    return sorted(sums.values(), key=lambda kind: -kind.ms)
+
+
 def table(found: dict[str, list[Operation]]) -> Table:
-    """The longest operations of each program."""
+    """What each program does by kind, and its longest operations."""
     shown = Table(title="where the time goes: operations of the compiled programs, per step")
     for name in ("program", "operation", "ms", "share"):
         shown.add_column(name, justify="left" if name in ("program", "operation") else "right")
     for program, found_here in found.items():
-        for i, operation in enumerate(found_here[:SHOWN]):
+        for i, operation in enumerate([*kinds(found_here), *found_here[:SHOWN]]):
             shown.add_row(program if i == 0 else "", operation.name, f"{operation.ms:.2f}",
                           f"{100 * operation.share:.1f} %")  # fmt: skip
         rest = found_here[SHOWN:]

@@ -110,6 +110,8 @@ def ended(again: str) -> Iterator[None]:
         _end(f"error: {error.filename}: {error.strerror or error}. {mend}", 2)
     except stopping.Diverged as error:
         _end(f"error: {error}", 1)
+    except KeyboardInterrupt:  # in a program that has nothing to save
+        _end("interrupted", 130)
     except stopping.Interrupted as stop:
         _end(f"{stop}; everything up to here is saved. Go on with: {again}", 128 + stop.signum)
 

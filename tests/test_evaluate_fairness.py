@@ -3,18 +3,23 @@ import math
 import numpy as np
 import oracles_evaluate as oracle
 import pytest
+from interval_coverage import Cell, coverage, fails
 
 from fairjax.evaluate.fairness import (
+    KINDS,
     JudgeErrors,
+    _drawn,
     correct,
     discrepancy,
     fairness_figures,
+    judge_errors,
     project_to_simplex,
     proportions,
     weakness,
 )
 
 PERFECT = JudgeErrors(np.eye(2, dtype=int) * 1000, np.eye(2))
+PERFECT_3 = JudgeErrors(np.eye(3, dtype=int) * 10_000, np.eye(3))
 
 
 def one_hot(counts):
@@ -141,6 +146,70 @@ def test_intervals_cover_the_truth(share):
     assert hits[names[0]] <= 297
     assert hits[names[1]] >= 273
     assert hits["discrepancy"] >= 273
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        Cell((0.2, 0.8), 0.85, 200, 10_000),
+        Cell((0.0, 1.0), 0.99, 1000, 1000),
+        Cell((0.1, 0.2, 0.3, 0.4), 0.7, 1000, 1000),
+        Cell((0.05, 0.95), 0.85, 200, 1000, soft=True),
+        Cell((0.25,) * 4, 0.7, 1000, 1000, soft=True),
+    ],
+)
+def test_coverage_of_the_intervals(cell):
+    """A few cells of `tests/interval_coverage.py`, three standard errors wider."""
+    found = coverage(cell, 300, draws=500)
+    assert fails(cell, found, noise=3 * 0.0126) == []
+    assert found.refused == 0
+    if cell.shares == (0.2, 0.8):
+        assert found.of_published < 0.6  # it takes the judge's errors for known
+
+
+def test_coverage_counts_refusals_apart():
+    assert coverage(Cell((0.5, 0.5), 0.52, 200, 1000), 20, draws=50).refused > 0.2
+
+
+@pytest.mark.parametrize("k", [2, 4])
+def test_draws_of_averaged_one_hot_vectors_have_the_moments_of_counted_ones(k):
+    """One-hot probabilities are decisions: both kinds must then be equally certain."""
+    votes = one_hot(np.arange(1, k + 1) * 20)
+    hard, soft = (_drawn(votes, kind, np.random.default_rng(0), 100_000)[1] for kind in KINDS)
+    np.testing.assert_allclose(hard.mean(0), soft.mean(0), atol=1e-3)
+    np.testing.assert_allclose(np.cov(hard.T), np.cov(soft.T), atol=3e-5)
+
+
+def test_errors_of_a_judge_from_its_probabilities():
+    rng = np.random.default_rng(0)
+    probabilities, classes = rng.dirichlet([2, 1, 1], size=200), rng.integers(0, 2, 200)
+    errors = judge_errors(probabilities, classes)
+    for i in range(2):
+        rows = probabilities[classes == i]
+        assert errors.counts[i].tolist() == [(rows.argmax(1) == j).sum() for j in range(3)]
+        np.testing.assert_allclose(errors.soft[i], rows.mean(0))
+        centred = rows - rows.mean(0)
+        np.testing.assert_allclose(errors.soft_covariance[i], centred.T @ centred / len(rows))
+    assert errors.counts[2].sum() == 0  # no image of it, which `fairness_figures` refuses
+    refused = figures(probabilities, errors, probabilities)["smallest_share/hair/soft/corrected"]
+    assert "no test image" in refused.note
+
+
+def test_divergence_and_smallest_share_with_their_intervals():
+    found = figures(one_hot([5000, 3000, 2000]), PERFECT_3, one_hot([50, 30, 20]))
+    for form in ("raw", "corrected"):
+        uniform = found[f"kl/hair/hard/{form}/uniform"]
+        expected = sum(p * math.log(3 * p) for p in (0.5, 0.3, 0.2))
+        assert uniform.value == pytest.approx(expected)
+        assert 0 < uniform.low < expected < uniform.high
+        smallest = found[f"smallest_share/hair/hard/{form}"]
+        assert (smallest.value, smallest.note) == (pytest.approx(0.2), "of class 2")
+        assert smallest.low < 0.2 < smallest.high
+    same = found["kl/hair/hard/corrected/reference"]
+    assert same.value == pytest.approx(0, abs=1e-12)
+    assert same.low == 0  # nothing differs: the draws, all above 0, must not say otherwise
+    absent = figures(one_hot([50, 50, 0]), PERFECT_3, one_hot([100, 0, 0]), np.zeros(100, int))
+    assert math.isinf(absent["kl/hair/hard/corrected/reference"].value)
 
 
 def test_correction_moves_the_share_towards_the_truth_and_widens_the_interval():

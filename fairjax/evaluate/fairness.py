@@ -7,13 +7,15 @@ The correction inverts the judge's confusion matrix: p = C^T s, with C row-norma
 form of CLEAM, Teo et al. 2023; also BBSE, Lipton et al. 2018).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
+from scipy.special import rel_entr
 
 from fairjax.evaluate.figures import Figure
 
+KINDS = ("hard", "soft")
 TOO_WEAK = "judge too weak"
 WORST_CONDITION = 20.0
 
@@ -24,10 +26,27 @@ class JudgeErrors(NamedTuple):
     Attributes:
       counts: int [k, k], row = true class, column = the class that the judge decides for.
       soft: float [k, k], row i = the judge's mean probability vector over images of true class i.
+      soft_covariance: float [k, k, k], [i] = the covariance of these vectors; None where it was not
+        kept.
     """
 
     counts: np.ndarray
     soft: np.ndarray
+    soft_covariance: np.ndarray | None = None
+
+
+def judge_errors(probabilities: np.ndarray, classes: np.ndarray) -> JudgeErrors:
+    """The errors of a judge from its probabilities [n, k] for images of true classes [n] >= 0.
+
+    A class without images gets counts of 0 and chance probabilities.
+    """
+    n, k = probabilities.shape
+    counts = np.zeros((k, k), np.int64)
+    np.add.at(counts, (classes, probabilities.argmax(-1)), 1)
+    rows = [np.asarray(probabilities[classes == i], np.float64) for i in range(k)]
+    soft = [row.mean(0) if len(row) else np.full(k, 1 / k) for row in rows]
+    covariance = [np.cov(row.T, bias=True) if len(row) else np.zeros((k, k)) for row in rows]
+    return JudgeErrors(counts, np.stack(soft), np.stack(covariance))
 
 
 def proportions(probabilities: np.ndarray, kind: str) -> np.ndarray:
@@ -59,18 +78,24 @@ def correct(shares: np.ndarray, confusion: np.ndarray) -> tuple[np.ndarray, np.n
     return project_to_simplex(unclipped), unclipped, bool(unclipped.min() < -1e-9)
 
 
-def project_to_simplex(point: np.ndarray) -> np.ndarray:
-    """The nearest vector [k] with entries >= 0 that sum to 1 (Duchi et al. 2008, fig. 1)."""
-    point = np.asarray(point, np.float64)
-    descending = np.sort(point)[::-1]
-    excess = (np.cumsum(descending) - 1) / np.arange(1, len(point) + 1)
-    shift = excess[np.nonzero(descending > excess)[0][-1]]
-    return np.maximum(point - shift, 0)
+def project_to_simplex(points: np.ndarray) -> np.ndarray:
+    """The nearest vectors [.., k] with entries >= 0 that sum to 1 (Duchi et al. 2008, fig. 1)."""
+    points = np.asarray(points, np.float64)
+    descending = -np.sort(-points, axis=-1)
+    excess = (np.cumsum(descending, -1) - 1) / np.arange(1, points.shape[-1] + 1)
+    last = (descending > excess).sum(-1, keepdims=True) - 1
+    return np.maximum(points - np.take_along_axis(excess, last, -1), 0)
 
 
 def discrepancy(shares: np.ndarray, target: np.ndarray) -> float:
     """|| shares - target ||_2, between 0 and sqrt(2)."""
     return float(np.linalg.norm(np.asarray(shares, np.float64) - np.asarray(target, np.float64)))
+
+
+def divergence(shares: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """KL(shares || target) in nats over the last axis; infinite where a class of the samples has no
+    share in the target."""
+    return rel_entr(shares, target).sum(-1)
 
 
 def weakness(confusion: np.ndarray) -> str:
@@ -93,21 +118,28 @@ def fairness_figures(
     attribute: str,
     seed: int = 0,
     draws: int = 1000,
+    kinds: Sequence[str] = KINDS,
 ) -> Iterator[Figure]:
     """All fairness figures of one set of samples for one attribute set.
 
-    Yields `share`, `reference_share`, `fairness_discrepancy` and `outside_simplex` figures. The
-    target is the reference set as it stands, or uniform. Raw figures compare judged with judged;
-    corrected ones use the reference's true labels where they are known, else its corrected shares.
+    Yields `share`, `reference_share`, `smallest_share`, `fairness_discrepancy`, `kl` and
+    `outside_simplex` figures. The target is the reference set as it stands, or uniform. Raw figures
+    compare judged with judged; corrected ones use the reference's true labels where they are known,
+    else its corrected shares.
 
     Intervals are 95 %, from `draws` draws of the samples and of the rows of the confusion matrix,
-    and of the reference where its labels are unknown. Counted decisions and confusion rows are
-    drawn from a Dirichlet with Jeffreys' 1/2 added (a plain bootstrap would call zero errors in 50
-    images certain); rows of `soft`, whose spread is not known, get the widest spread that a
-    probability with this mean can have. The interval of a discrepancy is value +- r, r the 95 %
-    point of the length of the error vector: by the triangle inequality it covers at least 95 % and
-    reaches 0 when nothing differs, where percentiles of a norm would stay above 0. It speaks of one
-    trained generator, not of other seeds.
+    and of the reference where its labels are unknown; `tests/interval_coverage.py` measures how
+    often they hold the truth. Counted decisions and confusion rows are drawn from a Dirichlet with
+    Jeffreys' 1/2 added (a plain bootstrap would call zero errors in 50 images certain); means of
+    probabilities from a normal distribution with the same 1/2 in its moments, or, for rows of
+    `soft` without a covariance, with the widest spread that a probability with this mean can have.
+
+    The interval of a discrepancy is value +- r, r the 95 % point of the length of the error vector:
+    by the triangle inequality it covers at least 95 % and reaches 0 when nothing differs, where
+    percentiles of a norm would stay above 0. That of a divergence has the percentiles of the draws,
+    and begins at 0 where that of the discrepancy does; that of the smallest share reaches from the
+    smallest lower to the smallest upper end of all shares. They speak of one trained generator, not
+    of other seeds.
 
     Args:
       probabilities: [n, k] the judge's probabilities for the samples.
@@ -117,6 +149,7 @@ def fairness_figures(
       attribute: name of the attribute set, part of the figures' names.
       seed: seed of the draws.
       draws: number of draws.
+      kinds: which of "hard" and "soft".
 
     Raises:
       ValueError: empty input or shapes that do not fit.
@@ -132,7 +165,7 @@ def fairness_figures(
     known = None if labels is None or not (labels >= 0).any() else labels[labels >= 0]
     truth = None if known is None else np.bincount(known, minlength=k) / len(known)
     rng = np.random.default_rng(seed)
-    for kind in ("hard", "soft"):
+    for kind in kinds:
         judged, judged_draws = _drawn(probabilities, kind, rng, draws)
         target, target_draws = _drawn(reference_probabilities, kind, rng, draws)
         if truth is not None:
@@ -175,12 +208,25 @@ def _drawn(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Shares [k] and draws [draws, k] of them over the sampling of the images."""
     votes = _votes(probabilities, kind)
+    mean = votes.mean(axis=0)
     if kind == "hard":
-        return votes.mean(axis=0), rng.dirichlet(votes.sum(axis=0) + 0.5, size=draws)
-    resampled = [
-        votes[rng.integers(len(votes), size=len(votes))].mean(axis=0) for _ in range(draws)
-    ]
-    return votes.mean(axis=0), np.stack(resampled)
+        return mean, rng.dirichlet(votes.sum(axis=0) + 0.5, size=draws)
+    return mean, _normal(mean, np.cov(votes.T, bias=True), len(votes), rng, draws)
+
+
+def _normal(
+    mean: np.ndarray, covariance: np.ndarray, n: int, rng: np.random.Generator, draws: int
+) -> np.ndarray:
+    """Draws [draws, k] of the mean of n probability vectors with this mean and covariance.
+
+    Half a vector at each vertex is added to them; of one-hot vectors the draws then have the
+    moments of the Dirichlet distribution with Jeffreys' 1/2, which counted decisions get.
+    """
+    k, total = len(mean), n + len(mean) / 2
+    second = (n * (covariance + np.outer(mean, mean)) + np.eye(k) / 2) / total
+    mean = (n * mean + 0.5) / total
+    spread = (second - np.outer(mean, mean)) / (total + 1)
+    return rng.multivariate_normal(mean, spread, size=draws, method="eigh")
 
 
 def _confusion(
@@ -192,8 +238,14 @@ def _confusion(
     rows = np.where(total > 0, counts / np.maximum(total, 1), np.nan)
     if kind == "soft":
         rows = np.where(total > 0, np.asarray(errors.soft, np.float64), np.nan)
-    pseudo = np.where(total > 0, rows * total, 0) + 0.5
-    return rows, np.stack([rng.dirichlet(row, size=draws) for row in pseudo], axis=1)
+    spread = errors.soft_covariance
+    if kind == "soft" and spread is not None and np.isfinite(rows).all():
+        drawn = [_normal(row, spread[i], int(total[i, 0]), rng, draws)
+                 for i, row in enumerate(rows)]  # fmt: skip
+    else:
+        drawn = [rng.dirichlet(row, size=draws)
+                 for row in np.where(total > 0, rows * total, 0) + 0.5]  # fmt: skip
+    return rows, np.stack(drawn, axis=1)
 
 
 def _invert(shares: np.ndarray, confusions: np.ndarray) -> np.ndarray:
@@ -211,20 +263,25 @@ def _compared(
     attribute: str,
     form: str,
 ) -> Iterator[Figure]:
-    """The share, reference share and discrepancy figures of one form, e.g. "hard/raw"."""
+    """The figures of one form, e.g. "hard/raw", of shares and draws that may leave the simplex."""
     k = len(shares)
     for prefix, value, drawn in (
         ("share", shares, share_draws),
         ("reference_share", target, target_draws),
     ):
         low, high = np.clip(np.quantile(drawn, [0.025, 0.975], axis=0), 0, 1)
-        for index in range(k):
-            # A share of 0 or 1 has its Jeffreys quantiles on one side; the value stays inside.
-            own, bottom, top = float(value[index]), float(low[index]), float(high[index])
-            name = f"{prefix}/{attribute}/{index}/{form}"
-            remark = note if prefix == "share" else ""
-            yield Figure(name, own, min(bottom, own), max(top, own), n, remark)
+        # A share of 0 or 1 has its Jeffreys quantiles on one side; the value stays inside.
+        low, high = np.minimum(low, value), np.maximum(high, value)
+        remark = note if prefix == "share" else ""
+        ends = np.stack([value, low, high], axis=1).tolist()
+        for index, (own, bottom, top) in enumerate(ends):
+            yield Figure(f"{prefix}/{attribute}/{index}/{form}", own, bottom, top, n, remark)
+        if prefix == "share":
+            own, bottom, top = (min(of) for of in zip(*ends, strict=True))
+            remark = f"of class {value.argmin()}"
+            yield Figure(f"smallest_share/{attribute}/{form}", own, bottom, top, n, remark)
     uniform = np.full(k, 1 / k)
+    inside = project_to_simplex(share_draws)
     for against, goal, goal_draws in (
         ("reference", target, target_draws),
         ("uniform", uniform, uniform),
@@ -234,14 +291,21 @@ def _compared(
         radius = float(np.quantile(np.linalg.norm(error, axis=1), 0.95))
         name = f"fairness_discrepancy/{attribute}/{form}/{against}"
         yield Figure(name, length, max(0.0, length - radius), length + radius, n, note)
+        kl = float(divergence(shares, goal))
+        drawn = divergence(inside, project_to_simplex(np.broadcast_to(goal_draws, inside.shape)))
+        bottom, top = (float(q) for q in np.quantile(drawn, [0.025, 0.975], method="nearest"))
+        bottom = 0.0 if length <= radius else min(bottom, kl)
+        yield Figure(f"kl/{attribute}/{form}/{against}", kl, bottom, max(top, kl), n, note)
 
 
 def _refused(k: int, n: int, note: str, attribute: str, kind: str) -> Iterator[Figure]:
     """The corrected figures of a judge whose confusion matrix must not be inverted."""
     names = [f"share/{attribute}/{index}/{kind}/corrected" for index in range(k)]
     names += [f"reference_share/{attribute}/{index}/{kind}/corrected" for index in range(k)]
+    names += [f"smallest_share/{attribute}/{kind}/corrected"]
     names += [
-        f"fairness_discrepancy/{attribute}/{kind}/corrected/{against}"
+        f"{figure}/{attribute}/{kind}/corrected/{against}"
+        for figure in ("fairness_discrepancy", "kl")
         for against in ("reference", "uniform")
     ]
     for name in [*names, f"outside_simplex/{attribute}/{kind}"]:

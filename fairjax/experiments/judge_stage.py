@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 from fairjax.data.cache import write_json
 from fairjax.data.prepare import Dataset
 from fairjax.errors import InputError
-from fairjax.evaluate.fairness import JudgeErrors
+from fairjax.evaluate.fairness import JudgeErrors, judge_errors
 from fairjax.experiments import keys
 from fairjax.objectives import draw
 from fairjax.train import loop
@@ -99,19 +99,16 @@ def _errors(
     truth = dataset.classes(names, positions)
     positions, truth = positions[truth >= 0], truth[truth >= 0]
     class_names = dataset.class_names(names)
-    k = len(class_names)
     judged = probabilities(classifier.predict(variables, dataset.images[positions]))
-    confusion = np.zeros((k, k), np.int64)
-    np.add.at(confusion, (truth, judged.argmax(-1)), 1)
-    soft = [judged[truth == i].mean(0) if (truth == i).any() else np.full(k, 1 / k)
-            for i in range(k)]  # fmt: skip
-    totals = np.maximum(confusion.sum(1), 1)
+    errors = judge_errors(judged.reshape(-1, len(class_names)), truth)
+    totals = np.maximum(errors.counts.sum(1), 1)
     return {
         "attributes": list(names),
         "classes": list(class_names),
-        "confusion": confusion.tolist(),
-        "soft_confusion": np.stack(soft).tolist(),
-        "accuracy": (np.diag(confusion) / totals).tolist(),
+        "confusion": errors.counts.tolist(),
+        "soft_confusion": errors.soft.tolist(),
+        "soft_covariance": np.asarray(errors.soft_covariance).tolist(),
+        "accuracy": (np.diag(errors.counts) / totals).tolist(),
     }
 
 

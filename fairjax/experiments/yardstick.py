@@ -31,8 +31,11 @@ class Yardstick:
         for names in map(tuple, config.judge.attribute_sets):
             path = workdir / "judge" / "+".join(names) / "summary.json"
             summary = read_json(path)
+            spread = summary.get("soft_covariance")  # older runs have none
             errors = JudgeErrors(
-                np.array(summary["confusion"]), np.array(summary["soft_confusion"])
+                np.array(summary["confusion"]),
+                np.array(summary["soft_confusion"]),
+                None if spread is None else np.array(spread),
             )
             self._judges.append(Judge(workdir, config, dataset, names, errors))
         roles = dataset.roles

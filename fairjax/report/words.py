@@ -11,6 +11,8 @@ _NAMES = {
     "fairness_discrepancy": "Fairness discrepancy",
     "share": "Share",
     "reference_share": "Share in the reference set",
+    "smallest_share": "Smallest share",
+    "kl": "KL divergence",
     "outside_simplex": "Correction left the simplex",
     "kid": "KID",
     "frechet": "Fréchet distance",

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from fairjax.evaluate.distances import kid
+from fairjax.evaluate.manifold import manifold_figures
 from fairjax.experiments.yardstick import Yardstick
 
 
@@ -28,7 +29,15 @@ def test_each_class_is_compared_with_its_own_reference_images():
     decided = np.repeat([0, 1], [120, 60])
     ours = rng.normal(size=(180, 8)) + np.where(decided, 2.0, 0.0)[:, None]  # class 1 is off
     judged = {"hair": np.eye(3)[decided]}
-    first, second = yardstick(truth)._by_class("kid/f", ours, theirs, judged)
+    found = list(yardstick(truth)._by_class("f", ours, theirs, judged, full=True))
+    quality = ("precision", "recall", "density", "coverage")
+    for k, (part, of) in enumerate(((ours[:120], 0), (ours[120:], 1))):
+        expected = manifold_figures(f"f/hair/{k}", part, theirs[of::2])
+        assert [f[:5] for f in found[5 * k + 1 : 5 * k + 5]] == [f[:5] for f in expected]
+        assert [f.name for f in found[5 * k + 1 : 5 * k + 5]] == [
+            f"{q}/f/hair/{k}" for q in quality
+        ]
+    first, second = found[0], found[5]
     assert (first.name, second.name) == ("kid/f/hair/0", "kid/f/hair/1")
     assert (first.n, second.n) == (120, 60)
     assert second.value == pytest.approx(kid(ours[120:], theirs[1::2])[0])
@@ -42,7 +51,8 @@ def test_a_class_with_few_samples_or_references_has_no_figure():
     decided = np.repeat([0, 1, 2], [29, 100, 100])
     ours, theirs = rng.normal(size=(229, 4)), rng.normal(size=(220, 4))
     judged = {"hair": np.eye(3)[decided]}
-    names = [f.name for f in yardstick(truth)._by_class("kid/f", ours, theirs, judged)]
+    found = yardstick(truth)._by_class("f", ours, theirs, judged, full=False)
+    names = [f.name for f in found]
     assert names == ["kid/f/hair/2"]
 
 
@@ -52,8 +62,8 @@ def test_fewer_features_than_samples_take_the_first():
     decided = np.repeat([0, 1], [50, 500])
     judged = {"hair": np.eye(3)[decided]}
     truth = np.zeros(300, int)
-    found = list(yardstick(truth)._by_class("kid/f", rng.normal(size=(60, 4)),
-                                            rng.normal(size=(40, 4)), judged))  # fmt: skip
+    found = list(yardstick(truth)._by_class("f", rng.normal(size=(60, 4)),
+                                            rng.normal(size=(40, 4)), judged, full=False))  # fmt: skip
     assert [(f.name, f.n) for f in found] == [("kid/f/hair/0", 50)]
 
 

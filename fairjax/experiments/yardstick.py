@@ -8,10 +8,11 @@ from ml_collections import ConfigDict
 
 from fairjax.data.decode import opaque
 from fairjax.data.prepare import Dataset
-from fairjax.evaluate import features
+from fairjax.evaluate import features, manifold
 from fairjax.evaluate.distances import frechet_figure, kid_figure
 from fairjax.evaluate.fairness import JudgeErrors, fairness_figures
 from fairjax.evaluate.figures import Figure
+from fairjax.evaluate.manifold import manifold_figures
 from fairjax.evaluate.neighbours import memorisation_figure, nearest
 from fairjax.experiments.judge_stage import Judge
 from fairjax.experiments.ratio_stage import RatioScore
@@ -76,9 +77,11 @@ class Yardstick:
             yield kid_figure("kid/random_conv", self._random(samples), self._random_reference)
 
     def quality(self, samples: np.ndarray, judged: dict[str, np.ndarray]) -> Iterator[Figure]:
-        """KID and Frechet distance in ImageNet features; label-free distances to both sets.
+        """Distances to the reference images and to both held-out sets, fidelity and variety.
 
-        For every class of a judge, `kid/<features>/<attributes>/<class>` compares the samples that
+        KID in every feature network; Frechet distance, precision, recall, density and coverage in
+        ImageNet features where these are wanted (else the last four in random ones). For every
+        class of a judge, `kid/<features>/<attributes>/<class>` and so on compare the samples that
         the judge puts in the class (`judged` is what the method of that name returned) with the
         reference images that are of it: better shares must not be paid for with worse images.
         """
@@ -100,17 +103,28 @@ class Yardstick:
                 found = of(self._images(positions))
                 if which:
                     yield kid_figure(f"kid/{name}/heldout_{which}", ours[name], found)
-                else:
-                    yield kid_figure(f"kid/{name}", ours[name], found)
-                    yield from self._by_class(f"kid/{name}", ours[name], found, judged)
-                    if name == "efficientnet_lite0":
-                        yield frechet_figure(f"frechet/{name}", ours[name], found)
+                    continue
+                yield kid_figure(f"kid/{name}", ours[name], found)
+                if name == "efficientnet_lite0":
+                    yield frechet_figure(f"frechet/{name}", ours[name], found)
+                best = name == list(theirs)[-1]
+                if best and min(len(ours[name]), len(found)) >= manifold.ENOUGH:
+                    yield from manifold_figures(name, ours[name], found)
+                yield from self._by_class(name, ours[name], found, judged, best)
 
     def _by_class(
-        self, name: str, ours: np.ndarray, theirs: np.ndarray, judged: dict[str, np.ndarray]
+        self,
+        name: str,
+        ours: np.ndarray,
+        theirs: np.ndarray,
+        judged: dict[str, np.ndarray],
+        full: bool,
     ) -> Iterator[Figure]:
+        """KID in the features `name` within the classes, in `full` with fidelity and variety."""
         for of, note, x, y in self._classes(ours, theirs, self._reference, judged):
-            yield kid_figure(f"{name}/{of}", x, y)._replace(note=note)
+            yield kid_figure(f"kid/{name}/{of}", x, y)._replace(note=note)
+            for figure in manifold_figures(f"{name}/{of}", x, y) if full else ():
+                yield figure._replace(note=note)
 
     def _classes(
         self,

@@ -17,6 +17,8 @@ _ROLES = {
     "judge_test": "measures the judge's errors",
     "metric_reference": "what samples are compared with; never trained on",
 }
+# Figures that are shares of images, written in percent.
+SHARES = ("precision", "recall", "coverage", "memorisation")
 
 
 class Cell(NamedTuple):
@@ -126,7 +128,7 @@ def main_figures(run: Run) -> Table | None:
     names += [
         name
         for name in dict.fromkeys(have)
-        if name.split("/")[0] in ("kid", "frechet", "memorisation", "ratio_score")
+        if name.split("/")[0] in ("kid", "frechet", *SHARES, "density", "ratio_score")
     ]
     return _by_arm(run, [name for name in names if name in have])
 
@@ -189,7 +191,7 @@ def _figure_cell(run: Run, arm: Arm, name: str) -> Cell:
     if figure is None:
         return Cell("not run", faint=True)
     head, *rest = name.split("/")
-    share = head in ("share", "reference_share", "memorisation")
+    share = head in ("share", "reference_share", "smallest_share", *SHARES)
     text = words.percent(figure) if share else words.number(figure)
     note = "; ".join(
         part for part in (f"n = {figure.n:,}" if figure.n else "", figure.note) if part

@@ -1,0 +1,84 @@
+"""How good and how varied samples are: precision, recall, density, coverage in a feature space.
+
+Balls around the images of one set, as large as the distance to the k-th nearest image of the same
+set, stand for the region where that set lies. Precision and recall: Kynkaanniemi et al. 2019,
+"Improved precision and recall metric for assessing generative models", eq. 1 and 2, k = 3. Density
+and coverage: Naeem et al. 2020, "Reliable fidelity and diversity metrics for generative models",
+eq. 3 and 4, k = 5; they are less at the mercy of single outliers.
+"""
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+
+from fairjax.evaluate.figures import Figure
+
+NEIGHBOURS = 3  # of precision and recall
+NEIGHBOURS_DENSITY = 5  # of density and coverage
+ENOUGH = NEIGHBOURS_DENSITY + 1  # images below which a set has no such figures
+_ROWS = 1024
+
+
+def manifold_figures(features: str, x: np.ndarray, y: np.ndarray) -> Iterator[Figure]:
+    """`precision/<features>`, `recall/..`, `density/..` and `coverage/..`.
+
+    Each is a mean over images: precision and density over the samples, recall and coverage over
+    the reference images. The 95 % intervals carry the drawing of these images, while the balls
+    stay as they are: Wilson's for shares, normal for density.
+
+    Args:
+      features: name of the feature network, and of a class where there is one.
+      x: [n, d] features of the samples, n >= 6. y: [m, d] of the reference images, m >= 6.
+
+    Raises:
+      ValueError: fewer than 6 images in a set, or different d.
+    """
+    if min(len(x), len(y)) < ENOUGH or x.shape[1:] != y.shape[1:]:
+        raise ValueError(f"needs {ENOUGH} images in each set, of the same features: "
+                         f"{x.shape} and {y.shape}")  # fmt: skip
+    # Squared distances by products lose digits where the mean is far away.
+    centre = y.mean(axis=0, dtype=np.float64)
+    x, y = np.asarray(x, np.float64) - centre, np.asarray(y, np.float64) - centre
+    own = radii(x, NEIGHBOURS)
+    narrow, wide = radii(y, NEIGHBOURS), radii(y, NEIGHBOURS_DENSITY)
+    precise, dense = np.zeros(len(x), bool), np.zeros(len(x))
+    recalled, covered = np.zeros(len(y), bool), np.zeros(len(y), bool)
+    for start in range(0, len(x), _ROWS):
+        rows = slice(start, start + _ROWS)
+        squared = _squared(x[rows], y)
+        precise[rows] = (squared <= narrow).any(axis=1)
+        dense[rows] = (squared <= wide).sum(axis=1) / NEIGHBOURS_DENSITY
+        recalled |= (squared <= own[rows, None]).any(axis=0)
+        covered |= (squared <= wide).any(axis=0)
+    error = 1.96 * dense.std(ddof=1) / math.sqrt(len(x))
+    mean = float(dense.mean())
+    yield wilson(f"precision/{features}", precise)
+    yield wilson(f"recall/{features}", recalled)
+    yield Figure(f"density/{features}", mean, max(0.0, mean - error), mean + error, len(x))
+    yield wilson(f"coverage/{features}", covered)
+
+
+def radii(x: np.ndarray, k: int) -> np.ndarray:
+    """[n]: squared distance of each row to the k-th nearest other row."""
+    found = []
+    for start in range(0, len(x), _ROWS):
+        squared = _squared(x[start : start + _ROWS], x)
+        here = np.arange(len(squared))
+        squared[here, start + here] = -1.0  # the row itself, whatever rounding says
+        found.append(np.partition(squared, k, axis=1)[:, k])
+    return np.concatenate(found)
+
+
+def wilson(name: str, hits: np.ndarray) -> Figure:
+    """The share of true values [n] with its 95 % score interval (Wilson 1927)."""
+    n, share, z = len(hits), float(np.mean(hits)), 1.96
+    middle = (share + z * z / (2 * n)) / (1 + z * z / n)
+    half = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n)) / (1 + z * z / n)
+    return Figure(name, share, max(0.0, middle - half), min(1.0, middle + half), n)
+
+
+def _squared(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """[n, m] squared Euclidean distances, not below 0."""
+    squared = (x * x).sum(1)[:, None] - 2 * (x @ y.T) + (y * y).sum(1)
+    return np.maximum(squared, 0)

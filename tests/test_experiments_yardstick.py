@@ -62,8 +62,8 @@ def test_fewer_features_than_samples_take_the_first():
     decided = np.repeat([0, 1], [50, 500])
     judged = {"hair": np.eye(3)[decided]}
     truth = np.zeros(300, int)
-    found = list(yardstick(truth)._by_class("f", rng.normal(size=(60, 4)),
-                                            rng.normal(size=(40, 4)), judged, full=False))  # fmt: skip
+    ours, theirs = rng.normal(size=(60, 4)), rng.normal(size=(40, 4))
+    found = yardstick(truth)._by_class("f", ours, theirs, judged, full=False)
     assert [(f.name, f.n) for f in found] == [("kid/f/hair/0", 50)]
 
 

@@ -56,7 +56,9 @@ def collect(config: ConfigDict, log: Callable[[str], None]) -> Collected:
             side += [domain] * len(files)
             rows |= {f"{title}/{key}": row for key, row in own_rows.items()}
     domains = np.array(side, np.int8)
-    entry, errors = _decode(config, found, log)
+    if data.crop not in decode.CROPS:
+        raise InputError(f"unknown crop {data.crop!r}", "data.crop", f"Take one of {decode.CROPS}")
+    entry, errors = images_of(found, decode.Shape(data.resolution, data.crop, data.channels), log)
     bad = tuple(f"{found[i].id}: {text}" for i, text in sorted(errors.items()))
     stop_or_report(bad, bool(data.skip_bad_files), log)
     good = np.array([i not in errors for i in range(len(found))], bool)
@@ -192,14 +194,11 @@ def listing(path: Path, title: str, where: str) -> tuple[list[Found], labels.Row
     return found_files, rows
 
 
-def _decode(
-    config: ConfigDict, found: Sequence[Found], log: Callable[[str], None]
+def images_of(
+    found: Sequence[Found], shape: decode.Shape, log: Callable[[str], None]
 ) -> tuple[cache.Entry, dict[int, str]]:
-    data = config.data
-    if data.crop not in decode.CROPS:
-        raise InputError(f"unknown crop {data.crop!r}", "data.crop", f"Take one of {decode.CROPS}")
-    shape = decode.Shape(data.resolution, data.crop, data.channels)
-    facts = {"files": [f.stamp for f in found], "crop": data.crop, "pillow": PIL.__version__}
+    """The prepared images of files, and {position: what is wrong with the file}."""
+    facts = {"files": [f.stamp for f in found], "crop": shape.crop, "pillow": PIL.__version__}
 
     def fill(images: np.ndarray) -> dict[str, Any]:
         log(f"data: reading {len(found)} image files")

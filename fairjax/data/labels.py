@@ -84,12 +84,15 @@ def read_dataset_json(text: str, where: str) -> Rows:
     return rows
 
 
-def match(rows: Rows, keys: Sequence[Sequence[str]]) -> tuple[list[dict[str, Any] | None], int]:
+def match(
+    rows: Rows, keys: Sequence[Sequence[str]], where: str = WHERE
+) -> tuple[list[dict[str, Any] | None], int]:
     """Finds the row of each image.
 
     Args:
       rows: the table.
       keys: for each image the names under which the table may know it, the most exact first.
+      where: the config key or flag, for the error message.
 
     Returns:
       The row of each image or None, and the number of rows that fit no image.
@@ -105,12 +108,12 @@ def match(rows: Rows, keys: Sequence[Sequence[str]]) -> tuple[list[dict[str, Any
         if name is not None and owner.setdefault(name, i) != i:
             found = f"the row {name!r} fits {keys[owner[name]][0]!r} and {names[0]!r}"
             raise InputError(
-                found, WHERE, "Write the folder's name in front, as in these two names"
+                found, where, "Write the folder's name in front, as in these two names"
             )
     if not owner:
         example = f"{next(iter(rows), 'nothing')!r}, the images are like {keys[0][0]!r}"
         mend = "Write the path relative to the image folder, or the bare file name"
-        raise InputError(f"no row fits an image: the rows are like {example}", WHERE, mend)
+        raise InputError(f"no row fits an image: the rows are like {example}", where, mend)
     return out, len(rows) - len(owner)
 
 
@@ -153,13 +156,14 @@ def numbers(
 
 
 def encode(
-    rows: Sequence[dict[str, Any] | None], measured: Sequence[str] = ()
+    rows: Sequence[dict[str, Any] | None], measured: Sequence[str] = (), where: str = WHERE
 ) -> tuple[np.ndarray, dict[str, tuple[str, ...]]]:
     """Turns rows into codes.
 
     Args:
       rows: the row of each image, or None.
       measured: columns of numbers, which are left out where they have too many values for codes.
+      where: the config key or flag, for the error message.
 
     Returns:
       int8 `[n, A]` (-1 = unknown) and {attribute: names of its values}.
@@ -174,7 +178,7 @@ def encode(
     values: dict[str, tuple[str, ...]] = {}
     for column, name in enumerate(names):
         cells = [plain(row.get(name)) if row else None for row in rows]
-        codes, values[name] = _codes(name, cells)
+        codes, values[name] = _codes(name, cells, where)
         out[:, column] = [codes[c] for c in cells]
     return out, values
 
@@ -194,7 +198,9 @@ def _is_int(text: str) -> bool:
     return text.lstrip("-").isdigit()
 
 
-def _codes(name: str, cells: Iterable[str | None]) -> tuple[dict[str | None, int], tuple[str, ...]]:
+def _codes(
+    name: str, cells: Iterable[str | None], where: str
+) -> tuple[dict[str | None, int], tuple[str, ...]]:
     found = {c for c in cells if c is not None}
     titles: list[str]
     if found and all(_is_int(c) for c in found):
@@ -207,7 +213,7 @@ def _codes(name: str, cells: Iterable[str | None]) -> tuple[dict[str | None, int
         order = titles = sorted(found)
     if len(order) > MAX_VALUES:
         mend = "Give a column of groups, not of numbers or names; at most 127 values"
-        raise InputError(f"column {name!r} has {len(order)} different values", WHERE, mend)
+        raise InputError(f"column {name!r} has {len(order)} different values", where, mend)
     codes: dict[str | None, int] = {c: i for i, c in enumerate(order)}
     codes[None] = -1
     codes.setdefault("-1", -1)

@@ -112,7 +112,7 @@ def weakness(confusion: np.ndarray) -> str:
 
 def fairness_figures(
     probabilities: np.ndarray,
-    errors: JudgeErrors,
+    errors: JudgeErrors | None,
     reference_probabilities: np.ndarray,
     reference_classes: np.ndarray | None,
     attribute: str,
@@ -143,7 +143,8 @@ def fairness_figures(
 
     Args:
       probabilities: [n, k] the judge's probabilities for the samples.
-      errors: the judge's errors on `judge_test`.
+      errors: the judge's errors on `judge_test`; None where nothing is known of them, as with a
+        table of labels: these are then taken as true, and a note on each corrected figure says so.
       reference_probabilities: [m, k] the judge's probabilities for the reference images.
       reference_classes: int [m] true classes (-1 unknown), or None.
       attribute: name of the attribute set, part of the figures' names.
@@ -159,7 +160,8 @@ def fairness_figures(
     n, k = probabilities.shape
     if not n or not len(reference_probabilities):
         raise ValueError("fairness figures need at least one sample and one reference image")
-    if reference_probabilities.shape[1] != k or np.shape(errors.counts) != (k, k):
+    fits = errors is None or np.shape(errors.counts) == (k, k)
+    if reference_probabilities.shape[1] != k or not fits:
         raise ValueError(f"the samples have {k} classes, the reference or the judge has others")
     labels = None if reference_classes is None else np.asarray(reference_classes)
     known = None if labels is None or not (labels >= 0).any() else labels[labels >= 0]
@@ -173,13 +175,17 @@ def fairness_figures(
         yield from _compared(
             judged, judged_draws, target, target_draws, n, "", attribute, f"{kind}/raw"
         )
-        matrix, matrix_draws = _confusion(errors, kind, rng, draws)
-        if note := weakness(matrix):
-            yield from _refused(k, n, note, attribute, kind)
-            continue
+        note = ""
+        if errors is None:
+            matrix, matrix_draws = np.eye(k), np.broadcast_to(np.eye(k), (draws, k, k))
+            note = "labels taken as true"
+        else:
+            matrix, matrix_draws = _confusion(errors, kind, rng, draws)
+            if weak := weakness(matrix):
+                yield from _refused(k, n, weak, attribute, kind)
+                continue
         value, unclipped, outside = correct(judged, matrix)
         inverse_draws = _invert(judged_draws, matrix_draws)
-        note = ""
         if outside:
             note = "left the simplex before projection"
         if truth is None:

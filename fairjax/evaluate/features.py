@@ -45,12 +45,14 @@ def imagenet_levels(
 
 
 def random_conv(
-    images: np.ndarray, positions: np.ndarray | None = None, done: Told = lambda images: None
+    images: np.ndarray,
+    widths: tuple[int, ...],
+    positions: np.ndarray | None = None,
+    done: Told = lambda images: None,
 ) -> np.ndarray:
-    """As `imagenet`, of the wide random network at its own resolution -> float32 [n, 1024]."""
-    wide = random_features.WIDE
-    of = functools.partial(random_features.features, widths=wide)
-    return _batches(of, random_features.size(wide), images, positions, done)
+    """As `imagenet`, of the random network of these widths at its own resolution."""
+    of = functools.partial(random_features.features, widths=widths)
+    return _batches(of, random_features.size(widths), images, positions, done)
 
 
 def _batches(

@@ -14,13 +14,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from ml_collections import ConfigDict
 
 from fairjax.config import nearest
 from fairjax.data.labels import plain, read_table
 from fairjax.errors import InputError
-from fairjax.experiments.stages import read_json
-from fairjax.train.classifier import Classifier, probabilities
+from fairjax.experiments.judge_stage import read_judge
 from fairjax.train.weight_files import load_tree, save_tree
 
 TABLES = (".csv", ".parquet", ".pq")
@@ -59,22 +57,7 @@ def load_centres(path: Path, w_dim: int) -> tuple[np.ndarray, np.ndarray]:
 
 def load_judge(path: Path) -> Callable[[np.ndarray], np.ndarray]:
     """The judge behind RUN/arms/<arm>/eval/centres/<attributes>.safetensors: images -> [n, k]."""
-    run, label = path.resolve().parents[4], path.stem
-    folder = run / "judge" / label
-    try:
-        config = ConfigDict(json.loads((run / "config.json").read_text()))
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"the judge of these centres is not beside them ({error})",
-            str(path),
-            "Keep the file where the eval stage wrote it, in the folder of the run",
-        ) from error
-    network = Classifier(
-        config.judge, resolution=config.data.resolution, channels=config.data.channels,
-        classes=len(read_json(folder / "summary.json")["classes"]), steps=1,
-    )  # fmt: skip
-    variables = load_tree(folder / "network.safetensors")
-    return lambda images: probabilities(network.predict(variables, images))
+    return read_judge(path.resolve().parents[4] / "judge" / path.stem, str(path)).score
 
 
 def labelled_images(path: Path, only: str | None, generator: str) -> tuple[int, np.ndarray]:

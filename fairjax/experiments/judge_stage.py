@@ -1,7 +1,10 @@
 """Stage `judge`: one classifier per attribute set, with its errors on images of its own."""
 
+import json
 import logging
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -110,6 +113,51 @@ def _errors(
         "soft_covariance": np.asarray(errors.soft_covariance).tolist(),
         "accuracy": (np.diag(errors.counts) / totals).tolist(),
     }
+
+
+def errors_of(summary: Mapping[str, Any]) -> JudgeErrors:
+    """The errors that a judge's summary.json holds; older runs kept no covariance."""
+    spread = summary.get("soft_covariance")
+    return JudgeErrors(
+        np.array(summary["confusion"]),
+        np.array(summary["soft_confusion"]),
+        None if spread is None else np.array(spread),
+    )
+
+
+class SavedJudge(NamedTuple):
+    """A judge of a finished run, away from its data."""
+
+    label: str
+    classes: tuple[str, ...]
+    errors: JudgeErrors
+    resolution: int
+    channels: int
+    score: Callable[[np.ndarray], np.ndarray]  # uint8 [n, H, W, C] -> probabilities [n, k]
+
+
+def read_judge(folder: Path, where: str) -> SavedJudge:
+    """The judge in RUN/judge/<attributes>; the run's config.json lies above it.
+
+    Args:
+      where: what the user gave, for the error message.
+
+    Raises:
+      InputError: a file is missing or damaged.
+    """
+    try:
+        config = ConfigDict(json.loads((folder.resolve().parents[1] / "config.json").read_text()))
+        summary = json.loads((folder / "summary.json").read_text())
+    except (OSError, ValueError) as error:
+        mend = "Keep it where the run wrote it: RUN/judge/<attributes> beside RUN/config.json"
+        raise InputError(f"no judge of a run ({error})", where, mend) from error
+    size = {"resolution": config.data.resolution, "channels": config.data.channels}
+    network = Classifier(config.judge, classes=len(summary["classes"]), steps=1, **size)
+    variables = load_tree(folder / "network.safetensors")
+    return SavedJudge(
+        folder.resolve().name, tuple(summary["classes"]), errors_of(summary), **size,
+        score=lambda images: probabilities(network.predict(variables, images)),
+    )  # fmt: skip
 
 
 class Judge:

@@ -20,6 +20,7 @@ from fairjax.errors import InputError
 from fairjax.evaluate import features
 from fairjax.experiments import keys
 from fairjax.experiments.stages import read_arrays
+from fairjax.models import random_features
 from fairjax.objectives import draw
 from fairjax.train import linear_head, loop
 from fairjax.train.classifier import Classifier
@@ -133,7 +134,7 @@ def _features(network: str, config: ConfigDict) -> Callable[..., np.ndarray]:
     if network == IMAGENET:
         size = config.ratio.feature_resolution
         return partial(features.imagenet_levels, resolution=size)
-    return features.random_conv
+    return partial(features.random_conv, widths=random_features.WIDE)
 
 
 def fit_heads(config: ConfigDict, dataset: Dataset, network: str, folder: Path) -> None:

@@ -1,6 +1,6 @@
 """What samples are measured with, during training and at its end: judges, features, references."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,17 +10,33 @@ from fairjax.data.decode import opaque
 from fairjax.data.prepare import Dataset
 from fairjax.evaluate import features, manifold
 from fairjax.evaluate.distances import frechet_figure, kid_figure
-from fairjax.evaluate.fairness import JudgeErrors, fairness_figures
+from fairjax.evaluate.fairness import fairness_figures
 from fairjax.evaluate.figures import Figure
 from fairjax.evaluate.manifold import manifold_figures
 from fairjax.evaluate.neighbours import memorisation_figure, nearest
-from fairjax.experiments.judge_stage import Judge
+from fairjax.experiments.judge_stage import Judge, errors_of
 from fairjax.experiments.ratio_stage import RatioScore
 from fairjax.experiments.stages import read_json
 from fairjax.models import random_features
 
 ENOUGH = 3  # images per set below which a kernel distance does not exist
 ENOUGH_IN_CLASS = 30  # samples, and reference images, below which a class gets no distance
+
+
+def by_class(
+    ours: np.ndarray,
+    theirs: np.ndarray,
+    judged: np.ndarray,
+    truth: np.ndarray,
+    names: Sequence[str],
+) -> Iterator[tuple[int, str, np.ndarray, np.ndarray]]:
+    """(class, its name, rows of `ours` that are judged to be of it, rows of `theirs` that are),
+    for the classes with enough of both. There may be fewer rows than judgements and labels."""
+    decided, truth = judged[: len(ours)].argmax(-1), truth[: len(theirs)]
+    for k, name in enumerate(names):
+        x, y = ours[decided == k], theirs[truth == k]
+        if min(len(x), len(y)) >= ENOUGH_IN_CLASS:
+            yield k, name, x, y
 
 
 class Yardstick:
@@ -30,14 +46,7 @@ class Yardstick:
         self._workdir, self._config, self._dataset = workdir, config, dataset
         self._judges: list[Judge] = []
         for names in map(tuple, config.judge.attribute_sets):
-            path = workdir / "judge" / "+".join(names) / "summary.json"
-            summary = read_json(path)
-            spread = summary.get("soft_covariance")  # older runs have none
-            errors = JudgeErrors(
-                np.array(summary["confusion"]),
-                np.array(summary["soft_confusion"]),
-                None if spread is None else np.array(spread),
-            )
+            errors = errors_of(read_json(workdir / "judge" / "+".join(names) / "summary.json"))
             self._judges.append(Judge(workdir, config, dataset, names, errors))
         roles = dataset.roles
         self._reference = roles["metric_reference"]
@@ -136,12 +145,10 @@ class Yardstick:
         """(<attributes>/<class>, note, rows of `ours` that the judge puts in the class, rows of
         `theirs`, at the first of these positions, that are of it), for classes with enough."""
         for judge in self._judges:
-            decided = judged[judge.label][: len(ours)].argmax(-1)
-            truth = self._dataset.classes(judge.names, positions)[: len(theirs)]
-            for k, words in enumerate(self._dataset.class_names(judge.names)):
-                x, y = ours[decided == k], theirs[truth == k]
-                if min(len(x), len(y)) >= ENOUGH_IN_CLASS:
-                    yield f"{judge.label}/{k}", f"{words}, as the judge decides", x, y
+            truth = self._dataset.classes(judge.names, positions)
+            names = self._dataset.class_names(judge.names)
+            for k, words, x, y in by_class(ours, theirs, judged[judge.label], truth, names):
+                yield f"{judge.label}/{k}", f"{words}, as the judge decides", x, y
 
     def ratio_scores(self, samples: np.ndarray) -> Iterator[Figure]:
         """Mean p(reference | x) of samples and of both held-out sets; needs no labels."""

@@ -83,6 +83,9 @@ def _context(run: Run) -> dict[str, Any]:
         "samples": [_samples(run, arm) for arm in run.arms],
         "main_figures": tables.main_figures(run),
         "all_figures": tables.all_figures(run),
+        "limits": tables.limits(run),
+        "moved": tables.moved(run),
+        "trained": "gan" in run.config or not run.config,  # else an audit of foreign samples
         "label_free": _label_free(run),
         "neighbours": [_neighbours(run, arm) for arm in run.arms],
     }

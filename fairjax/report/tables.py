@@ -175,6 +175,34 @@ def last_four_table(run: Run) -> Table | None:
     return Table(["mean of the last four", *(arm.name for arm in run.arms)], rows) if rows else None
 
 
+def limits(run: Run) -> Table | None:
+    """The figures that an audit held against limits."""
+    rows = []
+    for arm in run.arms:
+        for entry in arm.checks.get("limits", ()):
+            name, low, high = str(entry["figure"]), entry["min"], entry["max"]
+            wanted = f"{low} to {high}" if None not in (low, high) else (
+                f"at most {high:g}" if low is None else f"at least {low:g}")  # fmt: skip
+            figure = arm.figures.get(name)
+            shown = "not run" if figure is None else words.number(figure)
+            rows.append([Cell(words.pretty(name, run), name), Cell(str(entry["verdict"])),
+                         Cell(shown), Cell(wanted)])  # fmt: skip
+    return Table(["figure", "verdict", "value", "wanted"], rows) if rows else None
+
+
+def moved(run: Run) -> tuple[int, Table] | None:
+    """(figures compared with the baseline of an audit, those that moved); None without one."""
+    of = [arm for arm in run.arms if arm.checks.get("compared")]
+    rows = [
+        [Cell(words.pretty(str(m["figure"]), run), str(m["figure"])),
+         Cell(words.plain(float(m["before"]))), Cell(words.plain(float(m["now"]))),
+         Cell("–" if m["standard_errors"] is None else f"{float(m['standard_errors']):.1f}")]
+        for arm in of for m in arm.checks["moved"]
+    ]  # fmt: skip
+    heads = ["figure", "before", "now", "standard errors"]
+    return (int(of[0].checks["compared"]), Table(heads, rows)) if of else None
+
+
 def _by_arm(run: Run, names: list[str]) -> Table | None:
     if not names:
         return None

@@ -215,9 +215,11 @@ def answer(run: Run) -> Answer:
     if proven:
         headline, tone, evidence = _compared(run, proven, name, index)
     evidence += _quality(evaluated)
+    covered = "the drawing of the samples and the judge's errors"
+    if judge.confusion is None:
+        covered = "the drawing of the samples, whose labels are taken as true"
     caveats = [
-        "Intervals are 95 % and cover the drawing of the samples and the judge's errors; "
-        "they say nothing about other training seeds."
+        f"Intervals are 95 % and cover {covered}; they say nothing about other training seeds."
     ]
     return Answer(headline, tone, sentences, evidence, caveats + _on_training(evaluated))
 

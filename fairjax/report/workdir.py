@@ -42,6 +42,7 @@ class Arm:
       settings: the arm's settings by dotted key, the run's own where the arm does not change them.
       stream: lines of `gan/metrics.jsonl`.
       figures: `eval/metrics.json`, name -> Figure.
+      checks: what an audit wrote there beside them: "limits", "moved", "compared".
       samples: uint8 [m, H, W, C] or None.
       judged: set -> float [m, k], the judge's probabilities for the samples.
       neighbours: {"samples", "neighbours", "distance"} or None.
@@ -56,6 +57,7 @@ class Arm:
     judged: dict[str, np.ndarray]
     neighbours: dict[str, np.ndarray] | None
     grids: list[Path]
+    checks: dict[str, Any] = field(default_factory=dict)
 
     @property
     def reweight(self) -> str:
@@ -212,12 +214,13 @@ def _arms(workdir: Path, config: dict[str, Any]) -> tuple[Arm, ...]:
         samples = _arrays(root / "eval" / "samples.npz")
         neighbours = _arrays(root / "eval" / "neighbours.npz")
         own = flat(overrides.get(name) or {})
+        measured = _json(root / "eval" / "metrics.json")
         arms.append(
             Arm(
                 name=name,
                 settings=shared | {f"gan.{key.removeprefix('gan.')}": own[key] for key in own},
                 stream=_stream(root / "gan" / "metrics.jsonl"),
-                figures=from_entries(_json(root / "eval" / "metrics.json").get("figures") or {}),
+                figures=from_entries(measured.pop("figures", None) or {}),
                 samples=samples.get("images"),
                 judged={
                     key.removeprefix("judge/"): value
@@ -226,6 +229,7 @@ def _arms(workdir: Path, config: dict[str, Any]) -> tuple[Arm, ...]:
                 },
                 neighbours=neighbours or None,
                 grids=sorted((root / "gan" / "samples").glob("*.png")),
+                checks={k: measured[k] for k in ("limits", "moved", "compared") if k in measured},
             )
         )
     return tuple(arms)

@@ -9,6 +9,8 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 log = logging.getLogger("fairjax")
 
+QUIET = 5.0  # seconds between lines that say nothing but how far the work is
+
 
 def clock(seconds: float) -> str:
     """Seconds -> "1:02:03" or "2:03"."""
@@ -32,6 +34,7 @@ class Meter:
         self._recent = deque([(time.monotonic(), start)], maxlen=20)
         console = Console(stderr=True)
         self._bar: Progress | None = None
+        self._said = -QUIET  # when the last line was written
         if console.is_terminal:
             self._bar = Progress(
                 TextColumn("{task.description}"),
@@ -60,12 +63,16 @@ class Meter:
         return (done - before) / max(now - then, 1e-9)
 
     def update(self, done: float, text: str = "") -> None:
-        """Moves the bar, or writes one log line where there is no terminal."""
+        """Moves the bar; without a terminal writes a log line, one without text now and then."""
         rate = self.rate(done)
         left = clock((self._total - done) / rate) if rate > 0 else "?"
         words = f"{rate:.4g} {self._unit}/s {text}".strip()
         if self._bar:
             self._bar.update(self._task, completed=done, text=words)
         else:
+            now = time.monotonic()
+            if not text and done < self._total and now - self._said < QUIET:
+                return
+            self._said = now
             share = 100 * done / max(self._total, 1e-9)
             log.info("%s: %3.0f %%, %s, %s left", self._title, share, words, left)

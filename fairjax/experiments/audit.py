@@ -1,0 +1,225 @@
+"""The command line of `launch/audit.py`: samples of anybody's generator beside a reference set.
+
+Samples (a folder of images, or a generator to draw from) and reference images flow in; who is in
+them is said by a table of labels or by the judge of a run. Out come the figures of
+`fairjax.experiments.audit_figures`, their verdicts and the page, in a folder that is laid out like
+that of a run with one arm, "samples".
+"""
+
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from absl import flags
+from ml_collections import ConfigDict
+from PIL import Image
+
+from fairjax.data import decode, folder, labels
+from fairjax.errors import InputError
+from fairjax.experiments.command import read_flags, run_program
+
+log = logging.getLogger("fairjax")
+
+ARM = "samples"
+SHOWN = 400  # samples that are kept for the page
+FEWEST = 6  # images in a set below which there is nothing to compare
+# Exit codes beside 0 and 2; the first that applies.
+FAILED, OPEN, MOVED = 1, 3, 4
+
+
+class ImageSet(NamedTuple):
+    """Images and what a table says of them."""
+
+    pixels: np.ndarray  # uint8 [n, H, W, C], may be memory-mapped
+    rows: list[dict[str, Any] | None]  # one of each image
+
+
+def audit_flags() -> flags.FlagValues:
+    """The flags of the program."""
+    values = flags.FlagValues()
+    flags.DEFINE_string("samples", None, "Folder or zip of images; or a generator to draw --n "
+                        "images from: an official .pkl, a .safetensors file with its .json, or "
+                        "the folder of a gan stage.", flag_values=values)  # fmt: skip
+    flags.DEFINE_integer("n", 10_000, "Images drawn from a generator.", FEWEST,
+                         flag_values=values)  # fmt: skip
+    flags.DEFINE_integer("seed", 0, "Of these images.", 0, flag_values=values)
+    flags.DEFINE_string("reference", None, "Folder or zip of the images that samples should be "
+                        "like; best balanced, and not those that were trained on.",
+                        flag_values=values)  # fmt: skip
+    flags.DEFINE_string("labels", None, "Table (.csv, .parquet) of labels for the samples, by "
+                        "people or another system: a column `file`, each other column an "
+                        "attribute. They are taken as true.", flag_values=values)  # fmt: skip
+    flags.DEFINE_string("reference_labels", None, "The same for the reference images.",
+                        flag_values=values)  # fmt: skip
+    flags.DEFINE_list("attributes", None, "Attributes to count, a+b for all combinations of two; "
+                      "default: each column.", flag_values=values)  # fmt: skip
+    flags.DEFINE_list("judge", [], "Judges of a run, RUN/judge/ATTRIBUTES, instead of --labels.",
+                      flag_values=values)  # fmt: skip
+    flags.DEFINE_integer("resolution", None, "Pixels to which all images are brought; default: "
+                         "the judge's, else the first sample's.", 8,
+                         flag_values=values)  # fmt: skip
+    flags.DEFINE_enum("features", "efficientnet_lite0", ["efficientnet_lite0", "none"],
+                      "Network for distances beside the untrained one.",
+                      flag_values=values)  # fmt: skip
+    flags.DEFINE_integer("feature_resolution", 128, "Pixels at which it sees an image.", 32,
+                         flag_values=values)  # fmt: skip
+    flags.DEFINE_string("limits", None, 'JSON file of limits: {"<figure>": {"min": x, "max": y}}. '
+                        "Exit code 1 if a figure breaks one, 3 if evidence is insufficient.",
+                        flag_values=values)  # fmt: skip
+    flags.DEFINE_string("baseline", None, "metrics.json of an earlier audit or evaluation: which "
+                        "figures moved since? Exit code 4 if any did (and no limit says 1 or 3).",
+                        flag_values=values)  # fmt: skip
+    flags.DEFINE_string("out", None, "New or empty folder.", flag_values=values)
+    return values
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Runs the command; its exit codes are in `--help`, 2 where the input cannot be used."""
+    run_program(
+        argv,
+        lambda argv: sys.exit(_run(argv)),
+        audit_flags,
+        about=": measures who is in samples and how good they are, beside a reference set.",
+        example="python launch/audit.py --samples=DIR --labels=samples.csv --reference=DIR "
+        "--reference_labels=reference.csv --out=audit",
+    )
+
+
+def _run(argv: list[str]) -> int:
+    values = audit_flags()
+    read_flags(values, argv, needed=("samples", "reference", "out"))
+    if values.judge and (values.labels or values.attributes):
+        raise InputError("two sources of labels", "--judge and --labels", "Give one of them")
+    out = Path(values.out)
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise InputError("it exists and is not an empty folder", str(out), "Give a new folder")
+    # Imported here, so that --help and a wrong flag do not wait for the libraries.
+    from fairjax.evaluate import verdicts
+    from fairjax.experiments import workdir
+    from fairjax.experiments.audit_figures import Judged, figures_of, saved
+    from fairjax.experiments.judge_stage import read_judge
+    from fairjax.report.build import build
+
+    limits = verdicts.read_limits(Path(values.limits)) if values.limits else {}
+    before = verdicts.read_baseline(Path(values.baseline)) if values.baseline else {}
+    workdir.log_to(None)
+    judges = [read_judge(Path(path), f"--judge={path}") for path in values.judge]
+    shape = _shape(values, [(judge.resolution, judge.channels) for judge in judges])
+    samples = _samples(values, shape)
+    reference = _images(values.reference, "reference", shape, values.reference_labels)
+    if judges:
+        judged = [Judged.by_judge(judge, samples, reference) for judge in judges]
+    else:
+        judged = Judged.by_labels(samples, reference, values.attributes)
+    figures = figures_of(
+        samples.pixels, reference.pixels, judged, values.features, values.feature_resolution
+    )
+    named = {figure.name: figure for figure in figures}
+    ruled = verdicts.judged(named, limits, f"--limits={values.limits}")
+    changed, compared = verdicts.moved(before, named)
+    out.mkdir(parents=True, exist_ok=True)
+    about = ConfigDict({"name": f"audit of {Path(values.samples).resolve().name}"})
+    workdir.describe(out, about, ["python", *argv])
+    checks = verdicts.as_json(ruled, changed, compared) if limits or before else {}
+    saved(out, ARM, samples.pixels[:SHOWN], judged, len(reference.pixels), figures, checks)
+    page = build(out)
+    _say(ruled, changed, compared, bool(before))
+    log.info("figures: %s, open %s", out / f"arms/{ARM}/eval/metrics.json", page)
+    found = {verdict.verdict for verdict in ruled}
+    if verdicts.FAIL in found:
+        return FAILED
+    return OPEN if verdicts.OPEN in found else MOVED if changed else 0
+
+
+def _say(ruled: list[Any], changed: list[Any], compared: int, asked: bool) -> None:
+    """One line of the log for each limit and each figure that moved."""
+    for v in ruled:
+        log.info("limit: %s: %s = %.4g [%.4g, %.4g], limits %g and %g", v.verdict, v.figure.name,
+                 v.figure.value, v.figure.low, v.figure.high, v.minimum, v.maximum)  # fmt: skip
+    for m in changed:
+        log.info("moved: %s from %.4g to %.4g, %.1f standard errors", m.name, m.before.value,
+                 m.now.value, m.errors)  # fmt: skip
+    if asked:
+        log.info("baseline: %d of %d figures moved", len(changed), compared)
+
+
+def _is_generator(path: Path) -> bool:
+    return path.suffix in (".pkl", ".safetensors") or (path / "generator.safetensors").is_file()
+
+
+def _shape(values: flags.FlagValues, of_judges: list[tuple[int, int]]) -> decode.Shape:
+    """The size to which all images are brought."""
+    wanted = {*of_judges}
+    if len(wanted) > 1:
+        raise InputError(f"judges of images of {sorted(wanted)} (pixels, channels)", "--judge",
+                         "Audit with one after the other")  # fmt: skip
+    if wanted:
+        resolution, channels = wanted.pop()
+        if values.resolution not in (None, resolution):
+            raise InputError(f"the judge sees {resolution} pixels",
+                             f"--resolution={values.resolution}", "Leave it out")  # fmt: skip
+        return decode.Shape(resolution, "center", channels)
+    path = Path(values.samples).expanduser()
+    if values.resolution is not None:
+        return decode.Shape(values.resolution, "center", 3)
+    if _is_generator(path):
+        from fairjax.experiments.saved_generator import load_generator
+
+        return decode.Shape(int(load_generator(path).net.resolution), "center", 3)
+    first = folder.listing(path, "samples", "--samples")[0][0]
+    try:
+        with Image.open(_file(first.place)) as image:
+            return decode.Shape(min(image.size), "center", 3)
+    except OSError as error:
+        raise InputError(f"{first.id}: {error}", "--samples", "Remove the file") from error
+
+
+def _file(place: decode.Place) -> Any:
+    import io
+
+    return io.BytesIO(decode.read(place))
+
+
+def _samples(values: flags.FlagValues, shape: decode.Shape) -> ImageSet:
+    path = Path(values.samples).expanduser()
+    if not _is_generator(path):
+        return _images(values.samples, "samples", shape, values.labels)
+    if values.labels:
+        raise InputError("labels of images that are drawn now", f"--labels={values.labels}",
+                         "Draw with launch/sample.py, label, and audit the folder")  # fmt: skip
+    from fairjax.experiments.sample import draw
+    from fairjax.experiments.saved_generator import load_generator
+
+    generator = load_generator(path)
+    if generator.net.resolution != shape.resolution:
+        raise InputError(f"the generator draws {generator.net.resolution} pixels, wanted are "
+                         f"{shape.resolution}", "--samples", "Draw with launch/sample.py and give "
+                         "the folder")  # fmt: skip
+    pixels, _ = draw(generator, n=values.n, seed=values.seed)
+    if pixels.shape[-1] != shape.channels:
+        pixels = decode.opaque(pixels)
+    return ImageSet(pixels, [None] * len(pixels))
+
+
+def _images(given: str, title: str, shape: decode.Shape, table: str | None) -> ImageSet:
+    """The images of a folder or zip, with the rows of a table or of its `dataset.json`."""
+    where = f"--{title}={given}"
+    found, rows = folder.listing(Path(given).expanduser(), title, where)
+    entry, errors = folder.images_of(found, shape, log.info)
+    bad = [f"{found[i].id}: {text}" for i, text in sorted(errors.items())]
+    if bad or len(found) < FEWEST:
+        what = f"{len(bad)} files cannot be used: {'; '.join(bad[:5])}" if bad else (
+            f"only {len(found)} images")  # fmt: skip
+        raise InputError(what, where, "Remove or mend them" if bad else "Give hundreds")
+    if table:
+        flag = f"--{'labels' if title == 'samples' else 'reference_labels'}={table}"
+        rows = labels.read_table(Path(table).expanduser(), flag)
+        matched, unused = labels.match(rows, [f.keys for f in found], flag)
+        if unused:
+            log.info("%s: %d of %d rows fit no image", flag, unused, len(rows))
+    else:
+        matched = labels.match(rows, [f.keys for f in found], where)[0] if rows else []
+    return ImageSet(entry.images, matched or [None] * len(found))

@@ -1,0 +1,194 @@
+"""What an audit measures, and the files that it leaves for the page."""
+
+import csv
+import logging
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fairjax.data import labels
+from fairjax.data.cache import write_json
+from fairjax.data.proportions import class_names, classes
+from fairjax.errors import InputError
+from fairjax.evaluate import features, manifold
+from fairjax.evaluate.distances import frechet_figure, kid_figure
+from fairjax.evaluate.fairness import KINDS, JudgeErrors, fairness_figures
+from fairjax.evaluate.figures import Figure, write_figures
+from fairjax.evaluate.manifold import manifold_figures
+from fairjax.experiments.judge_stage import SavedJudge
+from fairjax.experiments.yardstick import by_class
+from fairjax.models import random_features
+
+log = logging.getLogger("fairjax")
+
+
+class Judged(NamedTuple):
+    """One attribute set: who the samples and the reference images are.
+
+    Attributes:
+      label: attributes joined by "+". classes: k names.
+      samples: float [n, k] probabilities; of rows of a table, one-hot, NaN where it says nothing.
+      reference: the same of the reference images [m, k].
+      truth: int [m], the reference images' classes, -1 unknown; None where no table has them.
+      errors: those of the judge; None of a table.
+    """
+
+    label: str
+    classes: tuple[str, ...]
+    samples: np.ndarray
+    reference: np.ndarray
+    truth: np.ndarray | None
+    errors: JudgeErrors | None
+
+    @classmethod
+    def by_judge(cls, judge: SavedJudge, samples: Any, reference: Any) -> "Judged":
+        """What a judge says; the reference images' own labels are used where a table has them.
+
+        Raises InputError where the table has other classes than the judge.
+        """
+        truth = None
+        if any(reference.rows):
+            truth = _by_names(judge, reference.rows)
+        return cls(judge.label, judge.classes, judge.score(samples.pixels),
+                   judge.score(reference.pixels), truth, judge.errors)  # fmt: skip
+
+    @classmethod
+    def by_labels(
+        cls, samples: Any, reference: Any, wanted: Sequence[str] | None
+    ) -> list["Judged"]:
+        """What the tables say; [] where there are none.
+
+        Raises InputError where one of the sets has no labels, or lacks a wanted attribute.
+        """
+        if not any(samples.rows) and not any(reference.rows):
+            if wanted:
+                raise InputError("no labels", f"--attributes={','.join(wanted)}", "Give --labels")
+            return []
+        for rows, flag in ((samples.rows, "labels"), (reference.rows, "reference_labels")):
+            if not any(rows):
+                raise InputError("not given, while the other set has labels", f"--{flag}",
+                                 "Give a table for both sets, or --judge")  # fmt: skip
+        # Both at once, so that a value has the same code in both sets.
+        codes, values = labels.encode([*samples.rows, *reference.rows], where="--labels")
+        n, found = len(samples.rows), []
+        for label in wanted or list(values):
+            names = label.split("+")
+            missing = [name for name in names if name not in values]
+            if missing:
+                raise InputError(f"no column {missing[0]!r}", f"--attributes={label}",
+                                 f"The tables have {list(values)}")  # fmt: skip
+            columns = [list(values).index(name) for name in names]
+            sizes = [len(values[name]) for name in names]
+            of = classes(codes[:, columns], sizes)
+            titles = class_names([values[name] for name in names])
+            one_hot = np.where(of[:, None] < 0, np.nan, np.eye(len(titles))[np.maximum(of, 0)])
+            if len(titles) < 2 or (of[:n] < 0).all() or (of[n:] < 0).all():
+                raise InputError(f"{label} has {len(titles)} value(s), known of "
+                                 f"{(of[:n] >= 0).sum()} samples and {(of[n:] >= 0).sum()} "
+                                 "reference images", "--labels", "Name other --attributes, or "
+                                 "label images of both sets")  # fmt: skip
+            found.append(cls(label, titles, one_hot[:n], one_hot[n:], of[n:], None))
+        return found
+
+
+def _by_names(judge: SavedJudge, rows: list[dict[str, Any] | None]) -> np.ndarray:
+    """int [m]: the judge's class of each row, by the names of its values."""
+    codes, values = labels.encode(rows, where="--reference_labels")
+    names = judge.label.split("+")
+    missing = [name for name in names if name not in values]
+    if missing:
+        raise InputError(f"no column {missing[0]!r}", "--reference_labels",
+                         f"The judge of {judge.label} needs it; or give no table")  # fmt: skip
+    titles = class_names([values[name] for name in names])
+    unknown = [title for title in titles if title not in judge.classes]
+    if unknown:
+        raise InputError(f"{unknown[0]!r} is no class of the judge", "--reference_labels",
+                         f"Its classes are {list(judge.classes)}")  # fmt: skip
+    columns = [list(values).index(name) for name in names]
+    of = classes(codes[:, columns], [len(values[name]) for name in names])
+    place = np.array([judge.classes.index(title) for title in titles])
+    return np.where(of < 0, -1, place[np.maximum(of, 0)])
+
+
+def figures_of(
+    samples: np.ndarray,
+    reference: np.ndarray,
+    judged: Sequence[Judged],
+    network: str,
+    resolution: int,
+) -> list[Figure]:
+    """Shares and discrepancies of each attribute set; distances, fidelity and variety, overall and
+    within the classes. samples uint8 [n, H, W, C], reference [m, H, W, C]."""
+    found: list[Figure] = []
+    for one in judged:
+        known = np.isfinite(one.samples).all(1), np.isfinite(one.reference).all(1)
+        truth = None if one.truth is None else one.truth[known[1]]
+        kinds = KINDS if one.errors is not None else ("hard",)
+        found += fairness_figures(one.samples[known[0]], one.errors, one.reference[known[1]], truth,
+                                  one.label, kinds=kinds)  # fmt: skip
+        if not known[0].all():
+            log.info("%s: %d samples have no label", one.label, (~known[0]).sum())
+    # The untrained network is that with which trainings are followed, so figures can be compared.
+    networks: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+        "random_conv": partial(features.random_conv, widths=random_features.NARROW)
+    }
+    if network != "none":
+        networks[network] = partial(features.imagenet, resolution=resolution)
+    for name, of in networks.items():
+        log.info("features: %s of %d samples and %d reference images", name, len(samples),
+                 len(reference))  # fmt: skip
+        ours, theirs = (of(images).astype(np.float64) for images in (samples, reference))
+        found.append(kid_figure(f"kid/{name}", ours, theirs))
+        if name != "random_conv":
+            found.append(frechet_figure(f"frechet/{name}", ours, theirs))
+        best = name == list(networks)[-1]
+        if best and min(len(ours), len(theirs)) >= manifold.ENOUGH:
+            found += manifold_figures(name, ours, theirs)
+        for one in judged:
+            truth = one.reference.argmax(-1) if one.truth is None else one.truth
+            seen = np.isfinite(one.samples).all(1)
+            parts = by_class(ours[seen], theirs, one.samples[seen], truth, one.classes)
+            for k, title, x, y in parts:
+                of_class = f"{name}/{one.label}/{k}"
+                more = manifold_figures(of_class, x, y) if best else ()
+                for figure in (kid_figure(f"kid/{of_class}", x, y), *more):
+                    found.append(figure._replace(note=title))
+    return found
+
+
+def saved(
+    out: Path,
+    arm: str,
+    samples: np.ndarray,
+    judged: Sequence[Judged],
+    n_reference: int,
+    figures: Sequence[Figure],
+    checks: dict[str, Any],
+) -> None:
+    """Writes what the page reads, and figures.csv."""
+    place = out / f"arms/{arm}/eval"
+    place.mkdir(parents=True)
+    write_figures(place / "metrics.json", figures, checks)
+    shown = {f"judge/{one.label}": one.samples[: len(samples)] for one in judged
+             if np.isfinite(one.samples[: len(samples)]).all()}  # fmt: skip
+    np.savez(place / "samples.npz", allow_pickle=False, images=samples, **shown)
+    groups = {}
+    for one in judged:
+        summary: dict[str, Any] = {"attributes": one.label.split("+"), "classes": one.classes}
+        if one.errors is not None:
+            summary["confusion"] = one.errors.counts.tolist()
+        write_json(out / f"judge/{one.label}/summary.json", summary)
+        if one.truth is not None:
+            counts = np.bincount(one.truth[one.truth >= 0], minlength=len(one.classes))
+            groups[one.label] = dict(zip(one.classes, counts.tolist(), strict=True))
+    role = {"count": n_reference, "groups": groups}
+    manifest = {"source": "folders given to the audit", "resolution": samples.shape[1],
+                "roles": {"metric_reference": role}, "licences": []}  # fmt: skip
+    write_json(out / "data/manifest.json", manifest)
+    with (out / "figures.csv").open("w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file)
+        table.writerow(Figure._fields)
+        table.writerows(figures)

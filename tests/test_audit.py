@@ -1,0 +1,203 @@
+"""`launch/audit.py` on folders of pictures whose make-up is known."""
+
+import csv
+import json
+import math
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fairjax.evaluate import verdicts
+from fairjax.evaluate.figures import Figure, read_figures
+from fairjax.experiments import audit
+
+COLOURS = {"red": (200, 40, 40), "blue": (40, 60, 200)}
+SHARE = "share/colour/1/hard/corrected"
+DISCREPANCY = "fairness_discrepancy/colour/hard/corrected/reference"
+
+
+def folder(path, counts, seed=0, size=(20, 16)):
+    """Noisy pictures of these colours, and their table beside the folder."""
+    rng = np.random.default_rng(seed)
+    path.mkdir()
+    names = [name for name, count in counts.items() for _ in range(count)]
+    with path.with_suffix(".csv").open("w", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(["file", "colour", "shape"])
+        for i, name in enumerate(names):
+            noise = rng.integers(-30, 30, (size[1], size[0], 3))
+            picture = np.clip(np.array(COLOURS[name]) + noise, 0, 255).astype(np.uint8)
+            Image.fromarray(picture).save(path / f"{i:04d}.png")
+            table.writerow([f"{i:04d}.png", name, "wide" if i % 2 else "high"])
+    return path
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    root = tmp_path_factory.mktemp("audit")
+    folder(root / "samples", {"red": 160, "blue": 40})
+    folder(root / "reference", {"red": 60, "blue": 60}, seed=1)
+    return root
+
+
+def run(root, out, *more, samples="samples", features="none"):
+    """(exit code, folder of the audit)."""
+    given = [
+        "audit.py", f"--samples={root / samples}", f"--labels={root / samples}.csv",
+        f"--reference={root / 'reference'}", f"--reference_labels={root / 'reference'}.csv",
+        f"--features={features}", f"--out={out}", *more,
+    ]  # fmt: skip
+    with pytest.raises(SystemExit) as end:
+        audit.main(given)
+    return end.value.code, out
+
+
+def test_folders_with_tables_and_no_run(folders, tmp_path):
+    code, out = run(folders, tmp_path / "out", "--attributes=colour,colour+shape")
+    assert code == 0
+    figures = read_figures(out / "arms/samples/eval/metrics.json")
+    red = figures[SHARE]  # values are sorted: blue, red
+    assert (red.value, red.n, red.note) == (0.8, 200, "labels taken as true")
+    assert red.low < 0.8 < red.high < 0.87
+    assert figures[DISCREPANCY].value == pytest.approx(math.sqrt(2) * 0.3)
+    assert figures["fairness_discrepancy/colour+shape/hard/corrected/reference"].value > 0.2
+    # Half of the distance is the make-up: within the colours sets are alike.
+    whole, red = (figures[f"kid/random_conv{of}"] for of in ("", "/colour/1"))
+    assert whole.low > 0
+    assert red.low < 0 < red.high
+    assert figures["precision/random_conv"].value > 0.8
+    rows = list(csv.DictReader((out / "figures.csv").read_text().splitlines()))
+    assert {row["name"]: float(row["value"]) for row in rows}[SHARE] == 0.8
+    page = (out / "report/index.html").read_text()
+    assert "The generator shows 20 % [15, 26] blue" in page
+    assert "labels are taken as true" in page
+    assert "Not run" not in page  # no part of a training
+    assert "Since the baseline" not in page
+    assert json.loads((out / "data/manifest.json").read_text())["roles"]["metric_reference"] == {
+        "count": 120,
+        "groups": {"colour": {"blue": 60, "red": 60}, "colour+shape": {
+            "blue, high": 30, "blue, wide": 30, "red, high": 30, "red, wide": 30}},
+    }  # fmt: skip
+
+
+def test_limits_and_baseline_decide_the_exit_code(folders, tmp_path):
+    limits = tmp_path / "limits.json"
+
+    def asked(out, most, *more, samples="samples"):
+        limits.write_text(json.dumps({SHARE: {"min": 0.1, "max": most}}))
+        return run(folders, tmp_path / out, f"--limits={limits}", *more, samples=samples)
+
+    assert asked("kept", 0.95)[0] == 0
+    assert asked("broken", 0.6)[0] == audit.FAILED
+    code, first = asked("open", 0.82)
+    assert code == audit.OPEN
+    page = (first / "report/index.html").read_text()
+    assert "insufficient evidence" in page
+    baseline = f"--baseline={first / 'arms/samples/eval/metrics.json'}"
+    assert run(folders, tmp_path / "same", baseline)[0] == 0
+    folder(folders / "other", {"red": 100, "blue": 100}, seed=5)
+    code, out = run(folders, tmp_path / "moved", baseline, samples="other")
+    assert code == audit.MOVED
+    kept = json.loads((out / "arms/samples/eval/metrics.json").read_text())
+    names = {entry["figure"] for entry in kept["moved"]}
+    assert {SHARE, DISCREPANCY, "share/colour/0/hard/raw"} <= names
+    assert not any("shape" in name for name in names)  # the shapes are as they were
+    assert kept["compared"] > 20
+    assert "Since the baseline" in (out / "report/index.html").read_text()
+    # A broken limit is worse news than a figure that moved.
+    assert asked("both", 0.2, baseline, samples="other")[0] == audit.FAILED
+
+
+def test_a_generator_and_the_judge_of_a_run(folders, tmp_path, monkeypatch):
+    """Who is in the images is asked of the judge; its errors widen the interval."""
+    from fairjax.evaluate.fairness import JudgeErrors
+    from fairjax.experiments import judge_stage
+
+    red = lambda images: (images[..., 0].mean((1, 2)) > 120).astype(int)
+    counts = np.array([[90, 10], [10, 90]])
+    judge = judge_stage.SavedJudge(
+        "colour", ("blue", "red"), JudgeErrors(counts, counts / 100), 16, 3,
+        lambda images: np.eye(2)[red(images)],
+    )  # fmt: skip
+    monkeypatch.setattr(judge_stage, "read_judge", lambda folder, where: judge)
+    given = [
+        "audit.py", f"--samples={folders / 'samples'}", f"--reference={folders / 'reference'}",
+        f"--reference_labels={folders / 'reference'}.csv", "--judge=RUN/judge/colour",
+        "--features=none", f"--out={tmp_path / 'out'}",
+    ]  # fmt: skip
+    with pytest.raises(SystemExit) as end:
+        audit.main(given)
+    assert end.value.code == 0
+    figures = read_figures(tmp_path / "out/arms/samples/eval/metrics.json")
+    assert figures["share/colour/1/hard/raw"].value == 0.8
+    assert figures[SHARE].value == pytest.approx((0.8 - 0.1) / 0.8)
+    assert figures["reference_share/colour/1/hard/corrected"].value == 0.5  # its labels
+    wide, narrow = (figures[f"share/colour/1/hard/{form}"] for form in ("corrected", "raw"))
+    assert wide.high - wide.low > narrow.high - narrow.low
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        (["--attributes=size"], "no column 'size'"),
+        (["--judge=RUN/judge/colour"], "two sources of labels"),
+        (["--limits={root}/samples.csv"], "cannot be read as JSON"),
+        (["--limits={root}/names.json"], "Did you mean share/colour/"),
+        (["--limits={root}/empty.json"], "no limit in it"),
+        (["--limits={root}/order.json"], "the minimum is above the maximum"),
+        (["--baseline={root}/none.json"], "no such file"),
+        (["--reference={root}/none"], "does not exist"),
+        (["--reference_labels="], "--reference_labels: not given"),
+        (["--labels={root}/wrong.csv"], "no row fits an image"),
+        (["--samples={root}/few", "--labels="], "only 3 images"),
+        (["--out={root}"], "it exists and is not an empty folder"),
+        (["--samples={root}/gone.pkl", "--labels="], "gone.pkl"),
+    ],
+)
+def test_bad_input_is_one_line(folders, tmp_path, more, words, capfd):
+    (folders / "names.json").write_text(json.dumps({"share/colour/1/hard": {"max": 1}}))
+    (folders / "empty.json").write_text("{}")
+    (folders / "order.json").write_text(json.dumps({SHARE: {"min": 2, "max": 1}}))
+    (folders / "wrong.csv").write_text("file,colour\nnone.png,red\n")
+    if not (folders / "few").exists():
+        folder(folders / "few", {"red": 3})
+    out = tmp_path / "out"
+    code, _ = run(folders, out, *(text.format(root=folders) for text in more))
+    assert code == 2
+    said = capfd.readouterr().err.strip().splitlines()[-1]
+    assert words in said
+    assert "error: " in said
+    assert not out.exists()
+
+
+def figure(name, value, half):
+    return Figure(name, value, value - half, value + half, 100)
+
+
+def test_verdicts_by_the_whole_interval():
+    figures = {f.name: f for f in (figure("a", 0.5, 0.1), figure("b", math.nan, 0.0),
+                                   Figure("c", 3.0, math.nan, math.nan, 5))}  # fmt: skip
+    ruled = lambda low, high, name="a": verdicts.judged(figures, {name: (low, high)}, "x")[0]
+    assert ruled(0.3, 0.7).verdict == verdicts.PASS
+    assert ruled(0.61, math.inf).verdict == ruled(-math.inf, 0.39).verdict == verdicts.FAIL
+    assert ruled(0.45, 0.7).verdict == ruled(-math.inf, 0.5).verdict == verdicts.OPEN
+    assert ruled(0.0, 1.0, "b").verdict == verdicts.OPEN
+    assert (ruled(0, 4, "c").verdict, ruled(0, 2, "c").verdict) == (verdicts.PASS, verdicts.FAIL)
+
+
+def test_an_unchanged_generator_rarely_moves():
+    """20 figures drawn twice, 500 times: about 5 % of the comparisons report anything."""
+    rng = np.random.default_rng(0)
+    alarms = 0
+    for _ in range(500):
+        first, second = (
+            {f"f{i}": figure(f"f{i}", value, 1.96) for i, value in enumerate(rng.normal(size=20))}
+            for _ in range(2)
+        )
+        found, compared = verdicts.moved(first, second)
+        assert compared == 20
+        alarms += bool(found)
+    assert alarms / 500 == pytest.approx(0.05, abs=0.03)
+    far = verdicts.moved({"a": figure("a", 0.0, 1.96)}, {"a": figure("a", 5.0, 1.96)})[0]
+    assert far[0].errors == pytest.approx(5 / math.sqrt(2))

@@ -120,6 +120,31 @@ def test_judge_images_are_even_over_its_attributes(tmp_path):
     assert set(data.manifest["roles"]["judge_fit"]["groups"]) == {"long_hair", "skin"}
 
 
+def test_a_summary_of_an_attribute_is_drawn_like_one(tmp_path):
+    """Exact counts of `darker_skin`, within each value the tones by their shares, and no other
+    picture where it is only counted."""
+    sets = (("long_hair", "darker_skin"),)
+    data = run(tmp_path / "a", group_attributes=("darker_skin",), biased_proportions=(0.9, 0.1),
+               sets=sets, n_biased=400, n_judge_fit=40)  # fmt: skip
+    train = data.roles["train_biased"]
+    darker, skin = (data.classes((name,), train) for name in ("darker_skin", "skin"))
+    assert np.bincount(darker).tolist() == [360, 40]
+    np.testing.assert_array_equal(darker, skin >= 3)
+    tones = np.bincount(skin, minlength=5)
+    assert abs(tones[:3] - 120).max() < 4.5 * np.sqrt(360 * 2 / 9)
+    assert abs(tones[3:] - 20).max() < 4.5 * np.sqrt(40 / 4)
+    judged = data.classes(sets[0], data.roles["judge_fit"])
+    assert np.bincount(judged).tolist() == [10] * 4
+    assert data.class_names(("darker_skin",)) == ("lighter skin", "darker skin")
+    ratio = data.manifest["true_ratio"]
+    np.testing.assert_allclose(ratio["ratio"], [0.5 / 0.9, 0.5 / 0.1])
+    plain, counted = (run(tmp_path / str(i), sets=s, n_judge_fit=0, n_judge_test=0)
+                      for i, s in enumerate(((("long_hair",),), (("darker_skin",),))))  # fmt: skip
+    np.testing.assert_array_equal(plain.images, counted.images)
+    with pytest.raises(InputError, match="a summary of it"):
+        run(tmp_path / "b", sets=(("skin", "darker_skin"),))
+
+
 def test_attributes_can_be_seen_in_the_pixels():
     def drawn(values):
         return avatars.draw(avatars.options(values, (0, 0, 3, 0)), 64, 64).astype(int)

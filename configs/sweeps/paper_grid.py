@@ -149,22 +149,17 @@ def beard09(config: ConfigDict) -> None:
 def skin09(config: ConfigDict) -> None:
     """90 % of the three lighter skins: another attribute than the one on which defaults were
     chosen, and one that a generator of 40 kimg can draw (a beard it cannot)."""
-    config.data.group_attributes = ("skin",)
-    config.data.biased_proportions = (0.3, 0.3, 0.3, 0.05, 0.05)
-    config.judge.attribute_sets = (("skin",),)
+    config.data.group_attributes = ("darker_skin",)
+    config.data.biased_proportions = (0.9, 0.1)
+    config.judge.attribute_sets = (("darker_skin",),)
 
 
 def hairskin(config: ConfigDict) -> None:
     """Two attributes with the paper's shares of gender x black hair, the rarer one being the two
-    darker skins, each of the others' shares split evenly over its tones."""
-    config.data.group_attributes = ("long_hair", "skin")
-    lighter, darker = (0.437, 0.415), (0.063, 0.085)
-    config.data.biased_proportions = tuple(
-        share
-        for a, b in zip(lighter, darker, strict=True)
-        for share in (*[a / 3] * 3, *[b / 2] * 2)
-    )
-    config.judge.attribute_sets = (("long_hair", "skin"),)
+    darker skins."""
+    config.data.group_attributes = ("long_hair", "darker_skin")
+    config.data.biased_proportions = (0.437, 0.063, 0.415, 0.085)
+    config.judge.attribute_sets = (("long_hair", "darker_skin"),)
 
 
 def multi(config: ConfigDict) -> None:

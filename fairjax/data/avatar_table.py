@@ -88,6 +88,21 @@ ATTRIBUTES: dict[str, tuple[Value, ...]] = {
     ),
 }
 
+
+class Merged(NamedTuple):
+    """An attribute that sums up another: that one, names of its own values, and which of these
+    each value of the other belongs to."""
+
+    of: str
+    names: tuple[str, ...]
+    value: tuple[int, ...]
+
+
+# Attributes that configs may name like those of the table.
+MERGED: dict[str, Merged] = {
+    "darker_skin": Merged("skin", ("lighter skin", "darker skin"), (0, 0, 0, 1, 1)),
+}
+
 # What varies freely in every picture.
 FREE: dict[str, tuple] = {
     "hairColor": ("#2c1b18", "#724133", "#d6b370", "#c93305", "#e8e1e1"),

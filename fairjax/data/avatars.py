@@ -18,7 +18,7 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 from fairjax.data import cache, pool
-from fairjax.data.avatar_table import ATTRIBUTES, FREE, HAIR_CONTRAST, VIEW
+from fairjax.data.avatar_table import ATTRIBUTES, FREE, HAIR_CONTRAST, MERGED, VIEW, Merged
 from fairjax.data.dataset import ROLES, Collected
 from fairjax.data.proportions import (
     class_names,
@@ -132,13 +132,13 @@ def collect(config: ConfigDict, log: Callable[[str], None]) -> Collected:
       InputError: unknown attribute, impossible proportions, or too few different pictures.
     """
     data = config.data
-    names = tuple(ATTRIBUTES)
     groups = _known(tuple(data.group_attributes), "data.group_attributes")
     judged = _known(
         tuple(dict.fromkeys(a for s in config.judge.attribute_sets for a in s)),
         "judge.attribute_sets",
     )
-    group_names = class_names([[v.name for v in ATTRIBUTES[a]] for a in groups])
+    names = (*ATTRIBUTES, *(a for a in MERGED if a in groups + judged))
+    group_names = class_names([_value_names(a) for a in groups])
     biased, reference = group_proportions(
         len(group_names), data.bias, data.biased_proportions, data.reference_proportions
     )
@@ -168,8 +168,11 @@ def collect(config: ConfigDict, log: Callable[[str], None]) -> Collected:
         raise InputError("no image at all", "data.n_biased", "Ask for at least one image")
     attributes_of = np.concatenate(values)
 
+    merged = [MERGED[a] for a in names[len(ATTRIBUTES) :]]
+    columns = [np.array(m.value)[attributes_of[:, list(ATTRIBUTES).index(m.of)]] for m in merged]
     facts = {
         "table": cache.sha256([{a: v for a, v in ATTRIBUTES.items()}, FREE, HAIR_CONTRAST, VIEW]),
+        **({"merged": merged} if merged else {}),
         "packages": {p: importlib.metadata.version(p) for p in PACKAGES},
         "seed": seed,
         "plan": [[role, n, list(a), list(s)] for role, n, a, s, _ in plan],
@@ -185,8 +188,8 @@ def collect(config: ConfigDict, log: Callable[[str], None]) -> Collected:
     ids = tuple(f"avatar/{s}/{p}/{i}/{attempts.get(str(n), 0)}" for n, (s, p, i) in enumerate(keys))
     return Collected(
         entry=entry,
-        attributes=attributes_of,
-        attribute_values={a: tuple(v.name for v in ATTRIBUTES[a]) for a in names},
+        attributes=np.column_stack([attributes_of, *columns]).astype(np.int8),
+        attribute_values={a: _value_names(a) for a in names},
         ids=ids,
         domain=np.array(domain, np.int8),
         roles=roles,
@@ -198,33 +201,58 @@ def collect(config: ConfigDict, log: Callable[[str], None]) -> Collected:
 
 def _known(attributes: tuple[str, ...], where: str) -> tuple[str, ...]:
     for name in attributes:
-        if name not in ATTRIBUTES:
+        if name not in ATTRIBUTES and name not in MERGED:
             raise InputError(
-                f"unknown attribute {name!r}", where, f"Avatars have {list(ATTRIBUTES)}"
+                f"unknown attribute {name!r}", where, f"Avatars have {[*ATTRIBUTES, *MERGED]}"
             )
     if len(set(attributes)) != len(attributes) or (where.startswith("data") and not attributes):
         raise InputError(f"{list(attributes)}", where, "Name one or more different attributes")
+    for name in MERGED:
+        if name in attributes and MERGED[name].of in attributes:
+            mend = f"Name one of {name} and {MERGED[name].of}"
+            raise InputError("an attribute and a summary of it", where, mend)
     return attributes
 
 
+def _value_names(attribute: str) -> tuple[str, ...]:
+    if attribute in MERGED:
+        return MERGED[attribute].names
+    return tuple(value.name for value in ATTRIBUTES[attribute])
+
+
 def _even(attributes: tuple[str, ...]) -> list[float]:
-    k = int(np.prod([len(ATTRIBUTES[a]) for a in attributes], dtype=int))
+    k = int(np.prod([len(_value_names(a)) for a in attributes], dtype=int))
     return [1 / k] * k
 
 
 def _values(
     n: int, attributes: tuple[str, ...], shares: Sequence[float], rng: np.random.Generator
 ) -> np.ndarray:
-    """Draws int8 `[n, A]`: exact counts over `attributes`, the others at random by their shares."""
+    """Draws int8 `[n, A]`: exact counts over `attributes`, the others at random by their shares.
+
+    So are the values that make up one of a merged attribute.
+    """
     names = tuple(ATTRIBUTES)
     out = np.stack(
         [rng.choice(len(v), n, p=[x.share for x in v]) for v in ATTRIBUTES.values()], axis=1
     ).astype(np.int8)
     if attributes:
         k = np.repeat(np.arange(len(shares)), exact_counts(n, shares))
-        rows = rows_of_classes(rng.permutation(k), [len(ATTRIBUTES[a]) for a in attributes])
-        out[:, [names.index(a) for a in attributes]] = rows
+        rows = rows_of_classes(rng.permutation(k), [len(_value_names(a)) for a in attributes])
+        for a, value in zip(attributes, rows.T, strict=True):
+            if a in MERGED:
+                value = _within(MERGED[a], value, rng)
+            out[:, names.index(MERGED[a].of if a in MERGED else a)] = value
     return out
+
+
+def _within(merged: Merged, values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Draws for each value [n] of a merged attribute one of those that make it up."""
+    of = np.array(merged.value)
+    share = np.array([value.share for value in ATTRIBUTES[merged.of]])
+    p = [np.where(of == v, share, 0) / share[of == v].sum() for v in range(len(merged.names))]
+    drawn = np.stack([rng.choice(len(of), len(values), p=row) for row in p])
+    return drawn[values, np.arange(len(values))]
 
 
 def _draw_all(

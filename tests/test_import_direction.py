@@ -13,6 +13,7 @@ FLOOR = ("models", "objectives", "data")
 # What each room may import besides itself and the shared files. Rooms of one floor do not know each
 # other, except that the report reads the figures that `evaluate` writes.
 MAY = {
+    "": ("experiments",),  # fairjax/__init__.py, the interface in Python
     "launch": ("experiments",),
     "configs": (),
     "experiments": ("train", "evaluate", "report", *FLOOR),

@@ -12,10 +12,13 @@ import pytest
 from PIL import Image
 from quick import quick_jit
 
+import fairjax
 from fairjax.errors import InputError
+from fairjax.evaluate.fairness import JudgeErrors
 from fairjax.experiments import gan_stage, sample
 from fairjax.experiments.centres import group_centres, save_centres
 from fairjax.experiments.command import parse
+from fairjax.experiments.judge_stage import SavedJudge
 from fairjax.experiments.saved_generator import Trained, labels_of, load_generator
 from fairjax.models.stylegan2 import Generator, num_ws
 from fairjax.train.conditions import Conditions, of_numbers
@@ -303,3 +306,56 @@ def test_help_lists_every_flag(capsys):
     sample.main(["launch/sample.py", "--help"])
     said = capsys.readouterr().out
     assert all(f"--{name}" in said for name in ("generator", "out", "psi", "cutoff", "seed"))
+
+
+def brightness(generator, classes=("dark", "bright", "white"), resolution=16):
+    """A judge of the mean brightness, with borders that make the classes unequal."""
+    plain = drawn(generator, n=64).astype(float).mean((1, 2, 3))
+    borders = np.quantile(plain, [0.6, 0.9])
+    score = lambda x: np.eye(3)[np.searchsorted(borders, x.astype(float).mean((1, 2, 3)))]
+    errors = JudgeErrors(np.eye(3, dtype=int), np.eye(3))
+    return SavedJudge("light", classes, errors, resolution, 3, score)
+
+
+def test_balanced_samples_are_the_first_of_each_class(folder):
+    judge, saved = brightness(folder), load_generator(folder)
+    images, classes, cost = sample.balanced(saved, judge, 20, batch=32)
+    assert [classes.count(name) for name in judge.classes] == [7, 7, 6]
+    whole = drawn(folder, n=cost["drawn"], batch=32)
+    np.testing.assert_allclose(images, whole[cost["index"]], atol=1)
+    seen = judge.score(whole).argmax(-1)
+    for k, most in enumerate((7, 7, 6)):  # none was passed over
+        expected = np.flatnonzero(seen == k)[:most].tolist()
+        assert [i for i in cost["index"] if seen[i] == k] == expected
+    assert cost["index"] == sorted(cost["index"])
+    assert cost["drawn"] == cost["index"][-1] + 1 > 30
+    nothing = judge._replace(score=lambda x: np.eye(3)[np.zeros(len(x), int)])
+    with pytest.raises(InputError, match="4 images of 'bright' are missing after 36 draws"):
+        sample.balanced(saved, nothing, 12, most=3, batch=32)
+    with pytest.raises(InputError, match="the judge sees 8 pixels"):
+        sample.balanced(saved, judge._replace(resolution=8), 12)
+
+
+def test_balanced_samples_by_the_command(folder, tmp_path, monkeypatch, capsys):
+    from fairjax.experiments import judge_stage
+
+    monkeypatch.setattr(judge_stage, "read_judge", lambda path, where: brightness(folder))
+    sample.main(["sample.py", f"--generator={folder}", f"--out={tmp_path / 'out'}", "--n=6",
+                 "--balance=RUN/judge/light"])  # fmt: skip
+    record = json.loads((tmp_path / "out/samples.json").read_text())
+    assert sorted(record["classes"]) == ["bright", "bright", "dark", "dark", "white", "white"]
+    assert f"{record['drawn']} images were drawn for them" in capsys.readouterr().out
+    assert len(list((tmp_path / "out").glob("0*.png"))) == 6
+
+
+def test_the_interface_in_python_draws_the_same_images(folder, monkeypatch):
+    loaded = fairjax.load(folder)
+    assert (loaded.resolution, loaded.channels, loaded.classes) == (16, 3, ())
+    np.testing.assert_array_equal(loaded.sample(5, seed=2, psi=0.7, batch=8),
+                                  drawn(folder, n=5, seed=2, psi=0.7, batch=8))  # fmt: skip
+    judge = brightness(folder)
+    monkeypatch.setattr("fairjax.experiments.loaded.read_judge", lambda path, where: judge)
+    seen = judge.score(loaded.sample(6, balance="RUN/judge/light")).argmax(-1)
+    assert np.bincount(seen).tolist() == [2, 2, 2]
+    with pytest.raises(InputError):
+        fairjax.load("no/such/folder")

@@ -23,6 +23,8 @@ from fairjax.experiments.saved_generator import (
 
 log = logging.getLogger("fairjax")
 
+MOST = 100  # images drawn for each that is kept, after which --balance gives up
+
 
 def sample_flags() -> flags.FlagValues:
     """The flags of the program."""
@@ -51,6 +53,10 @@ def sample_flags() -> flags.FlagValues:
     flags.DEFINE_list("label", None, "Any numbers as the label, e.g. 0.5,1; in the units of the "
                       "training table where that held numbers, e.g. 34.5.",
                       flag_values=values)  # fmt: skip
+    flags.DEFINE_string("balance", None, "Judge of a run, RUN/judge/ATTRIBUTES: images are drawn "
+                        "until there are equally many of each class that it sees (its errors "
+                        "remain); the others are left out, and the cost is printed.",
+                        flag_values=values)  # fmt: skip
     flags.DEFINE_integer("cutoff", None, "Truncate this many layers, from the coarsest; default: "
                          "all.", 0, flag_values=values)  # fmt: skip
     flags.DEFINE_enum("noise", "random", ["random", "const", "none"], "Noise images of the layers: "
@@ -78,11 +84,19 @@ def _run(argv: list[str]) -> None:
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError("it exists and is not an empty folder", str(out), "Give a new folder")
     saved = load_generator(Path(values.generator))
-    images, classes = draw(
-        saved, n=values.n, seed=values.seed, psi=values.psi,
-        centre=values.centre, cutoff=values.cutoff, noise=values.noise, batch=values.batch,
-        only=values["class"].value, label=values.label,
-    )  # fmt: skip
+    options = {
+        "seed": values.seed, "psi": values.psi, "centre": values.centre, "cutoff": values.cutoff,
+        "noise": values.noise, "batch": values.batch, "only": values["class"].value,
+        "label": values.label,
+    }  # fmt: skip
+    cost: dict[str, Any] = {}
+    if values.balance is None:
+        images, classes = draw(saved, n=values.n, **options)
+    else:
+        from fairjax.experiments.judge_stage import read_judge
+
+        judge = read_judge(Path(values.balance), f"--balance={values.balance}")
+        images, classes, cost = balanced(saved, judge, values.n, **options)
     out.mkdir(parents=True, exist_ok=True)
     for i, image in enumerate(images):
         Image.fromarray(image.squeeze()).save(out / f"{i:06d}.png")
@@ -95,9 +109,58 @@ def _run(argv: list[str]) -> None:
         k: values[k].value
         for k in ("generator", "n", "seed", "psi", "centre", "cutoff", "noise", "class", "label")
     }
-    record |= {"fingerprint": fingerprint(saved), "classes": classes}
+    record |= {"fingerprint": fingerprint(saved), "classes": classes} | cost
     write_json(out / "samples.json", record)
     print(f"{len(images)} images in {out}, an overview in {out / 'grid.png'}")
+    if cost:
+        print(f"{cost['drawn']} images were drawn for them, {cost['drawn'] / len(images):.2f} each")
+
+
+def balanced(
+    saved: Trained, judge: Any, n: int, *, most: int = MOST, **options: Any
+) -> tuple[np.ndarray, list[str], dict[str, Any]]:
+    """n images with equally many of each class that a judge sees, by rejection.
+
+    Args:
+      judge: a `judge_stage.SavedJudge` of the generator's resolution.
+      n: number of images; the first classes get what does not divide.
+      most: images drawn at most, as a multiple of n.
+      options: as of `draw`.
+
+    Returns:
+      images uint8 [n, H, W, C] in the order in which they were drawn, the class of each, and
+      {"index": their numbers, "drawn": how many images were drawn in all}.
+
+    Raises:
+      InputError: the judge sees images of another size, or a class is too rare.
+    """
+    where = f"--balance={judge.label}"
+    if (judge.resolution, judge.channels) != (saved.net.resolution, saved.net.image_channels):
+        raise InputError(
+            f"the judge sees {judge.resolution} pixels and {judge.channels} channels, the "
+            f"generator draws {saved.net.resolution} and {saved.net.image_channels}",
+            where, "Take the judge of its run",
+        )  # fmt: skip
+    k = len(judge.classes)
+    missing = np.full(k, n // k) + (np.arange(k) < n % k)
+    kept: list[np.ndarray] = []
+    index, found, drawn = [], [], 0
+    while missing.any() and drawn < most * n:
+        images, _ = draw(saved, n=n, first=drawn, **options)
+        for i, of in enumerate(judge.score(images).argmax(-1)):
+            if missing[of]:
+                missing[of] -= 1
+                kept.append(images[i])
+                index.append(drawn + i)
+                found.append(judge.classes[of])
+                last = drawn + i + 1
+        drawn += n
+    if missing.any():
+        worst = int(missing.argmax())
+        raise InputError(f"{missing[worst]} images of '{judge.classes[worst]}' are missing after "
+                         f"{drawn} draws", where, "The generator draws too few of them; ask for "
+                         "fewer images")  # fmt: skip
+    return np.stack(kept), found, {"index": index, "drawn": last}
 
 
 def draw(
@@ -113,10 +176,12 @@ def draw(
     only: str | None = None,
     label: Sequence[Any] | None = None,
     judge: Callable[[np.ndarray], np.ndarray] | None = None,
+    first: int = 0,
 ) -> tuple[np.ndarray, list[str]]:
     """n images uint8 [n, H, W, C] of a generator, and the class of each (none without labels).
 
-    Image i depends on (seed, i) alone, not on n or the batch. Truncation (`psi`, `cutoff`) is that
+    They are images `first` to `first` + n - 1 of the seed: image i depends on (seed, i) alone, not
+    on n or the batch. Truncation (`psi`, `cutoff`) is that
     of `fairjax.models.stylegan2.truncate`, around what `centres_of` finds. With a file of centres
     each image is first drawn whole; `judge` (default: the run's own) says which class it is, and it
     is pulled to the centre of that class. The evaluation may have seen no sample of a class: such
@@ -185,7 +250,7 @@ def draw(
     parts, found = [], []
     with Meter("images", n) as meter:
         for start in range(0, n, batch):
-            inputs = start + np.arange(batch), jax.random.key(seed), variables
+            inputs = first + start + np.arange(batch), jax.random.key(seed), variables
             w, chosen = styles(*inputs)
             own = np.asarray(chosen) if kind == "class" else np.zeros(batch, int)
             if kind == "judged" and judge is not None:

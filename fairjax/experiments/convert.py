@@ -18,8 +18,10 @@ def convert_flags() -> flags.FlagValues:
                         ".safetensors file with its .json, or the folder of a finished gan stage, "
                         "e.g. runs/RUN/arms/weighted/gan.", flag_values=values)  # fmt: skip
     flags.DEFINE_string("out", None, "What to write. NAME.safetensors: published names and "
-                        "layouts, with the options in NAME.json. Any other name: a folder that "
-                        "launch/sample.py and gan.init_from read.", flag_values=values)  # fmt: skip
+                        "layouts, with the options in NAME.json. NAME.jaxexport: the averaged "
+                        "generator as a program for jax.export.deserialize, which needs no "
+                        "fairjax. Any other name: a folder that launch/sample.py and gan.init_from "
+                        "read.", flag_values=values)  # fmt: skip
     return values
 
 
@@ -46,10 +48,10 @@ def convert(source: Path, out: Path) -> str:
     Raises:
       InputError: the source cannot be read (`network_files.read`), or there is something at `out`.
     """
-    published = out.suffix == ".safetensors"
+    published, portable = out.suffix == ".safetensors", out.suffix == ".jaxexport"
     options = out.with_suffix(".json")
     for path in (out, options) if published else (out,):
-        if path.is_dir() and not published and not any(path.iterdir()):
+        if path.is_dir() and not (published or portable) and not any(path.iterdir()):
             continue
         if path.exists():
             raise InputError("it exists", str(path), "Give a new name; nothing is overwritten")
@@ -57,6 +59,12 @@ def convert(source: Path, out: Path) -> str:
     from fairjax.train import network_files
 
     saved = network_files.read(source)
+    if portable:
+        from fairjax.train.portable import write_portable
+
+        out.parent.mkdir(parents=True, exist_ok=True)
+        write_portable(saved, out)
+        return f"{out}: the averaged generator, {saved.g_fields['resolution']} px"
     what = ["the averaged generator"]
     what += ["its discriminator"] if saved.d is not None else []
     if published:

@@ -23,7 +23,6 @@ from fairjax.experiments.command import read_flags, run_program
 
 log = logging.getLogger("fairjax")
 
-ARM = "samples"
 SHOWN = 400  # samples that are kept for the page
 FEWEST = 6  # images in a set below which there is nothing to compare
 # Exit codes beside 0 and 2; the first that applies.
@@ -102,6 +101,7 @@ def _run(argv: list[str]) -> int:
     from fairjax.experiments.audit_figures import Judged, figures_of, saved
     from fairjax.experiments.judge_stage import read_judge
     from fairjax.report.build import build
+    from fairjax.report.words import AUDITED
 
     limits = verdicts.read_limits(Path(values.limits)) if values.limits else {}
     before = verdicts.read_baseline(Path(values.baseline)) if values.baseline else {}
@@ -121,13 +121,14 @@ def _run(argv: list[str]) -> int:
     ruled = verdicts.judged(named, limits, f"--limits={values.limits}")
     changed, compared = verdicts.moved(before, named)
     out.mkdir(parents=True, exist_ok=True)
-    about = ConfigDict({"name": f"audit of {Path(values.samples).resolve().name}"})
+    given = "/".join(Path(values.samples).resolve().parts[-2:])
+    about = ConfigDict({"name": f"audit of {given}"})
     workdir.describe(out, about, ["python", *argv])
     checks = verdicts.as_json(ruled, changed, compared) if limits or before else {}
-    saved(out, ARM, samples.pixels[:SHOWN], judged, len(reference.pixels), figures, checks)
+    saved(out, AUDITED, samples.pixels[:SHOWN], judged, len(reference.pixels), figures, checks)
     page = build(out)
     _say(ruled, changed, compared, bool(before))
-    log.info("figures: %s, open %s", out / f"arms/{ARM}/eval/metrics.json", page)
+    log.info("figures: %s, open %s", out / f"arms/{AUDITED}/eval/metrics.json", page)
     found = {verdict.verdict for verdict in ruled}
     if verdicts.FAIL in found:
         return FAILED

@@ -25,6 +25,8 @@ _NAMES = {
 }
 
 
+AUDITED = "samples"  # the one arm of an audit of somebody's samples
+
 # What an arm's penalty adds to the words for its kind.
 _PENALTIES = {
     "marginals": ", with a penalty on its shares",
@@ -142,7 +144,7 @@ def described(arm: Arm) -> str:
     """`unweighted arm (equi)`, `arm weighted by resampling (main)`."""
     kind = kind_of_arm(arm)
     if kind == arm.name:
-        return f"arm {arm.name}"
+        return arm.name if arm.name == AUDITED else f"arm {arm.name}"
     return f"{kind} arm ({arm.name})" if kind == "unweighted" else f"arm {kind} ({arm.name})"
 
 
@@ -209,7 +211,8 @@ def answer(run: Run) -> Answer:
         if reasons[arm.name]:
             sentences.append(f"The {described(arm)}: insufficient evidence ({reasons[arm.name]}).")
         elif (share := share_of(arm, run.main_set, index)) is not None:
-            sentences.append(f"The {described(arm)} shows {percent(share)} {name}.")
+            verb = "show" if arm.name == AUDITED else "shows"
+            sentences.append(f"The {described(arm)} {verb} {percent(share)} {name}.")
     evidence: list[str] = []
     headline, tone = "Insufficient evidence", "open"
     if proven:

@@ -137,10 +137,34 @@ def test_a_generator_and_the_judge_of_a_run(folders, tmp_path, monkeypatch):
     assert wide.high - wide.low > narrow.high - narrow.low
 
 
+def test_the_papers_protocol_is_a_mean_over_sets():
+    from types import SimpleNamespace
+
+    from fairjax.experiments.audit_figures import Judged, over_sets
+
+    rng = np.random.default_rng(0)
+    sets = [np.eye(2)[(rng.random(400) < 0.3).astype(int)] for _ in range(10)]
+    reference = np.eye(2)[np.arange(100) % 4 // 3]  # a quarter
+    judge = SimpleNamespace(score=lambda images: images)
+    one = Judged("colour", ("blue", "red"), sets[0], reference, None, None)
+    uniform, against = over_sets([judge], [one], iter(sets[1:]))
+    shares = np.array([found[:, 1].mean() for found in sets])
+    for figure, target in ((uniform, 0.5), (against, 0.25)):
+        values = np.sqrt(2) * np.abs(shares - target)
+        assert figure.value == pytest.approx(values.mean())
+        half = 1.96 * values.std(ddof=1) / np.sqrt(10)
+        assert (figure.low, figure.high) == pytest.approx(
+            (values.mean() - half, values.mean() + half)
+        )
+        assert figure.n == 4000
+        assert "mean over 10 sets of 400" in figure.note
+
+
 @pytest.mark.parametrize(
     ("more", "words"),
     [
         (["--attributes=size"], "no column 'size'"),
+        (["--sets=2"], "sets of images are drawn and judged"),
         (["--judge=RUN/judge/colour"], "two sources of labels"),
         (["--limits={root}/samples.csv"], "cannot be read as JSON"),
         (["--limits={root}/names.json"], "Did you mean share/colour/"),

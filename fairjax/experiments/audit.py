@@ -6,6 +6,7 @@ them is said by a table of labels or by the judge of a run. Out come the figures
 that of a run with one arm, "samples".
 """
 
+import io
 import logging
 import sys
 from collections.abc import Sequence
@@ -45,6 +46,10 @@ def audit_flags() -> flags.FlagValues:
     flags.DEFINE_integer("n", 10_000, "Images drawn from a generator.", FEWEST,
                          flag_values=values)  # fmt: skip
     flags.DEFINE_integer("seed", 0, "Of these images.", 0, flag_values=values)
+    flags.DEFINE_integer("sets", 1, "The protocol of Choi et al. 2020 is --sets=10 --n=10000: the "
+                         "discrepancy of the judge's bare decisions in so many sets of --n images, "
+                         "as mean and standard error. All other figures are of the first set.",
+                         1, flag_values=values)  # fmt: skip
     flags.DEFINE_string("reference", None, "Folder or zip of the images that samples should be "
                         "like; best balanced, and not those that were trained on.",
                         flag_values=values)  # fmt: skip
@@ -92,13 +97,17 @@ def _run(argv: list[str]) -> int:
     read_flags(values, argv, needed=("samples", "reference", "out"))
     if values.judge and (values.labels or values.attributes):
         raise InputError("two sources of labels", "--judge and --labels", "Give one of them")
+    source = Path(values.samples).expanduser()
+    if values.sets > 1 and not (values.judge and _is_generator(source)):
+        raise InputError("sets of images are drawn and judged", f"--sets={values.sets}",
+                         "Give a generator as --samples, and --judge")  # fmt: skip
     out = Path(values.out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError("it exists and is not an empty folder", str(out), "Give a new folder")
     # Imported here, so that --help and a wrong flag do not wait for the libraries.
     from fairjax.evaluate import verdicts
     from fairjax.experiments import workdir
-    from fairjax.experiments.audit_figures import Judged, figures_of, saved
+    from fairjax.experiments.audit_figures import Judged, figures_of, over_sets, saved
     from fairjax.experiments.judge_stage import read_judge
     from fairjax.report.build import build
     from fairjax.report.words import AUDITED
@@ -117,6 +126,9 @@ def _run(argv: list[str]) -> int:
     figures = figures_of(
         samples.pixels, reference.pixels, judged, values.features, values.feature_resolution
     )
+    if values.sets > 1:
+        more = (_samples(values, shape, values.seed + i).pixels for i in range(1, values.sets))
+        figures += over_sets(judges, judged, more)
     named = {figure.name: figure for figure in figures}
     ruled = verdicts.judged(named, limits, f"--limits={values.limits}")
     changed, compared = verdicts.moved(before, named)
@@ -172,19 +184,14 @@ def _shape(values: flags.FlagValues, of_judges: list[tuple[int, int]]) -> decode
         return decode.Shape(int(load_generator(path).net.resolution), "center", 3)
     first = folder.listing(path, "samples", "--samples")[0][0]
     try:
-        with Image.open(_file(first.place)) as image:
+        with Image.open(io.BytesIO(decode.read(first.place))) as image:
             return decode.Shape(min(image.size), "center", 3)
     except OSError as error:
         raise InputError(f"{first.id}: {error}", "--samples", "Remove the file") from error
 
 
-def _file(place: decode.Place) -> Any:
-    import io
-
-    return io.BytesIO(decode.read(place))
-
-
-def _samples(values: flags.FlagValues, shape: decode.Shape) -> ImageSet:
+def _samples(values: flags.FlagValues, shape: decode.Shape, seed: int | None = None) -> ImageSet:
+    """The samples; those that are drawn with --seed, or another."""
     path = Path(values.samples).expanduser()
     if not _is_generator(path):
         return _images(values.samples, "samples", shape, values.labels)
@@ -199,7 +206,7 @@ def _samples(values: flags.FlagValues, shape: decode.Shape) -> ImageSet:
         raise InputError(f"the generator draws {generator.net.resolution} pixels, wanted are "
                          f"{shape.resolution}", "--samples", "Draw with launch/sample.py and give "
                          "the folder")  # fmt: skip
-    pixels, _ = draw(generator, n=values.n, seed=values.seed)
+    pixels, _ = draw(generator, n=values.n, seed=values.seed if seed is None else seed)
     if pixels.shape[-1] != shape.channels:
         pixels = decode.opaque(pixels)
     return ImageSet(pixels, [None] * len(pixels))

@@ -2,7 +2,7 @@
 
 import csv
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,7 +15,13 @@ from fairjax.data.proportions import class_names, classes
 from fairjax.errors import InputError
 from fairjax.evaluate import features, manifold
 from fairjax.evaluate.distances import frechet_figure, kid_figure
-from fairjax.evaluate.fairness import KINDS, JudgeErrors, fairness_figures
+from fairjax.evaluate.fairness import (
+    KINDS,
+    JudgeErrors,
+    discrepancy,
+    fairness_figures,
+    proportions,
+)
 from fairjax.evaluate.figures import Figure, write_figures
 from fairjax.evaluate.manifold import manifold_figures
 from fairjax.experiments.judge_stage import SavedJudge
@@ -157,6 +163,34 @@ def figures_of(
                 for figure in (kid_figure(f"kid/{of_class}", x, y), *more):
                     found.append(figure._replace(note=title))
     return found
+
+
+def over_sets(
+    judges: Sequence[SavedJudge], judged: Sequence[Judged], more: Iterable[np.ndarray]
+) -> list[Figure]:
+    """The published figure (Choi et al. 2020, section 4.1): the discrepancy of the judge's bare
+    decisions, as mean over sets of samples.
+
+    Its 95 % interval is 1.96 standard errors over the sets: it speaks of the drawing of samples
+    only, not of the judge's errors. `more` are the sets after the first, uint8 [n, H, W, C].
+    """
+    shares = [[proportions(one.samples, "hard")] for one in judged]
+    n = len(judged[0].samples)
+    for images in more:
+        for judge, found in zip(judges, shares, strict=True):
+            found.append(proportions(judge.score(images), "hard"))
+    figures = []
+    for one, found in zip(judged, shares, strict=True):
+        k = len(one.classes)
+        targets = {"uniform": np.full(k, 1 / k), "reference": proportions(one.reference, "hard")}
+        for against, target in targets.items():
+            values = [discrepancy(share, target) for share in found]
+            mean, error = float(np.mean(values)), float(np.std(values, ddof=1) / len(values) ** 0.5)
+            name = f"mean_discrepancy/{one.label}/hard/raw/{against}"
+            figures.append(Figure(name, mean, mean - 1.96 * error, mean + 1.96 * error,
+                                  n * len(values), f"mean over {len(values)} sets of {n}, standard "
+                                  f"error {error:.4f}"))  # fmt: skip
+    return figures
 
 
 def saved(

@@ -13,6 +13,7 @@ _NAMES = {
     "reference_share": "Share in the reference set",
     "smallest_share": "Smallest share",
     "kl": "KL divergence",
+    "mean_discrepancy": "Fairness discrepancy, mean over sets",
     "outside_simplex": "Correction left the simplex",
     "kid": "KID",
     "frechet": "Fréchet distance",

@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from PIL import Image
 from fairjax.evaluate import verdicts
 from fairjax.evaluate.figures import Figure, read_figures
 from fairjax.experiments import audit
+from fairjax.experiments.audit_figures import Judged, names_of, over_sets
 
 COLOURS = {"red": (200, 40, 40), "blue": (40, 60, 200)}
 SHARE = "share/colour/1/hard/corrected"
@@ -61,6 +63,11 @@ def test_folders_with_tables_and_no_run(folders, tmp_path):
     assert (red.value, red.n, red.note) == (0.8, 200, "labels taken as true")
     assert red.low < 0.8 < red.high < 0.87
     assert figures[DISCREPANCY].value == pytest.approx(math.sqrt(2) * 0.3)
+    judged = [SimpleNamespace(label=label, classes=range(k), errors=None)
+              for label, k in (("colour", 2), ("colour+shape", 4))]  # fmt: skip
+    missing = set(names_of(judged, "none", several=False)) ^ set(figures)
+    assert len(missing) == 2 * 5  # of the 40 blue samples 20 are wide and 20 high: too few
+    assert all(name.endswith(("/colour+shape/0", "/colour+shape/1")) for name in missing)
     assert figures["fairness_discrepancy/colour+shape/hard/corrected/reference"].value > 0.2
     # Half of the distance is the make-up: within the colours sets are alike.
     whole, red = (figures[f"kid/random_conv{of}"] for of in ("", "/colour/1"))
@@ -138,10 +145,6 @@ def test_a_generator_and_the_judge_of_a_run(folders, tmp_path, monkeypatch):
 
 
 def test_the_papers_protocol_is_a_mean_over_sets():
-    from types import SimpleNamespace
-
-    from fairjax.experiments.audit_figures import Judged, over_sets
-
     rng = np.random.default_rng(0)
     sets = [np.eye(2)[(rng.random(400) < 0.3).astype(int)] for _ in range(10)]
     reference = np.eye(2)[np.arange(100) % 4 // 3]  # a quarter
@@ -202,11 +205,11 @@ def figure(name, value, half):
 def test_verdicts_by_the_whole_interval():
     figures = {f.name: f for f in (figure("a", 0.5, 0.1), figure("b", math.nan, 0.0),
                                    Figure("c", 3.0, math.nan, math.nan, 5))}  # fmt: skip
-    ruled = lambda low, high, name="a": verdicts.judged(figures, {name: (low, high)}, "x")[0]
+    ruled = lambda low, high, name="a": verdicts.judged(figures, {name: (low, high)})[0]
     assert ruled(0.3, 0.7).verdict == verdicts.PASS
     assert ruled(0.61, math.inf).verdict == ruled(-math.inf, 0.39).verdict == verdicts.FAIL
     assert ruled(0.45, 0.7).verdict == ruled(-math.inf, 0.5).verdict == verdicts.OPEN
-    assert ruled(0.0, 1.0, "b").verdict == verdicts.OPEN
+    assert ruled(0.0, 1.0, "b").verdict == ruled(0.0, 1.0, "none").verdict == verdicts.OPEN
     assert (ruled(0, 4, "c").verdict, ruled(0, 2, "c").verdict) == (verdicts.PASS, verdicts.FAIL)
 
 

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -61,24 +61,27 @@ def read_limits(path: Path) -> dict[str, tuple[float, float]]:
     return limits
 
 
+def check_names(limits: Iterable[str], known: Collection[str], where: str) -> None:
+    """Raises InputError where a limit names a figure that cannot come; it has the nearest names."""
+    for name in limits:
+        if name not in known:
+            near = get_close_matches(name, known, 3, 0.4)
+            mend = f"Did you mean {' or '.join(near)}?" if near else "See an audit's metrics.json"
+            raise InputError(f"no figure {name!r}", where, mend)
+
+
 def judged(
-    figures: Mapping[str, Figure], limits: Mapping[str, tuple[float, float]], where: str
+    figures: Mapping[str, Figure], limits: Mapping[str, tuple[float, float]]
 ) -> list[Verdict]:
     """Each limited figure with its verdict.
 
     A figure passes where its whole 95 % interval keeps the limits and fails where none of it does;
     between these, and where it could not be measured, there is insufficient evidence. A figure
     without an interval is taken at its value.
-
-    Raises InputError where there is no figure of that name; the message has the nearest names.
     """
     found = []
     for name, (minimum, maximum) in limits.items():
-        if name not in figures:
-            near = get_close_matches(name, figures, 3, 0.4)
-            mend = f"Did you mean {' or '.join(near)}?" if near else "See the names in metrics.json"
-            raise InputError(f"no figure {name!r}", where, mend)
-        figure = figures[name]
+        figure = figures.get(name, Figure(name, math.nan, math.nan, math.nan, 0, "not measured"))
         low, high = _ends(figure)
         verdict = OPEN
         if low >= minimum and high <= maximum:

@@ -107,7 +107,13 @@ def _run(argv: list[str]) -> int:
     # Imported here, so that --help and a wrong flag do not wait for the libraries.
     from fairjax.evaluate import verdicts
     from fairjax.experiments import workdir
-    from fairjax.experiments.audit_figures import Judged, figures_of, over_sets, saved
+    from fairjax.experiments.audit_figures import (
+        Judged,
+        figures_of,
+        names_of,
+        over_sets,
+        saved,
+    )
     from fairjax.experiments.judge_stage import read_judge
     from fairjax.report.build import build
     from fairjax.report.words import AUDITED
@@ -123,6 +129,8 @@ def _run(argv: list[str]) -> int:
         judged = [Judged.by_judge(judge, samples, reference) for judge in judges]
     else:
         judged = Judged.by_labels(samples, reference, values.attributes)
+    known = names_of(judged, values.features, values.sets > 1)
+    verdicts.check_names(limits, known, f"--limits={values.limits}")
     figures = figures_of(
         samples.pixels, reference.pixels, judged, values.features, values.feature_resolution
     )
@@ -130,7 +138,7 @@ def _run(argv: list[str]) -> int:
         more = (_samples(values, shape, values.seed + i).pixels for i in range(1, values.sets))
         figures += over_sets(judges, judged, more)
     named = {figure.name: figure for figure in figures}
-    ruled = verdicts.judged(named, limits, f"--limits={values.limits}")
+    ruled = verdicts.judged(named, limits)
     changed, compared = verdicts.moved(before, named)
     out.mkdir(parents=True, exist_ok=True)
     given = "/".join(Path(values.samples).resolve().parts[-2:])

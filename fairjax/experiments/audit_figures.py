@@ -119,6 +119,27 @@ def _by_names(judge: SavedJudge, rows: list[dict[str, Any] | None]) -> np.ndarra
     return np.where(of < 0, -1, place[np.maximum(of, 0)])
 
 
+def names_of(judged: Sequence[Judged], network: str, several: bool) -> list[str]:
+    """The names of all figures that an audit can have; some classes may prove too small."""
+    names: list[str] = []
+    best = "random_conv" if network == "none" else network
+    quality = ("precision", "recall", "density", "coverage")
+    classes_of = [f"{one.label}/{k}" for one in judged for k in range(len(one.classes))]
+    for of in ("", *(f"/{name}" for name in classes_of)):
+        names += [f"kid/{name}{of}" for name in dict.fromkeys(("random_conv", best))]
+        names += [f"{figure}/{best}{of}" for figure in quality]
+    names += [f"frechet/{best}"] if best != "random_conv" else []
+    for one in judged:
+        kinds = KINDS if one.errors is not None else ("hard",)
+        some = np.eye(len(one.classes))
+        names += [f.name for f in fairness_figures(some, one.errors, some, None, one.label,
+                                                   draws=2, kinds=kinds)]  # fmt: skip
+        if several:
+            names += [f"mean_discrepancy/{one.label}/hard/raw/{against}"
+                      for against in ("uniform", "reference")]  # fmt: skip
+    return names
+
+
 def figures_of(
     samples: np.ndarray,
     reference: np.ndarray,

@@ -7,12 +7,15 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
+from fairjax.errors import InputError
 from fairjax.evaluate import verdicts
 from fairjax.evaluate.figures import Figure, read_figures
 from fairjax.experiments import audit
 from fairjax.experiments.audit_figures import Judged, names_of, over_sets
+from fairjax.experiments.onnx_judge import OnnxJudge, with_errors
 
 COLOURS = {"red": (200, 40, 40), "blue": (40, 60, 200)}
 SHARE = "share/colour/1/hard/corrected"
@@ -161,6 +164,90 @@ def test_the_papers_protocol_is_a_mean_over_sets():
         )
         assert figure.n == 4000
         assert "mean over 10 sets of 400" in figure.note
+
+
+def classifier(path, first=True, size=8, softmax=False, outputs=2):
+    """An ONNX file: logits 4 (red - blue) for "red" and its opposite for "blue"."""
+    shape = ["n", 3, size, size] if first else ["n", size, size, 3]
+    weight = np.zeros((3, outputs), np.float32)
+    weight[0, :2], weight[2, :2] = (-4, 4), (4, -4)
+    nodes = [helper.make_node("ReduceMean", ["x", "axes"], ["m"], keepdims=0),
+             helper.make_node("MatMul", ["m", "w"], ["y" if not softmax else "l"])]  # fmt: skip
+    nodes += [helper.make_node("Softmax", ["l"], ["y"])] if softmax else []
+    graph = helper.make_graph(
+        nodes, "g", [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", outputs])],
+        [numpy_helper.from_array(np.array([2, 3] if first else [1, 2]), "axes"),
+         numpy_helper.from_array(weight, "w")],
+    )  # fmt: skip
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    path.write_bytes(model.SerializeToString())
+    return path
+
+
+@pytest.mark.parametrize("first", [True, False])
+@pytest.mark.parametrize("softmax", [True, False])
+def test_an_onnx_classifier_gives_probabilities(tmp_path, first, softmax):
+    score = OnnxJudge(classifier(tmp_path / "c.onnx", first, softmax=softmax), "symmetric")
+    images = np.random.default_rng(0).integers(0, 256, (130, 8, 8, 3), dtype=np.uint8)
+    means = (images / 127.5 - 1).mean((1, 2))
+    logit = 8 * (means[:, 0] - means[:, 2])  # of red against blue
+    np.testing.assert_allclose(score(images)[:, 1], 1 / (1 + np.exp(-logit)), atol=1e-5)
+    assert score.resolution == 8
+    plain = OnnxJudge(classifier(tmp_path / "d.onnx"), "imagenet")(images)
+    assert np.abs(plain - score(images)).max() > 0.01  # pixels are scaled as asked for
+
+
+def test_a_classifier_of_the_users_is_corrected_for_its_errors(folders, tmp_path):
+    """It takes each tenth red picture for blue, as its labelled images show."""
+    if not (folders / "tested").exists():
+        folder(folders / "tested", {"red": 200, "blue": 200}, seed=9)
+        table = (folders / "tested.csv").read_text().splitlines()
+        wrong = [line.replace("blue", "red") if i % 10 == 0 else line
+                 for i, line in enumerate(table)]  # fmt: skip
+        (folders / "tested.csv").write_text("\n".join(wrong))
+    given = [
+        "audit.py", f"--samples={folders / 'samples'}", f"--reference={folders / 'reference'}",
+        f"--reference_labels={folders / 'reference'}.csv", "--features=none",
+        f"--judge={classifier(tmp_path / 'c.onnx')}", "--judge_classes=blue,red",
+        f"--judge_images={folders / 'tested'}", f"--judge_labels={folders / 'tested'}.csv",
+        "--attributes=colour", "--judge_scale=symmetric", f"--out={tmp_path / 'out'}",
+    ]  # fmt: skip
+    with pytest.raises(SystemExit) as end:
+        audit.main(given)
+    assert end.value.code == 0
+    figures = read_figures(tmp_path / "out/arms/samples/eval/metrics.json")
+    summary = json.loads((tmp_path / "out/judge/colour/summary.json").read_text())
+    confusion = np.array(summary["confusion"])
+    assert confusion[0].tolist() == [180, 0]
+    assert confusion[1].tolist() == [20, 200]
+    assert figures["share/colour/1/hard/raw"].value == 0.8
+    assert figures[SHARE].value == pytest.approx(0.8 / (200 / 220))
+    refused = [a for a in given if "judge_images" not in a]
+    with pytest.raises(SystemExit) as end:
+        audit.main(refused)
+    assert end.value.code == 2
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda path: path.write_bytes(b"no model"), "cannot be read"),
+        (lambda path: classifier(path, size="s"), "s fixed"),
+        (lambda path: classifier(path, outputs=3), "the network has 3 outputs"),
+    ],
+)
+def test_an_unusable_classifier_is_refused(make, words, tmp_path):
+    path = tmp_path / "c.onnx"
+    make(path)
+    images, truth = np.zeros((4, 8, 8, 3), np.uint8), np.array([0, 1, 0, -1])
+
+    def judge():
+        score = OnnxJudge(path, "unit")
+        return with_errors(score, "colour", ("blue", "red"), 8, images, truth, "--judge_classes")
+
+    with pytest.raises(InputError, match=words):
+        judge()
 
 
 @pytest.mark.parametrize(

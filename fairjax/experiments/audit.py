@@ -11,7 +11,7 @@ import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from absl import flags
@@ -22,10 +22,15 @@ from fairjax.data import decode, folder, labels
 from fairjax.errors import InputError
 from fairjax.experiments.command import read_flags, run_program
 
+if TYPE_CHECKING:
+    from fairjax.experiments.judge_stage import SavedJudge
+
 log = logging.getLogger("fairjax")
 
 SHOWN = 400  # samples that are kept for the page
 FEWEST = 6  # images in a set below which there is nothing to compare
+# The table that belongs to a set of images.
+TABLES = {"samples": "labels", "reference": "reference_labels", "judge_images": "judge_labels"}
 # Exit codes beside 0 and 2; the first that applies.
 FAILED, OPEN, MOVED = 1, 3, 4
 
@@ -60,8 +65,18 @@ def audit_flags() -> flags.FlagValues:
                         flag_values=values)  # fmt: skip
     flags.DEFINE_list("attributes", None, "Attributes to count, a+b for all combinations of two; "
                       "default: each column.", flag_values=values)  # fmt: skip
-    flags.DEFINE_list("judge", [], "Judges of a run, RUN/judge/ATTRIBUTES, instead of --labels.",
+    flags.DEFINE_list("judge", [], "Judges of a run, RUN/judge/ATTRIBUTES, instead of --labels; or "
+                      "one classifier as .onnx, with the next flags.",
                       flag_values=values)  # fmt: skip
+    flags.DEFINE_list("judge_classes", [], "Names of its outputs, in their order, as in "
+                      "--judge_labels.", flag_values=values)  # fmt: skip
+    flags.DEFINE_string("judge_images", None, "Folder or zip of images that it was not fitted on: "
+                        "they measure its errors.", flag_values=values)  # fmt: skip
+    flags.DEFINE_string("judge_labels", None, "Table of their labels; one of --attributes is its "
+                        "column.", flag_values=values)  # fmt: skip
+    flags.DEFINE_enum("judge_scale", "imagenet", ["imagenet", "symmetric", "unit", "bytes"],
+                      "How it wants pixels: ImageNet's mean and deviation, -1 to 1, 0 to 1, or 0 "
+                      "to 255.", flag_values=values)  # fmt: skip
     flags.DEFINE_integer("resolution", None, "Pixels to which all images are brought; default: "
                          "the judge's, else the first sample's.", 8,
                          flag_values=values)  # fmt: skip
@@ -95,8 +110,11 @@ def main(argv: Sequence[str] | None = None) -> None:
 def _run(argv: list[str]) -> int:
     values = audit_flags()
     read_flags(values, argv, needed=("samples", "reference", "out"))
-    if values.judge and (values.labels or values.attributes):
+    foreign = [path for path in values.judge if Path(path).suffix == ".onnx"]
+    if values.judge and (values.labels or (values.attributes and not foreign)):
         raise InputError("two sources of labels", "--judge and --labels", "Give one of them")
+    if foreign:
+        _check_foreign(values)
     source = Path(values.samples).expanduser()
     if values.sets > 1 and not (values.judge and _is_generator(source)):
         raise InputError("sets of images are drawn and judged", f"--sets={values.sets}",
@@ -121,7 +139,9 @@ def _run(argv: list[str]) -> int:
     limits = verdicts.read_limits(Path(values.limits)) if values.limits else {}
     before = verdicts.read_baseline(Path(values.baseline)) if values.baseline else {}
     workdir.log_to(None)
-    judges = [read_judge(Path(path), f"--judge={path}") for path in values.judge]
+    judges = [_foreign_judge(values)] if foreign else [
+        read_judge(Path(path), f"--judge={path}") for path in values.judge
+    ]  # fmt: skip
     shape = _shape(values, [(judge.resolution, judge.channels) for judge in judges])
     samples = _samples(values, shape)
     reference = _images(values.reference, "reference", shape, values.reference_labels)
@@ -153,6 +173,35 @@ def _run(argv: list[str]) -> int:
     if verdicts.FAIL in found:
         return FAILED
     return OPEN if verdicts.OPEN in found else MOVED if changed else 0
+
+
+def _check_foreign(values: flags.FlagValues) -> None:
+    """Raises InputError where not all is given that a classifier of the user's needs."""
+    needed = ("judge_classes", "judge_images", "judge_labels", "attributes")
+    missing = [name for name in needed if not values[name].value]
+    if missing or len(values.judge) > 1 or len(values.attributes) > 1:
+        found = (
+            f"without --{', --'.join(missing)}" if missing else "more than one judge or attribute"
+        )
+        raise InputError(found, f"--judge={values.judge[0]}", "Its errors must be measured: give "
+                         "--judge_classes, --judge_images, --judge_labels and one of --attributes"
+                         )  # fmt: skip
+    if len(values.judge_classes) < 2:
+        raise InputError("one class", "--judge_classes", "Name all outputs, such as no,yes")
+
+
+def _foreign_judge(values: flags.FlagValues) -> "SavedJudge":
+    """The classifier of the user's, with its errors on the images that he labelled."""
+    from fairjax.experiments.audit_figures import classes_by_name
+    from fairjax.experiments.onnx_judge import OnnxJudge, with_errors
+
+    score = OnnxJudge(Path(values.judge[0]), values.judge_scale)
+    shape = decode.Shape(score.resolution, "center", 3)
+    tested = _images(values.judge_images, "judge_images", shape, values.judge_labels)
+    label, names = values.attributes[0], tuple(values.judge_classes)
+    truth = classes_by_name(label, names, tested.rows, "--judge_labels")
+    return with_errors(score, label, names, score.resolution, tested.pixels, truth,
+                       "--judge_classes")  # fmt: skip
 
 
 def _say(ruled: list[Any], changed: list[Any], compared: int, asked: bool) -> None:
@@ -231,7 +280,7 @@ def _images(given: str, title: str, shape: decode.Shape, table: str | None) -> I
             f"only {len(found)} images")  # fmt: skip
         raise InputError(what, where, "Remove or mend them" if bad else "Give hundreds")
     if table:
-        flag = f"--{'labels' if title == 'samples' else 'reference_labels'}={table}"
+        flag = f"--{TABLES[title]}={table}"
         rows = labels.read_table(Path(table).expanduser(), flag)
         matched, unused = labels.match(rows, [f.keys for f in found], flag)
         if unused:

@@ -57,7 +57,8 @@ class Judged(NamedTuple):
         """
         truth = None
         if any(reference.rows):
-            truth = _by_names(judge, reference.rows)
+            truth = classes_by_name(judge.label, judge.classes, reference.rows,
+                                    "--reference_labels")  # fmt: skip
         return cls(judge.label, judge.classes, judge.score(samples.pixels),
                    judge.score(reference.pixels), truth, judge.errors)  # fmt: skip
 
@@ -100,22 +101,26 @@ class Judged(NamedTuple):
         return found
 
 
-def _by_names(judge: SavedJudge, rows: list[dict[str, Any] | None]) -> np.ndarray:
-    """int [m]: the judge's class of each row, by the names of its values."""
-    codes, values = labels.encode(rows, where="--reference_labels")
-    names = judge.label.split("+")
+def classes_by_name(
+    label: str, wanted: Sequence[str], rows: list[dict[str, Any] | None], where: str
+) -> np.ndarray:
+    """int [m]: the class of each row among the wanted names, -1 unknown.
+
+    Raises InputError where the table lacks an attribute of the label, or has other classes.
+    """
+    codes, values = labels.encode(rows, where=where)
+    names = label.split("+")
     missing = [name for name in names if name not in values]
     if missing:
-        raise InputError(f"no column {missing[0]!r}", "--reference_labels",
-                         f"The judge of {judge.label} needs it; or give no table")  # fmt: skip
+        raise InputError(f"no column {missing[0]!r}", where, f"The judge of {label} needs it")
     titles = class_names([values[name] for name in names])
-    unknown = [title for title in titles if title not in judge.classes]
+    unknown = [title for title in titles if title not in wanted]
     if unknown:
-        raise InputError(f"{unknown[0]!r} is no class of the judge", "--reference_labels",
-                         f"Its classes are {list(judge.classes)}")  # fmt: skip
+        raise InputError(f"{unknown[0]!r} is no class of the judge", where,
+                         f"Its classes are {list(wanted)}")  # fmt: skip
     columns = [list(values).index(name) for name in names]
     of = classes(codes[:, columns], [len(values[name]) for name in names])
-    place = np.array([judge.classes.index(title) for title in titles])
+    place = np.array([list(wanted).index(title) for title in titles])
     return np.where(of < 0, -1, place[np.maximum(of, 0)])
 
 

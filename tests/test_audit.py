@@ -229,6 +229,38 @@ def test_a_classifier_of_the_users_is_corrected_for_its_errors(folders, tmp_path
     assert end.value.code == 2
 
 
+def test_samples_of_a_generator_are_brought_to_the_size_of_the_judge(
+    folders, tmp_path, monkeypatch
+):
+    """They are images of --seed; whatever their size, judge and features see what they want."""
+    from fairjax.experiments import sample, saved_generator
+
+    net = SimpleNamespace(resolution=32)
+    monkeypatch.setattr(saved_generator, "load_generator", lambda path: SimpleNamespace(net=net))
+
+    def draw(generator, n, seed):
+        rng = np.random.default_rng(seed)
+        picture = np.array([COLOURS["red"], COLOURS["blue"]], np.uint8)[rng.integers(0, 2, n)]
+        return np.broadcast_to(picture[:, None, None], (n, 32, 32, 3)), []
+
+    monkeypatch.setattr(sample, "draw", draw)
+    given = [
+        "audit.py", "--samples=net.pkl", "--n=50", "--seed=3", "--sets=2", "--features=none",
+        f"--reference={folders / 'reference'}", "--attributes=colour", "--judge_classes=blue,red",
+        f"--judge={classifier(tmp_path / 'c.onnx')}", f"--judge_images={folders / 'reference'}",
+        f"--judge_labels={folders / 'reference'}.csv", f"--out={tmp_path / 'out'}",
+    ]  # fmt: skip
+    with pytest.raises(SystemExit) as end:
+        audit.main(given)
+    assert end.value.code == 0
+    figures = read_figures(tmp_path / "out/arms/samples/eval/metrics.json")
+    blue = [np.random.default_rng(seed).integers(0, 2, 50).mean() for seed in (3, 4)]
+    assert figures["share/colour/0/hard/raw"].value == pytest.approx(blue[0])
+    mean = np.mean(np.abs(np.array(blue) - 0.5)) * math.sqrt(2)
+    assert figures["mean_discrepancy/colour/hard/raw/uniform"].value == pytest.approx(mean)
+    assert np.load(tmp_path / "out/arms/samples/eval/samples.npz")["images"].shape[1:] == (8, 8, 3)
+
+
 @pytest.mark.parametrize(
     ("make", "words"),
     [

@@ -259,13 +259,10 @@ def _samples(values: flags.FlagValues, shape: decode.Shape, seed: int | None = N
     from fairjax.experiments.saved_generator import load_generator
 
     generator = load_generator(path)
-    if generator.net.resolution != shape.resolution:
-        raise InputError(f"the generator draws {generator.net.resolution} pixels, wanted are "
-                         f"{shape.resolution}", "--samples", "Draw with launch/sample.py and give "
-                         "the folder")  # fmt: skip
     pixels, _ = draw(generator, n=values.n, seed=values.seed if seed is None else seed)
-    if pixels.shape[-1] != shape.channels:
-        pixels = decode.opaque(pixels)
+    if pixels.shape[1:] != (shape.resolution, shape.resolution, shape.channels):
+        pictures = (Image.fromarray(image.squeeze()) for image in pixels)
+        pixels = np.stack([decode.prepare(picture, shape) for picture in pictures])
     return ImageSet(pixels, [None] * len(pixels))
 
 

@@ -1,5 +1,6 @@
 """The command line of `launch/sample.py`: images of a trained generator as PNG files."""
 
+import functools
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -191,8 +192,8 @@ def draw(
     import jax
     import jax.numpy as jnp
 
-    from fairjax.models.stylegan2 import num_ws, truncate
-    from fairjax.train.conditions import draw_classes
+    from fairjax.models.stylegan2 import num_ws
+    from fairjax.train.conditions import cumulative
     from fairjax.train.progress import Meter
 
     net, layers = saved.net, num_ws(saved.net.resolution)
@@ -212,17 +213,58 @@ def draw(
         variables["buffers"] = saved.noise
     until = layers if cutoff is None else cutoff
 
+    styles, images = _programs(net, noise)
+    given = variables, np.asarray(labels, np.float32), cumulative(prior)
+    if table is not None:
+        its_seed, members = table
+        padded = np.resize(members, -(-len(members) // batch) * batch)
+        w = [styles(part, jax.random.key(its_seed), *given)[0]
+             for part in padded.reshape(-1, batch)]  # fmt: skip
+        centres = np.concatenate(w)[: len(members)].mean(0, keepdims=True)
+    parts, found = [], []
+    with Meter("images", n) as meter:
+        for start in range(0, n, batch):
+            inputs = first + start + np.arange(batch), jax.random.key(seed)
+            w, chosen = styles(*inputs, *given)
+            own = np.asarray(chosen) if kind == "class" else np.zeros(batch, int)
+            if kind == "judged" and judge is not None:
+                whole = images(*inputs, variables, w, jnp.zeros_like(w), jnp.ones(batch), until)
+                own = judge(np.asarray(whole)).argmax(-1)
+            pull = np.where(counts[own] > 0, psi, 1.0).astype(np.float32)
+            goal = jnp.asarray(centres[own], jnp.float32)
+            parts.append(np.asarray(images(*inputs, variables, w, goal, jnp.asarray(pull), until)))
+            found += np.asarray(chosen).tolist()
+            meter.update(min(start + batch, n))
+    names = [] if saved.conditions is None or label is not None else saved.conditions["classes"]
+    return np.concatenate(parts)[:n], [names[c] for c in found[:n]] if names else []
+
+
+@functools.cache
+def _programs(net: Any, noise: str) -> tuple[Any, Any]:
+    """(indices, key, ..) -> styles w [n, w_dim] and classes [n]; and these styles -> images.
+
+    All else is an argument of theirs: whoever draws again from networks of this shape compiles
+    nothing.
+    """
+    import jax
+    import jax.numpy as jnp
+
+    from fairjax.models.stylegan2 import num_ws, truncate
+    from fairjax.train.conditions import draw_by_ends
+
     def keys(index: jax.Array, key: jax.Array) -> tuple[jax.Array, jax.Array]:
         k_z, k_noise = jax.random.split(jax.random.fold_in(key, index))
         return k_z, k_noise
 
-    @jax.jit  # what changes from call to call is an argument: one program for all
-    def styles(indices: jax.Array, key: jax.Array, variables: Any) -> tuple[jax.Array, jax.Array]:
+    @jax.jit
+    def styles(
+        indices: jax.Array, key: jax.Array, variables: Any, labels: jax.Array, ends: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
         def one(index: jax.Array) -> tuple[jax.Array, jax.Array]:
             k_z, _ = keys(index, key)
             z = jax.random.normal(k_z, (1, net.z_dim))
-            chosen = draw_classes(prior, jax.random.fold_in(k_z, 1), 1)
-            c = {"c": jnp.asarray(labels, jnp.float32)[chosen]} if net.c_dim else {}
+            chosen = draw_by_ends(ends, jax.random.fold_in(k_z, 1), 1)
+            c = {"c": labels[chosen]} if net.c_dim else {}
             w: Any = net.apply(variables, z, **c, method="mapping")
             return w[0], chosen[0]
 
@@ -235,31 +277,11 @@ def draw(
     ) -> jax.Array:  # fmt: skip
         def one(index: jax.Array, w: jax.Array, goal: jax.Array, psi: jax.Array) -> jax.Array:
             _, k_noise = keys(index, key)
-            ws = truncate(jnp.broadcast_to(w, (1, layers, net.w_dim)), goal, psi, until)
-            x: Any = net.apply(variables, ws, k_noise, noise, method="synthesis")
+            ws = jnp.broadcast_to(w, (1, num_ws(net.resolution), net.w_dim))
+            x: Any = net.apply(variables, truncate(ws, goal, psi, until), k_noise, noise,
+                               method="synthesis")  # fmt: skip
             return jnp.clip(jnp.round(x[0] * 127.5 + 127.5), 0, 255).astype(jnp.uint8)
 
         return jax.vmap(one)(indices, w, goal, psi)
 
-    if table is not None:
-        its_seed, members = table
-        padded = np.resize(members, -(-len(members) // batch) * batch)
-        w = [styles(part, jax.random.key(its_seed), variables)[0]
-             for part in padded.reshape(-1, batch)]  # fmt: skip
-        centres = np.concatenate(w)[: len(members)].mean(0, keepdims=True)
-    parts, found = [], []
-    with Meter("images", n) as meter:
-        for start in range(0, n, batch):
-            inputs = first + start + np.arange(batch), jax.random.key(seed), variables
-            w, chosen = styles(*inputs)
-            own = np.asarray(chosen) if kind == "class" else np.zeros(batch, int)
-            if kind == "judged" and judge is not None:
-                whole = images(*inputs, w, jnp.zeros_like(w), jnp.ones(batch), until)
-                own = judge(np.asarray(whole)).argmax(-1)
-            pull = np.where(counts[own] > 0, psi, 1.0).astype(np.float32)
-            goal = jnp.asarray(centres[own], jnp.float32)
-            parts.append(np.asarray(images(*inputs, w, goal, jnp.asarray(pull), until)))
-            found += np.asarray(chosen).tolist()
-            meter.update(min(start + batch, n))
-    names = [] if saved.conditions is None or label is not None else saved.conditions["classes"]
-    return np.concatenate(parts)[:n], [names[c] for c in found[:n]] if names else []
+    return styles, images

@@ -137,9 +137,18 @@ def of_numbers(attributes: tuple[str, ...], values: np.ndarray, as_fakes: np.nda
 
 def draw_classes(prior: np.ndarray, key: jax.Array, n: int) -> jax.Array:
     """int32 [n] from the prior [k]; a class of probability 0 is never drawn."""
-    # By the cumulative sum: of [n, k] random numbers there would be too many where k is large.
+    return draw_by_ends(cumulative(prior), key, n)
+
+
+def cumulative(prior: np.ndarray) -> np.ndarray:
+    """float32 [k]: the upper ends of the classes' parts of [0, 1]."""
+    # By these and not by [n, k] random numbers, of which there would be too many where k is large.
     ends = np.cumsum(np.asarray(prior, np.float64))
-    ends = (ends / ends[-1]).astype(np.float32)
+    return (ends / ends[-1]).astype(np.float32)
+
+
+def draw_by_ends(ends: jax.Array | np.ndarray, key: jax.Array, n: int) -> jax.Array:
+    """int32 [n]: `draw_classes` where the `cumulative` prior may be an argument of a program."""
     u = jax.random.uniform(key, (n,))  # below 1, so the first end above it exists
     return jnp.searchsorted(jnp.asarray(ends), u, side="right").astype(jnp.int32)
 

@@ -56,37 +56,39 @@ def test_an_official_file_keeps_all_its_networks_as_safetensors(official, tmp_pa
         assert_equal(getattr(found, name), getattr(saved(), name))
 
 
-@pytest.mark.parametrize("labels", [0, 3])
-def test_a_program_that_needs_no_fairjax(labels, tmp_path):
+def test_a_program_that_needs_no_fairjax(tmp_path):
     """Run by a process that has JAX alone, it draws what the network draws."""
-    source = saved({"c_dim": labels}, {"c_dim": labels})
-    (tmp_path / "gan").mkdir()
-    network_files.write_folder(tmp_path / "gan", source)
-    run(f"--source={tmp_path / 'gan'}", f"--out={tmp_path / 'made' / 'net.jaxexport'}")
-    rng = np.random.default_rng(0)
-    net = load_generator(tmp_path / "gan").net
-    z = rng.normal(size=(3, net.z_dim)).astype(np.float32)
-    c = [np.eye(labels, dtype=np.float32)] if labels else []
-    np.savez(tmp_path / "inputs.npz", *[z, *c, np.float32(0.7), np.uint32(5)])
+    rng, sources, paths = np.random.default_rng(0), [], []
+    for labels in (0, 3):
+        source, root = saved({"c_dim": labels}, {"c_dim": labels}), tmp_path / str(labels)
+        (root / "gan").mkdir(parents=True)
+        network_files.write_folder(root / "gan", source)
+        run(f"--source={root / 'gan'}", f"--out={root / 'made' / 'net.jaxexport'}")
+        z = rng.normal(size=(3, source.g_fields["z_dim"])).astype(np.float32)
+        c = [np.eye(labels, dtype=np.float32)] if labels else []
+        np.savez(root / "inputs.npz", *[z, *c, np.float32(0.7), np.uint32(5)])
+        sources.append((source, root, z, c))
+        paths += [str(root / name) for name in ("made/net.jaxexport", "inputs.npz", "images.npy")]
     code = (
         "import sys, numpy as np; from jax import export; from pathlib import Path\n"
-        "made = export.deserialize(bytearray(Path(sys.argv[1]).read_bytes()))\n"
-        "inputs = [*np.load(sys.argv[2]).values()]\n"
-        "np.save(sys.argv[3], made.call(*inputs)); assert 'fairjax' not in sys.modules\n"
+        "for made, inputs, images in zip(*[iter(sys.argv[1:])] * 3):\n"
+        "    made = export.deserialize(bytearray(Path(made).read_bytes()))\n"
+        "    np.save(images, made.call(*np.load(inputs).values()))\n"
+        "assert 'fairjax' not in sys.modules\n"
     )
-    paths = [tmp_path / name for name in ("made/net.jaxexport", "inputs.npz", "images.npy")]
-    subprocess.run([sys.executable, "-c", code, *map(str, paths)], check=True, cwd=tmp_path)
-    found = np.load(tmp_path / "images.npy")
-    params = {"params": source.ema}
-    w = net.apply(params, z, **({"c": c[0]} if c else {}), method="mapping")
-    pulled = 0.7 * w + 0.3 * source.mean()
-    ws = np.broadcast_to(np.asarray(pulled)[:, None], (3, num_ws(net.resolution), w.shape[1]))
-    x = net.apply(params, ws, jax.random.key(5), "random", method="synthesis")
-    assert found.shape == x.shape
-    assert found.dtype == np.uint8
-    expected = np.clip(np.round(np.asarray(x) * 127.5 + 127.5), 0, 255)
-    np.testing.assert_allclose(found, expected, atol=1)
-    assert found.std() > 1
+    subprocess.run([sys.executable, "-c", code, *paths], check=True, cwd=tmp_path)
+    for source, root, z, c in sources:
+        found = np.load(root / "images.npy")
+        net, params = load_generator(root / "gan").net, {"params": source.ema}
+        w = net.apply(params, z, **({"c": c[0]} if c else {}), method="mapping")
+        pulled = 0.7 * w + 0.3 * source.mean()
+        ws = np.broadcast_to(np.asarray(pulled)[:, None], (3, num_ws(net.resolution), w.shape[1]))
+        x = net.apply(params, ws, jax.random.key(5), "random", method="synthesis")
+        assert found.shape == x.shape
+        assert found.dtype == np.uint8
+        expected = np.clip(np.round(np.asarray(x) * 127.5 + 127.5), 0, 255)
+        np.testing.assert_allclose(found, expected, atol=1)
+        assert found.std() > 1
 
 
 def test_a_stage_without_fixed_noise_gets_some(tmp_path, capsys):

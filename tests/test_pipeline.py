@@ -86,7 +86,7 @@ def test_rerun_repeats_nothing(quickstart):
     before = stamps()
     said = pipeline.ok(pipeline.run(quickstart, QUICKSTART))
     assert stamps() == before
-    assert said.count("done before") == 11
+    assert said.count("done before") == 12
     assert "finished in" not in said
 
 

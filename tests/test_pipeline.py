@@ -50,7 +50,7 @@ def test_workdir_contract(quickstart):
         assert "kid/efficientnet_lite0" in figures
         assert all({"value", "low", "high", "n"} <= figure.keys() for figure in figures.values())
     stages = pipeline.finished(quickstart)
-    assert len(stages) == 11
+    assert len(stages) == 12
     # 0.32 kimg in batches of 8, logged every 0.08 kimg, evaluated every 0.16.
     lines = (quickstart / "arms/equi/gan/metrics.jsonl").read_text().splitlines()
     steps = {json.loads(line)["step"] for line in lines if "loss/g" in line}

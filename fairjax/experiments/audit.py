@@ -191,7 +191,7 @@ def _check_foreign(values: flags.FlagValues) -> None:
 
 
 def _foreign_judge(values: flags.FlagValues) -> "SavedJudge":
-    """The classifier of the user's, with its errors on the images that he labelled."""
+    """The classifier of the user's, with its errors on the images that were labelled for it."""
     from fairjax.experiments.audit_figures import classes_by_name
     from fairjax.experiments.onnx_judge import OnnxJudge, with_errors
 

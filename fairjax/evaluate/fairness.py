@@ -298,7 +298,7 @@ def _compared(
         name = f"fairness_discrepancy/{attribute}/{form}/{against}"
         yield Figure(name, length, max(0.0, length - radius), length + radius, n, note)
         kl = float(divergence(shares, goal))
-        drawn = divergence(inside, project_to_simplex(np.broadcast_to(goal_draws, inside.shape)))
+        drawn = divergence(inside, project_to_simplex(goal_draws))
         bottom, top = (float(q) for q in np.quantile(drawn, [0.025, 0.975], method="nearest"))
         bottom = 0.0 if length <= radius else min(bottom, kl)
         yield Figure(f"kl/{attribute}/{form}/{against}", kl, bottom, max(top, kl), n, note)

@@ -3,12 +3,12 @@
 import json
 import math
 from collections.abc import Collection, Iterable, Mapping
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from scipy.stats import norm
 
+from fairjax.config import nearest
 from fairjax.errors import InputError
 from fairjax.evaluate.figures import Figure, read_figures
 
@@ -65,9 +65,7 @@ def check_names(limits: Iterable[str], known: Collection[str], where: str) -> No
     """Raises InputError where a limit names a figure that cannot come; it has the nearest names."""
     for name in limits:
         if name not in known:
-            near = get_close_matches(name, known, 3, 0.4)
-            mend = f"Did you mean {' or '.join(near)}?" if near else "See an audit's metrics.json"
-            raise InputError(f"no figure {name!r}", where, mend)
+            raise InputError(f"no figure {name!r}", where, nearest(name, list(known)))
 
 
 def judged(

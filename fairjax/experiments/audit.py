@@ -119,6 +119,9 @@ def _run(argv: list[str]) -> int:
     if values.sets > 1 and not (values.judge and _is_generator(source)):
         raise InputError("sets of images are drawn and judged", f"--sets={values.sets}",
                          "Give a generator as --samples, and --judge")  # fmt: skip
+    if values.labels and _is_generator(source):
+        raise InputError("labels of images that are drawn now", f"--labels={values.labels}",
+                         "Draw with launch/sample.py, label, and audit the folder")  # fmt: skip
     out = Path(values.out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError("it exists and is not an empty folder", str(out), "Give a new folder")
@@ -133,6 +136,7 @@ def _run(argv: list[str]) -> int:
         saved,
     )
     from fairjax.experiments.judge_stage import read_judge
+    from fairjax.experiments.saved_generator import load_generator
     from fairjax.report.build import build
     from fairjax.report.words import AUDITED
 
@@ -142,8 +146,12 @@ def _run(argv: list[str]) -> int:
     judges = [_foreign_judge(values)] if foreign else [
         read_judge(Path(path), f"--judge={path}") for path in values.judge
     ]  # fmt: skip
-    shape = _shape(values, [(judge.resolution, judge.channels) for judge in judges])
-    samples = _samples(values, shape)
+    generator = load_generator(source) if _is_generator(source) else None
+    shape = _shape(values, generator, [(judge.resolution, judge.channels) for judge in judges])
+    if generator is None:
+        samples = _images(values.samples, "samples", shape, values.labels)
+    else:
+        samples = _drawn(generator, values.n, values.seed, shape)
     reference = _images(values.reference, "reference", shape, values.reference_labels)
     if judges:
         judged = [Judged.by_judge(judge, samples, reference) for judge in judges]
@@ -155,7 +163,8 @@ def _run(argv: list[str]) -> int:
         samples.pixels, reference.pixels, judged, values.features, values.feature_resolution
     )
     if values.sets > 1:
-        more = (_samples(values, shape, values.seed + i).pixels for i in range(1, values.sets))
+        seeds = range(values.seed + 1, values.seed + values.sets)
+        more = (_drawn(generator, values.n, seed, shape).pixels for seed in seeds)
         figures += over_sets(judges, judged, more)
     named = {figure.name: figure for figure in figures}
     ruled = verdicts.judged(named, limits)
@@ -220,7 +229,9 @@ def _is_generator(path: Path) -> bool:
     return path.suffix in (".pkl", ".safetensors") or (path / "generator.safetensors").is_file()
 
 
-def _shape(values: flags.FlagValues, of_judges: list[tuple[int, int]]) -> decode.Shape:
+def _shape(
+    values: flags.FlagValues, generator: Any, of_judges: list[tuple[int, int]]
+) -> decode.Shape:
     """The size to which all images are brought."""
     wanted = {*of_judges}
     if len(wanted) > 1:
@@ -232,14 +243,11 @@ def _shape(values: flags.FlagValues, of_judges: list[tuple[int, int]]) -> decode
             raise InputError(f"the judge sees {resolution} pixels",
                              f"--resolution={values.resolution}", "Leave it out")  # fmt: skip
         return decode.Shape(resolution, "center", channels)
-    path = Path(values.samples).expanduser()
     if values.resolution is not None:
         return decode.Shape(values.resolution, "center", 3)
-    if _is_generator(path):
-        from fairjax.experiments.saved_generator import load_generator
-
-        return decode.Shape(int(load_generator(path).net.resolution), "center", 3)
-    first = folder.listing(path, "samples", "--samples")[0][0]
+    if generator is not None:
+        return decode.Shape(int(generator.net.resolution), "center", 3)
+    first = folder.listing(Path(values.samples).expanduser(), "samples", "--samples")[0][0]
     try:
         with Image.open(io.BytesIO(decode.read(first.place))) as image:
             return decode.Shape(min(image.size), "center", 3)
@@ -247,19 +255,11 @@ def _shape(values: flags.FlagValues, of_judges: list[tuple[int, int]]) -> decode
         raise InputError(f"{first.id}: {error}", "--samples", "Remove the file") from error
 
 
-def _samples(values: flags.FlagValues, shape: decode.Shape, seed: int | None = None) -> ImageSet:
-    """The samples; those that are drawn with --seed, or another."""
-    path = Path(values.samples).expanduser()
-    if not _is_generator(path):
-        return _images(values.samples, "samples", shape, values.labels)
-    if values.labels:
-        raise InputError("labels of images that are drawn now", f"--labels={values.labels}",
-                         "Draw with launch/sample.py, label, and audit the folder")  # fmt: skip
+def _drawn(generator: Any, n: int, seed: int, shape: decode.Shape) -> ImageSet:
+    """n images of a generator, brought to the size of all others."""
     from fairjax.experiments.sample import draw
-    from fairjax.experiments.saved_generator import load_generator
 
-    generator = load_generator(path)
-    pixels, _ = draw(generator, n=values.n, seed=values.seed if seed is None else seed)
+    pixels, _ = draw(generator, n=n, seed=seed)
     if pixels.shape[1:] != (shape.resolution, shape.resolution, shape.channels):
         pictures = (Image.fromarray(image.squeeze()) for image in pixels)
         pixels = np.stack([decode.prepare(picture, shape) for picture in pictures])

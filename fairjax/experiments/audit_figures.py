@@ -13,8 +13,7 @@ from fairjax.data import labels
 from fairjax.data.cache import write_json
 from fairjax.data.proportions import class_names, classes
 from fairjax.errors import InputError
-from fairjax.evaluate import features, manifold
-from fairjax.evaluate.distances import frechet_figure, kid_figure
+from fairjax.evaluate import features
 from fairjax.evaluate.fairness import (
     KINDS,
     JudgeErrors,
@@ -23,9 +22,8 @@ from fairjax.evaluate.fairness import (
     proportions,
 )
 from fairjax.evaluate.figures import Figure, write_figures
-from fairjax.evaluate.manifold import manifold_figures
+from fairjax.evaluate.quality import by_class, overall, within
 from fairjax.experiments.judge_stage import SavedJudge
-from fairjax.experiments.yardstick import by_class
 from fairjax.models import random_features
 
 log = logging.getLogger("fairjax")
@@ -173,21 +171,14 @@ def figures_of(
         log.info("features: %s of %d samples and %d reference images", name, len(samples),
                  len(reference))  # fmt: skip
         ours, theirs = (of(images).astype(np.float64) for images in (samples, reference))
-        found.append(kid_figure(f"kid/{name}", ours, theirs))
-        if name != "random_conv":
-            found.append(frechet_figure(f"frechet/{name}", ours, theirs))
         best = name == list(networks)[-1]
-        if best and min(len(ours), len(theirs)) >= manifold.ENOUGH:
-            found += manifold_figures(name, ours, theirs)
+        found += overall(name, ours, theirs, best)
         for one in judged:
             truth = one.reference.argmax(-1) if one.truth is None else one.truth
             seen = np.isfinite(one.samples).all(1)
-            parts = by_class(ours[seen], theirs, one.samples[seen], truth, one.classes)
-            for k, title, x, y in parts:
-                of_class = f"{name}/{one.label}/{k}"
-                more = manifold_figures(of_class, x, y) if best else ()
-                for figure in (kid_figure(f"kid/{of_class}", x, y), *more):
-                    found.append(figure._replace(note=title))
+            classes_of = by_class(ours[seen], theirs, one.samples[seen], truth, one.classes)
+            parts = [(f"{one.label}/{k}", title, x, y) for k, title, x, y in classes_of]
+            found += within(name, parts, best)
     return found
 
 

@@ -249,7 +249,7 @@ def _programs(net: Any, noise: str) -> tuple[Any, Any]:
     import jax
     import jax.numpy as jnp
 
-    from fairjax.models.stylegan2 import num_ws, truncate
+    from fairjax.models.stylegan2 import as_bytes, num_ws, truncate
     from fairjax.train.conditions import draw_by_ends
 
     def keys(index: jax.Array, key: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -280,7 +280,7 @@ def _programs(net: Any, noise: str) -> tuple[Any, Any]:
             ws = jnp.broadcast_to(w, (1, num_ws(net.resolution), net.w_dim))
             x: Any = net.apply(variables, truncate(ws, goal, psi, until), k_noise, noise,
                                method="synthesis")  # fmt: skip
-            return jnp.clip(jnp.round(x[0] * 127.5 + 127.5), 0, 255).astype(jnp.uint8)
+            return as_bytes(x[0])
 
         return jax.vmap(one)(indices, w, goal, psi)
 

@@ -1,6 +1,6 @@
 """What samples are measured with, during training and at its end: judges, features, references."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -8,35 +8,18 @@ from ml_collections import ConfigDict
 
 from fairjax.data.decode import opaque
 from fairjax.data.prepare import Dataset
-from fairjax.evaluate import features, manifold
-from fairjax.evaluate.distances import frechet_figure, kid_figure
+from fairjax.evaluate import features
+from fairjax.evaluate.distances import kid_figure
 from fairjax.evaluate.fairness import fairness_figures
 from fairjax.evaluate.figures import Figure
-from fairjax.evaluate.manifold import manifold_figures
 from fairjax.evaluate.neighbours import memorisation_figure, nearest
+from fairjax.evaluate.quality import Part, by_class, overall, within
 from fairjax.experiments.judge_stage import Judge, errors_of
 from fairjax.experiments.ratio_stage import RatioScore
 from fairjax.experiments.stages import read_json
 from fairjax.models import random_features
 
 ENOUGH = 3  # images per set below which a kernel distance does not exist
-ENOUGH_IN_CLASS = 30  # samples, and reference images, below which a class gets no distance
-
-
-def by_class(
-    ours: np.ndarray,
-    theirs: np.ndarray,
-    judged: np.ndarray,
-    truth: np.ndarray,
-    names: Sequence[str],
-) -> Iterator[tuple[int, str, np.ndarray, np.ndarray]]:
-    """(class, its name, rows of `ours` that are judged to be of it, rows of `theirs` that are),
-    for the classes with enough of both. There may be fewer rows than judgements and labels."""
-    decided, truth = judged[: len(ours)].argmax(-1), truth[: len(theirs)]
-    for k, name in enumerate(names):
-        x, y = ours[decided == k], theirs[truth == k]
-        if min(len(x), len(y)) >= ENOUGH_IN_CLASS:
-            yield k, name, x, y
 
 
 class Yardstick:
@@ -113,12 +96,8 @@ class Yardstick:
                 if which:
                     yield kid_figure(f"kid/{name}/heldout_{which}", ours[name], found)
                     continue
-                yield kid_figure(f"kid/{name}", ours[name], found)
-                if name == "efficientnet_lite0":
-                    yield frechet_figure(f"frechet/{name}", ours[name], found)
                 best = name == list(theirs)[-1]
-                if best and min(len(ours[name]), len(found)) >= manifold.ENOUGH:
-                    yield from manifold_figures(name, ours[name], found)
+                yield from overall(name, ours[name], found, best)
                 yield from self._by_class(name, ours[name], found, judged, best)
 
     def _by_class(
@@ -130,10 +109,7 @@ class Yardstick:
         full: bool,
     ) -> Iterator[Figure]:
         """KID in the features `name` within the classes, in `full` with fidelity and variety."""
-        for of, note, x, y in self._classes(ours, theirs, self._reference, judged):
-            yield kid_figure(f"kid/{name}/{of}", x, y)._replace(note=note)
-            for figure in manifold_figures(f"{name}/{of}", x, y) if full else ():
-                yield figure._replace(note=note)
+        yield from within(name, self._classes(ours, theirs, self._reference, judged), full)
 
     def _classes(
         self,
@@ -141,7 +117,7 @@ class Yardstick:
         theirs: np.ndarray,
         positions: np.ndarray,
         judged: dict[str, np.ndarray],
-    ) -> Iterator[tuple[str, str, np.ndarray, np.ndarray]]:
+    ) -> Iterator[Part]:
         """(<attributes>/<class>, note, rows of `ours` that the judge puts in the class, rows of
         `theirs`, at the first of these positions, that are of it), for classes with enough."""
         for judge in self._judges:

@@ -81,6 +81,11 @@ class MappingNetwork(nn.Module):
         return x
 
 
+def as_bytes(images: jax.Array) -> jax.Array:
+    """Images in [-1, 1], as the generator draws them -> uint8, rounded, clipped."""
+    return jnp.clip(jnp.round(images * 127.5 + 127.5), 0, 255).astype(jnp.uint8)
+
+
 def truncate(
     ws: jax.Array, centre: jax.Array, psi: float | jax.Array, cutoff: int | None = None
 ) -> jax.Array:

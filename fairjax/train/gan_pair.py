@@ -11,7 +11,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from fairjax.models.initialize import FAST_COMPILE
-from fairjax.models.stylegan2 import num_ws
+from fairjax.models.stylegan2 import as_bytes, num_ws
 from fairjax.train.conditions import Conditions, draw_classes
 from fairjax.train.devices import replicated, spread
 from fairjax.train.gan_state import networks
@@ -118,7 +118,7 @@ class Pair:
         w: Any = self.g.apply({"params": params}, z, **c, method="mapping")
         ws = jnp.broadcast_to(w[:, None], (n, num_ws(self.resolution), self.gan.w_dim))
         images = self._synthesised(params, ws, k_noise)
-        return jnp.clip(jnp.round(images * 127.5 + 127.5), 0, 255).astype(jnp.uint8), w
+        return as_bytes(images), w
 
     def sample(self, params: Any, key: jax.Array, n: int, batch: int) -> np.ndarray:
         """n images uint8 [n, H, W, C] without truncation; equal keys give equal images.

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jax import export
 
 from fairjax.models.published import build
-from fairjax.models.stylegan2 import num_ws, truncate
+from fairjax.models.stylegan2 import as_bytes, num_ws, truncate
 from fairjax.train.network_files import Saved
 
 PLATFORMS = ("cpu", "cuda", "tpu")
@@ -33,7 +33,7 @@ def write_portable(saved: Saved, path: Path) -> None:
         ws = jnp.broadcast_to(pulled, (w.shape[0], num_ws(net.resolution), w.shape[1]))
         key = jax.random.key(seed)
         x: Any = net.apply({"params": params}, ws, key, "random", method="synthesis")
-        return jnp.clip(jnp.round(x * 127.5 + 127.5), 0, 255).astype(jnp.uint8)
+        return as_bytes(x)
 
     (n,) = export.symbolic_shape("n")
     inputs = [jax.ShapeDtypeStruct((n, net.z_dim), jnp.float32)]

@@ -1,16 +1,20 @@
 """The command line of `launch/compare.py`: tables and charts of many runs."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from absl import flags
 
 from fairjax.errors import InputError
 from fairjax.experiments import sweep
 from fairjax.experiments.command import read_flags, run_program
-from fairjax.report import comparison
+from fairjax.report import comparison, comparison_charts, comparison_page
 from fairjax.report.drawing import save_png
+from fairjax.report.pages import markdown
 from fairjax.report.rows import read_rows
+from fairjax.report.tables import Table
+from fairjax.report.workdir import read
 
 
 def compare_flags() -> flags.FlagValues:
@@ -20,8 +24,8 @@ def compare_flags() -> flags.FlagValues:
                         flag_values=values)  # fmt: skip
     flags.DEFINE_string("config", None, "Sweep file (or FILE:NAME): its cells that have no row "
                         "are listed as not run.", flag_values=values)  # fmt: skip
-    flags.DEFINE_string("out", None, "Folder for tables.md and the charts as PNG; default: tables "
-                        "on the screen only.", flag_values=values)  # fmt: skip
+    flags.DEFINE_string("out", None, "Folder for index.html, tables.md and the charts as PNG; "
+                        "default: tables on the screen only.", flag_values=values)  # fmt: skip
     return values
 
 
@@ -46,6 +50,8 @@ def _run(argv: list[str]) -> None:
                          "Give .jsonl files of launch/sweep.py or folders of runs")  # fmt: skip
     rows = [row for name in given for row in read_rows(Path(name))]
     rows = list({(r["cell"], r["seed"], r["method"]): r for r in rows}.values())  # the last holds
+    # A run of a sweep that is given as a folder too goes by the name of its cell.
+    rows = list({_identity(row): row for row in reversed(rows)}.values())[::-1]
     planned = {}
     if values.config:
         _, module, cells = sweep.load(values.config)
@@ -55,23 +61,32 @@ def _run(argv: list[str]) -> None:
     if rows and values.baseline not in methods:
         raise InputError(f"no run of '{values.baseline}'", "--baseline",
                          f"Choose one of {', '.join(sorted(methods))}")  # fmt: skip
-    parts = ["## Methods", comparison.fairness_table(rows, values.baseline, planned)]
-    if rows:
-        parts += ["## Pooled over sizes of the reference set",
-                  comparison.pooled_table(rows, values.baseline),
-                  "## Where fairness is lost, and the density ratio",
-                  comparison.chain_table(rows), *comparison.front(rows),
-                  "## Does it last? The second half of training",
-                  comparison.lasting_table(rows)]  # fmt: skip
-    parts.append(_notes(values.baseline))
-    text = "\n\n".join(parts) + "\n"
+    sections = comparison.sections(rows, values.baseline, planned)
+    notes = _notes(values.baseline)
+    parts = [[f"## {part.title}", _in_markdown(part.table), *part.said] for part in sections]
+    text = "\n\n".join([*sum(parts, []), notes]) + "\n"
     print(text)
     if values.out:
         folder = Path(values.out)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "tables.md").write_text(text)
-        for name, picture in comparison.pictures(rows).items():
+        charts = comparison_charts.pictures(rows)
+        for name, picture in charts.items():
             save_png(picture, folder / f"{name}.png")
+        runs = [read(Path(name)) for name in given if Path(name).is_dir()]
+        page = comparison_page.build(folder, rows, sections, charts, runs, values.baseline, notes)
+        print(f"page: {page}")
+
+
+def _identity(row: Mapping[str, Any]) -> tuple[Any, ...]:
+    """The same for the rows of one run, whatever its cell is called."""
+    return tuple(row.get(key) for key in ("seed", "method", "perc", "date", "discrepancy", "swing"))
+
+
+def _in_markdown(table: Table) -> str:
+    lines = [table.heads, ["---"] * len(table.heads),
+             *([markdown(cell.text) for cell in row] for row in table.rows)]  # fmt: skip
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def _notes(baseline: str) -> str:

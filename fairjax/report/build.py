@@ -1,17 +1,14 @@
 """Turns the files of a workdir into `report/index.html`, `metrics.json` and `model_card.md`."""
 
-import os
-import re
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
 
-from fairjax import __version__
 from fairjax.data.cache import write_json
 from fairjax.evaluate.figures import without_nan
 from fairjax.report import pictures, sheets, tables, words
+from fairjax.report.pages import write_pages
 from fairjax.report.workdir import Arm, Run, read
 
 _MANIFEST: dict[str, Any] = {  # what the templates name, for runs that have not come that far
@@ -39,23 +36,12 @@ def build(workdir: Path) -> Path:
     """
     workdir = Path(workdir)
     run = read(workdir)
-    room = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=lambda name: name is not None and name.endswith(".html.j2"),
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    room.filters["markdown"] = _markdown
-    room.filters["whole"] = _whole
-    context = _context(run)
     folder = workdir / "report"
-    page = folder / "index.html"
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "metrics.json", without_nan(tables.metrics(run)))
-    _write(folder / "model_card.md", room.get_template("model_card.md.j2").render(context))
-    _write(page, room.get_template("page.html.j2").render(context))
-    return page
+    templates = {"model_card.md.j2": "model_card.md", "page.html.j2": "index.html"}
+    write_pages(folder, _context(run), templates)
+    return folder / "index.html"
 
 
 def _context(run: Run) -> dict[str, Any]:
@@ -63,8 +49,6 @@ def _context(run: Run) -> dict[str, Any]:
     return {
         "run": run,
         "manifest": _MANIFEST | run.manifest,
-        "version": __version__,
-        "css": Path(__file__).with_name("page.css").read_text("utf-8"),
         "answer": words.answer(run),
         "headline": pictures.headline(run),
         "facts": tables.facts(run),
@@ -150,22 +134,3 @@ def _neighbours(run: Run, arm: Arm) -> dict[str, Any]:
     distances = np.sort(np.asarray(parts.get("distance", ())))[:1]
     closest = words.plain(float(distances[0])) if len(distances) else ""
     return {"arm": arm, "sheet": sheet, "figures": measured, "closest": closest}
-
-
-def _markdown(text: object) -> str:
-    """Text of the user's files as one line of Markdown that holds no markup of its own."""
-    line = " ".join(str(text).split())
-    for mark, instead in (("&", "&amp;"), ("<", "&lt;"), ("|", "\\|"), ("`", "'")):
-        line = line.replace(mark, instead)
-    return line
-
-
-def _whole(text: str) -> str:
-    """The same text, in which no line breaks within `86 % [84, 88]`."""
-    return re.sub(r" (?=[\[%])|(?<=,) (?=-?[\d.]+\])", "\u00a0", text)
-
-
-def _write(path: Path, text: str) -> None:
-    draft = path.with_name(path.name + ".draft")
-    draft.write_text(text, "utf-8")
-    os.replace(draft, path)

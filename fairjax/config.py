@@ -229,6 +229,7 @@ def _eval() -> dict[str, Any]:
         "every_kimg": 200.0,  # fairness and quality beside the losses
         "samples_during": 2000,
         "samples": 10000,  # for the final figures
+        "psis": (0.5, 0.7),  # truncations at which `samples_during` samples are measured as well
         "features": "efficientnet_lite0",  # none | efficientnet_lite0; the final KID and Frechet
         "feature_resolution": 128,  # pixels at which the feature network sees an image
         "feature_samples": 5000,  # images per set that go through the feature network

@@ -63,6 +63,7 @@ def validate(config: ConfigDict, devices: int = 1) -> None:
     for key in ("samples_during", "samples", "feature_samples", "batch"):
         need(config.eval[key] >= 1, f"eval.{key}", "at least 1")
     need(config.eval.every_kimg > 0, "eval.every_kimg", "positive")
+    need(all(0 <= psi < 1 for psi in config.eval.psis), "eval.psis", "numbers from 0 to below 1")
     need(len(config.arms) > 0, "arms", "at least one arm")
     for name, overrides in config.arms.items():
         unknown = [key for key in overrides if key not in config.gan]

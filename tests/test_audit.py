@@ -80,7 +80,7 @@ def test_folders_with_tables_and_no_run(folders, tmp_path):
     rows = list(csv.DictReader((out / "figures.csv").read_text().splitlines()))
     assert {row["name"]: float(row["value"]) for row in rows}[SHARE] == 0.8
     page = (out / "report/index.html").read_text()
-    assert "The generator shows 20 % [15, 26] blue" in page
+    assert "The samples show 20 % [15, 26] blue" in page
     assert "labels are taken as true" in page
     assert "Not run" not in page  # no part of a training
     assert "Since the baseline" not in page

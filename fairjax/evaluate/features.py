@@ -67,7 +67,7 @@ def _batches(
     out = np.empty((len(which), width), np.float32)
     for start in range(0, len(which), batch):
         part = opaque(np.asarray(images[which[start : start + batch]]))
-        padded = np.zeros((batch, *part.shape[1:]), np.uint8)  # one shape, one program
+        padded = np.zeros((batch, *part.shape[1:]), part.dtype)  # one shape, one program
         padded[: len(part)] = part
         out[start : start + len(part)] = np.asarray(of(padded))[: len(part)]
         done(start + len(part))

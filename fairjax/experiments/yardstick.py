@@ -1,6 +1,7 @@
 """What samples are measured with, during training and at its end: judges, features, references."""
 
-from collections.abc import Iterator
+import functools
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from fairjax.evaluate.fairness import fairness_figures
 from fairjax.evaluate.figures import Figure
 from fairjax.evaluate.neighbours import memorisation_figure, nearest
 from fairjax.evaluate.quality import Part, by_class, overall, within
+from fairjax.evaluate.smoothness import path_length_figure
 from fairjax.experiments.judge_stage import Judge, errors_of
 from fairjax.experiments.ratio_stage import RatioScore
 from fairjax.experiments.stages import read_json
@@ -99,6 +101,13 @@ class Yardstick:
                 best = name == list(theirs)[-1]
                 yield from overall(name, ours[name], found, best)
                 yield from self._by_class(name, ours[name], found, judged, best)
+
+    def smoothness(self, ends: Iterable[tuple[np.ndarray, np.ndarray]]) -> Iterator[Figure]:
+        """Path length in ImageNet features, where these are wanted."""
+        if self._config.eval.features == "efficientnet_lite0":
+            size = self._config.eval.feature_resolution
+            of = functools.partial(features.imagenet, resolution=size)
+            yield path_length_figure("efficientnet_lite0", of, ends)
 
     def _by_class(
         self,

@@ -6,14 +6,16 @@ from typing import Any
 import numpy as np
 
 from fairjax.data.cache import write_json
-from fairjax.evaluate.figures import without_nan
-from fairjax.report import pictures, sheets, tables, words
+from fairjax.evaluate.figures import as_entries, without_nan
+from fairjax.report import card, figure_tables, pictures, sheets, tables, words
+from fairjax.report.answer import answer
 from fairjax.report.pages import write_pages
-from fairjax.report.workdir import Arm, Run, read
+from fairjax.report.workdir import Arm, Run, insufficient, read
 
 _MANIFEST: dict[str, Any] = {  # what the templates name, for runs that have not come that far
     "source": "",
     "resolution": 0,
+    "hash": "",
     "roles": {},
     "licences": [],
     "bad_files": [],
@@ -38,10 +40,40 @@ def build(workdir: Path) -> Path:
     run = read(workdir)
     folder = workdir / "report"
     folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / "metrics.json", without_nan(tables.metrics(run)))
-    templates = {"model_card.md.j2": "model_card.md", "page.html.j2": "index.html"}
+    write_json(folder / "metrics.json", without_nan(metrics(run)))
+    templates = {"model_card.md.j2": "model_card.md", "data_sheet.md.j2": "data_sheet.md",
+                 "page.html.j2": "index.html"}  # fmt: skip
     write_pages(folder, _context(run), templates)
     return folder / "index.html"
+
+
+def metrics(run: Run) -> dict[str, Any]:
+    """`report/metrics.json`: every figure of the run in one place."""
+    said = answer(run)
+
+    return {
+        "answer": {
+            "headline": said.headline,
+            "sentences": said.sentences,
+            "evidence": said.evidence,
+            "caveats": said.caveats,
+        },
+        "insufficient_evidence": {
+            arm.name: {name: insufficient(run, arm, name) for name in run.judges}
+            for arm in run.arms
+        },
+        "weights": {
+            "figures": as_entries(run.weight_figures.values()),
+            "chain": run.weights.get("chain", []),
+        },
+        "arms": {
+            arm.name: {
+                "figures": as_entries(arm.figures.values()),
+                "last_four": as_entries(figure_tables.last_four(arm).values()),
+            }
+            for arm in run.arms
+        },
+    }
 
 
 def _context(run: Run) -> dict[str, Any]:
@@ -49,7 +81,7 @@ def _context(run: Run) -> dict[str, Any]:
     return {
         "run": run,
         "manifest": _MANIFEST | run.manifest,
-        "answer": words.answer(run),
+        "answer": answer(run),
         "headline": pictures.headline(run),
         "facts": tables.facts(run),
         "arms": tables.arms(run),
@@ -62,15 +94,22 @@ def _context(run: Run) -> dict[str, Any]:
         "judges": [(judge, tables.confusion(judge)) for judge in run.judges.values()],
         "chain": pictures.chain(run),
         "curves": pictures.curves(run),
-        "last_four": tables.last_four_table(run),
+        "truncation": pictures.truncation(run),
+        "cost": tables.cost(run),
+        "last_four": figure_tables.last_four_table(run),
         "dro": pictures.dro(run),
         "samples": [_samples(run, arm) for arm in run.arms],
-        "main_figures": tables.main_figures(run),
-        "all_figures": tables.all_figures(run),
-        "limits": tables.limits(run),
-        "moved": tables.moved(run),
+        "main_figures": figure_tables.main_figures(run),
+        "within_groups": figure_tables.within_groups(run),
+        "all_figures": figure_tables.all_figures(run),
+        "limits": figure_tables.limits(run),
+        "moved": figure_tables.moved(run),
+        "threats": card.threats(run),
+        "limits_of_use": card.limits_of_use(run),
+        "unmeasured": card.unmeasured(run),
+        "uses": tables.ROLES,
+        "trained_with_labels": card.trained_with_labels(run),
         "trained": "gan" in run.config or not run.config,  # else an audit of foreign samples
-        "label_free": _label_free(run),
         "neighbours": [_neighbours(run, arm) for arm in run.arms],
     }
 
@@ -108,15 +147,6 @@ def _samples(run: Run, arm: Arm) -> dict[str, Any]:
         "unsorted": unsorted,
         "progress": [sheets.file(arm.grids[i]) for i in chosen],
     }
-
-
-def _label_free(run: Run) -> tables.Table | None:
-    """The figures that need no label, for runs without a judge."""
-    table = tables.all_figures(run)
-    if run.judges or table is None:
-        return None
-    heads = ("kid/", "ratio_score/", "frechet/", "memorisation/")
-    return tables.Table(table.heads, [row for row in table.rows if row[0].note.startswith(heads)])
 
 
 def _neighbours(run: Run, arm: Arm) -> dict[str, Any]:

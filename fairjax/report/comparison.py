@@ -18,8 +18,8 @@ from fairjax.evaluate.comparison import (
     reduction,
     slope_per_doubling,
 )
+from fairjax.report.answer import Answer
 from fairjax.report.tables import Cell, Table
-from fairjax.report.words import Answer
 
 Rows = Sequence[Mapping[str, Any]]
 KIDS = ("kid/efficientnet_lite0", "kid/random_conv")

@@ -83,6 +83,9 @@ class Run:
     examples: dict[str, np.ndarray]
     weights: dict[str, Any]
     weight_figures: dict[str, Figure]
+    seconds: dict[str, float] = field(
+        default_factory=dict
+    )  # of each finished stage, in their order
     judges: dict[str, Judge] = field(default_factory=dict)
     arms: tuple[Arm, ...] = ()
 
@@ -115,6 +118,7 @@ def read(workdir: Path) -> Run:
         examples=_arrays(workdir / "data" / "examples.npz"),
         weights=weights,
         weight_figures=from_entries(weights.get("figures") or {}),
+        seconds=_seconds(workdir),
         judges={
             path.parent.name: _judge(path) for path in sorted(workdir.glob("judge/*/summary.json"))
         },
@@ -233,6 +237,14 @@ def _arms(workdir: Path, config: dict[str, Any]) -> tuple[Arm, ...]:
             )
         )
     return tuple(arms)
+
+
+def _seconds(workdir: Path) -> dict[str, float]:
+    """Stage -> how long it took, in the order in which they were finished; not of the report."""
+    records = sorted(workdir.rglob("DONE"), key=lambda path: path.stat().st_mtime)
+    names = [path.parent.relative_to(workdir).as_posix() for path in records]
+    return {name: float(_json(path).get("seconds", 0))
+            for name, path in zip(names, records, strict=True) if name != "report"}  # fmt: skip
 
 
 def _date(path: Path) -> str:

@@ -20,6 +20,7 @@ from PIL import Image
 
 from fairjax.data import decode, folder, labels
 from fairjax.errors import InputError
+from fairjax.experiments import audit_predictions
 from fairjax.experiments.command import read_flags, run_program
 
 if TYPE_CHECKING:
@@ -31,8 +32,6 @@ SHOWN = 400  # samples that are kept for the page
 FEWEST = 6  # images in a set below which there is nothing to compare
 # The table that belongs to a set of images.
 TABLES = {"samples": "labels", "reference": "reference_labels", "judge_images": "judge_labels"}
-# Exit codes beside 0 and 2; the first that applies.
-FAILED, OPEN, MOVED = 1, 3, 4
 
 
 class ImageSet(NamedTuple):
@@ -96,12 +95,19 @@ def audit_flags() -> flags.FlagValues:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Runs the command; its exit codes are in `--help`, 2 where the input cannot be used."""
+    """Runs the command; its exit codes are in `--help`, 2 where the input cannot be used.
+
+    With --predictions it is `fairjax.experiments.audit_predictions`.
+    """
+    argv = list(sys.argv if argv is None else argv)
+    if any(arg.lstrip("-").partition("=")[0] == "predictions" for arg in argv[1:]):
+        return audit_predictions.main(argv)
     run_program(
         argv,
         lambda argv: sys.exit(_run(argv)),
         audit_flags,
-        about=": measures who is in samples and how good they are, beside a reference set.",
+        about=": measures who is in samples and how good they are, beside a reference set; with "
+        "--predictions=FILE --help: what a classifier decides, by group.",
         example="python launch/audit.py --samples=DIR --labels=samples.csv --reference=DIR "
         "--reference_labels=reference.csv --out=audit",
     )
@@ -178,10 +184,7 @@ def _run(argv: list[str]) -> int:
     page = build(out)
     _say(ruled, changed, compared, bool(before))
     log.info("figures: %s, open %s", out / f"arms/{AUDITED}/eval/metrics.json", page)
-    found = {verdict.verdict for verdict in ruled}
-    if verdicts.FAIL in found:
-        return FAILED
-    return OPEN if verdicts.OPEN in found else MOVED if changed else 0
+    return verdicts.exit_code({verdict.verdict for verdict in ruled}, bool(changed))
 
 
 def _check_foreign(values: flags.FlagValues) -> None:

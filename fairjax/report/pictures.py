@@ -33,7 +33,11 @@ def headline(run: Run) -> drawing.Picture | None:
         if share is not None and not insufficient(run, arm, run.main_set):
             label = f"{arm.name} ({words.kind_of_arm(arm)})"
             rows.append((label, share.value, share.low, share.high, colour_of(run, arm)))
-    return drawing.shares(rows, target, name) if len(rows) > (biased is not None) else None
+    return (
+        drawing.shares(rows, target, f"share of {name}")
+        if len(rows) > (biased is not None)
+        else None
+    )
 
 
 def weight_histogram(run: Run) -> drawing.Picture | None:

@@ -3,6 +3,7 @@
 What is trained of it and how is in `fairjax.train.gan`.
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -125,15 +126,13 @@ class Pair:
 
         With labels the classes are drawn from the prior.
         """
-        return self.sample_with_styles(params, key, n, batch)[0]
+        return np.concatenate([images for images, _ in self.drawn(params, key, n, batch)])
 
-    def sample_with_styles(
+    def drawn(
         self, params: Any, key: jax.Array, n: int, batch: int
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """What `sample` draws, and the w [n, w_dim] behind each image."""
-        parts = [
-            jax.tree.map(np.asarray, self._sample(params, jax.random.fold_in(key, i), batch))
-            for i in range(-(-n // batch))
-        ]
-        images, w = (np.concatenate(part)[:n] for part in zip(*parts, strict=True))
-        return images, w
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """What `sample` draws, batch by batch, and the w [.., w_dim] behind each image."""
+        for start in range(0, n, batch):
+            own = jax.random.fold_in(key, start // batch)
+            images, w = jax.tree.map(np.asarray, self._sample(params, own, batch))
+            yield images[: n - start], w[: n - start]

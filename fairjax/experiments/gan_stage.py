@@ -20,7 +20,7 @@ from fairjax.experiments.centres import save_centres
 from fairjax.experiments.real_examples import conditions, for_second, real_examples
 from fairjax.experiments.stages import read_json
 from fairjax.experiments.weights_stage import load_weights
-from fairjax.experiments.yardstick import Yardstick
+from fairjax.experiments.yardstick import RATIO, Yardstick
 from fairjax.train import loop
 from fairjax.train.conditions import Conditions
 from fairjax.train.devices import is_lead
@@ -200,25 +200,32 @@ def measure_arm(
     saved = load_tree(workdir / f"arms/{name}/gan/generator.safetensors")
     key = keys.root(config.seed, "final samples")
     gan = programs(config, conditions(config, dataset))
-    samples, w = gan.sample_with_styles(
-        saved["generator"], key, config.eval.samples, config.eval.batch
-    )
-    judged = yardstick.judged(samples)
-    close, pairs = yardstick.neighbours(samples[: config.eval.feature_samples], judged)
+    drawn = gan.drawn(saved["generator"], key, config.eval.samples, config.eval.batch)
+    w = []
+
+    def images() -> Iterator[np.ndarray]:
+        for part, styles in drawn:
+            w.append(styles)
+            yield part
+
+    seen = yardstick.observe(images(), config.eval.samples)
+    judged = {label: p for label, p in seen.scores.items() if label != RATIO}
+    close, pairs = yardstick.neighbours(seen)
     figures = [
         *yardstick.fairness(judged),
-        *yardstick.quality(samples, judged),
-        *yardstick.ratio_scores(samples),
+        *yardstick.quality(seen),
+        *yardstick.ratio_scores(seen),
         *close,
         *_truncated(config, gan, saved, key, yardstick),
         *yardstick.smoothness(_steps(config, gan, saved["generator"], key)),
     ]
     if is_lead():
-        shown = {"images": samples[:256]} | {f"judge/{k}": p[:256] for k, p in judged.items()}
+        n = len(seen.first)
+        shown = {"images": seen.first} | {f"judge/{k}": p[:n] for k, p in judged.items()}
         np.savez(folder / "samples.npz", allow_pickle=False, **shown)
         np.savez(folder / "neighbours.npz", allow_pickle=False, **pairs)
         for label, probabilities in judged.items():
-            save_centres(folder, label, w, probabilities)
+            save_centres(folder, label, np.concatenate(w), probabilities)
         write_figures(folder / "metrics.json", figures)
     for figure in figures:
         if figure.name.startswith(("fairness", "kid/eff", "ratio_score", "memor")):

@@ -2,7 +2,7 @@
 
 import functools
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -164,7 +164,21 @@ def balanced(
     return np.stack(kept), found, {"index": index, "drawn": last}
 
 
-def draw(
+def draw(saved: Trained, *, n: int, **options: Any) -> tuple[np.ndarray, list[str]]:
+    """n images uint8 [n, H, W, C] of a generator, and the class of each (none without labels);
+    options: as of `drawn`."""
+    from fairjax.train.progress import Meter
+
+    parts, names = [], []
+    with Meter("images", n) as meter:
+        for images, found in drawn(saved, n=n, **options):
+            parts.append(images)
+            names += found
+            meter.update(sum(map(len, parts)))
+    return np.concatenate(parts), names
+
+
+def drawn(
     saved: Trained,
     *,
     n: int,
@@ -178,8 +192,8 @@ def draw(
     label: Sequence[Any] | None = None,
     judge: Callable[[np.ndarray], np.ndarray] | None = None,
     first: int = 0,
-) -> tuple[np.ndarray, list[str]]:
-    """n images uint8 [n, H, W, C] of a generator, and the class of each (none without labels).
+) -> Iterator[tuple[np.ndarray, list[str]]]:
+    """What `draw` gives, batch by batch.
 
     They are images `first` to `first` + n - 1 of the seed: image i depends on (seed, i) alone, not
     on n or the batch. Truncation (`psi`, `cutoff`) is that
@@ -194,7 +208,6 @@ def draw(
 
     from fairjax.models.stylegan2 import num_ws
     from fairjax.train.conditions import cumulative
-    from fairjax.train.progress import Meter
 
     net, layers = saved.net, num_ws(saved.net.resolution)
     by_table = centre is not None and Path(centre).suffix.lower() in TABLES
@@ -221,22 +234,19 @@ def draw(
         w = [styles(part, jax.random.key(its_seed), *given)[0]
              for part in padded.reshape(-1, batch)]  # fmt: skip
         centres = np.concatenate(w)[: len(members)].mean(0, keepdims=True)
-    parts, found = [], []
-    with Meter("images", n) as meter:
-        for start in range(0, n, batch):
-            inputs = first + start + np.arange(batch), jax.random.key(seed)
-            w, chosen = styles(*inputs, *given)
-            own = np.asarray(chosen) if kind == "class" else np.zeros(batch, int)
-            if kind == "judged" and judge is not None:
-                whole = images(*inputs, variables, w, jnp.zeros_like(w), jnp.ones(batch), until)
-                own = judge(np.asarray(whole)).argmax(-1)
-            pull = np.where(counts[own] > 0, psi, 1.0).astype(np.float32)
-            goal = jnp.asarray(centres[own], jnp.float32)
-            parts.append(np.asarray(images(*inputs, variables, w, goal, jnp.asarray(pull), until)))
-            found += np.asarray(chosen).tolist()
-            meter.update(min(start + batch, n))
     names = [] if saved.conditions is None or label is not None else saved.conditions["classes"]
-    return np.concatenate(parts)[:n], [names[c] for c in found[:n]] if names else []
+    for start in range(0, n, batch):
+        inputs = first + start + np.arange(batch), jax.random.key(seed)
+        w, chosen = styles(*inputs, *given)
+        own = np.asarray(chosen) if kind == "class" else np.zeros(batch, int)
+        if kind == "judged" and judge is not None:
+            whole = images(*inputs, variables, w, jnp.zeros_like(w), jnp.ones(batch), until)
+            own = judge(np.asarray(whole)).argmax(-1)
+        pull = np.where(counts[own] > 0, psi, 1.0).astype(np.float32)
+        goal = jnp.asarray(centres[own], jnp.float32)
+        made = np.asarray(images(*inputs, variables, w, goal, jnp.asarray(pull), until))
+        classes = [names[c] for c in np.asarray(chosen)[: n - start]] if names else []
+        yield made[: n - start], classes
 
 
 @functools.cache

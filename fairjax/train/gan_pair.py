@@ -3,6 +3,7 @@
 What is trained of it and how is in `fairjax.train.gan`.
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -142,9 +143,9 @@ class Pair:
 
         With labels the classes are drawn from the prior.
         """
-        return self.sample_with_styles(params, key, n, batch, centre, psi)[0]
+        return np.concatenate([x for x, _ in self.drawn(params, key, n, batch, centre, psi)])
 
-    def sample_with_styles(
+    def drawn(
         self,
         params: Any,
         key: jax.Array,
@@ -152,17 +153,16 @@ class Pair:
         batch: int,
         centre: np.ndarray | None = None,
         psi: float = 1.0,
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """What `sample` draws, and the w [n, w_dim] behind each image, before truncation."""
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """What `sample` draws, batch by batch, and the w [.., w_dim] behind each image, before
+        truncation."""
         assert centre is not None or psi == 1
         goal = np.zeros((*self._classes_shape(), self.gan.w_dim)) if centre is None else centre
-        parts = [
-            jax.tree.map(np.asarray, self._sample(params, jax.random.fold_in(key, i), batch,
-                                                  jnp.asarray(goal, jnp.float32), psi))
-            for i in range(-(-n // batch))
-        ]  # fmt: skip
-        images, w = (np.concatenate(part)[:n] for part in zip(*parts, strict=True))
-        return images, w
+        goal = np.asarray(goal, np.float32)
+        for start in range(0, n, batch):
+            own = jax.random.fold_in(key, start // batch)
+            images, w = jax.tree.map(np.asarray, self._sample(params, own, batch, goal, psi))
+            yield images[: n - start], w[: n - start]
 
     def _step_ends(
         self, params: Any, key: jax.Array, n: int, epsilon: float

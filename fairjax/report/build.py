@@ -39,6 +39,19 @@ def build(workdir: Path) -> Path:
     """
     workdir = Path(workdir)
     run = read(workdir)
+    room = templates()
+    context = _context(run)
+    folder = workdir / "report"
+    page = folder / "index.html"
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / "metrics.json", without_nan(tables.metrics(run)))
+    write(folder / "model_card.md", room.get_template("model_card.md.j2").render(context))
+    write(page, room.get_template("page.html.j2").render(context))
+    return page
+
+
+def templates() -> jinja2.Environment:
+    """Where the pages' templates are."""
     room = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=lambda name: name is not None and name.endswith(".html.j2"),
@@ -48,14 +61,7 @@ def build(workdir: Path) -> Path:
     )
     room.filters["markdown"] = _markdown
     room.filters["whole"] = _whole
-    context = _context(run)
-    folder = workdir / "report"
-    page = folder / "index.html"
-    folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / "metrics.json", without_nan(tables.metrics(run)))
-    _write(folder / "model_card.md", room.get_template("model_card.md.j2").render(context))
-    _write(page, room.get_template("page.html.j2").render(context))
-    return page
+    return room
 
 
 def _context(run: Run) -> dict[str, Any]:
@@ -165,7 +171,8 @@ def _whole(text: str) -> str:
     return re.sub(r" (?=[\[%])|(?<=,) (?=-?[\d.]+\])", "\u00a0", text)
 
 
-def _write(path: Path, text: str) -> None:
+def write(path: Path, text: str) -> None:
+    """Writes a text so that a reader sees either the old file or the complete new one."""
     draft = path.with_name(path.name + ".draft")
     draft.write_text(text, "utf-8")
     os.replace(draft, path)

@@ -5,11 +5,12 @@ objective, penalties, input transform, stages); an arm changes some of them. All
 `config.a.b`; a default that is not in this file does not exist.
 """
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
-from fairjax.config import defaults as generation_defaults
+from fairjax import config as generation
 
 # Keys of the other experiment's `data` tree that this one has no use for: what they would ask for
 # is set by `source_config`.
@@ -19,7 +20,7 @@ TARGET, PROTECTED = "target", "protected"
 
 def defaults() -> ConfigDict:
     """Returns the full tree; every field that a config file or an override may set."""
-    data = generation_defaults().data.to_dict()
+    data = generation.defaults().data.to_dict()
     for key in UNUSED:
         del data[key]
     data |= {
@@ -168,3 +169,17 @@ def tiny(config: ConfigDict) -> None:
     """Shrinks a config so that all its stages end in about a minute on a laptop."""
     config.data.update(resolution=8, n_biased=400, n_judge_test=400)
     config.fit.update(width=4, batch=32, epochs=4.0, evaluations=2)
+
+
+class Tree(NamedTuple):
+    """The config tree of an experiment, and the part of it that an arm changes."""
+
+    defaults: Callable[[], ConfigDict]
+    with_arm: Callable[[ConfigDict, str], ConfigDict]
+    part: str
+
+
+TREES = {
+    "fair_generation": Tree(generation.defaults, generation.with_arm, "gan"),
+    "robust_classification": Tree(defaults, with_arm, "fit"),
+}

@@ -6,11 +6,11 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from fairjax import augmentations, classifier_validation
+from fairjax.classifier_config import TREES
 from fairjax.config import arm_order, d_widths, named_arm, nearest, paths, with_arm
 from fairjax.errors import InputError
 
 SOURCES = ("avatars", "folder", "celeba", "shapes3d", "tfds")
-EXPERIMENTS = ("fair_generation", "robust_classification")
 REWEIGHTINGS = ("none", "loss", "resample", "hybrid")
 PENALTIES = ("none", "marginals", "constraint", "adversary")
 PAPER_SETTINGS = ("90_10", "80_20", "multi")
@@ -30,7 +30,7 @@ def validate(config: ConfigDict, devices: int = 1) -> None:
                 value = value[part]
             problems.append(f"{key} (={value!r}) must be {rule}")
 
-    need(config.experiment in EXPERIMENTS, "experiment", f"one of {', '.join(EXPERIMENTS)}")
+    need(config.experiment in TREES, "experiment", f"one of {', '.join(TREES)}")
     if config.experiment == "robust_classification":
         _validate_images(config, need, (*SOURCES, "digits"))
         classifier_validation.data_problems(config, need)

@@ -18,8 +18,8 @@ from typing import Any
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from fairjax import classifier_config
 from fairjax import config as configuration
+from fairjax.classifier_config import TREES
 from fairjax.data import cache
 from fairjax.errors import InputError
 from fairjax.train import stopping
@@ -318,11 +318,6 @@ _ITEMS: dict[str, tuple[Any, str]] = {
     "gan.penalty_attributes": (str, "('a','b')"),
     "ratio.networks": (str, "('resnet',)"),
 }
-# The full tree of each experiment and the part of it that an arm changes.
-_TREES: dict[str, tuple[Callable[[], ConfigDict], str]] = {
-    "fair_generation": (configuration.defaults, "gan"),
-    "robust_classification": (classifier_config.defaults, "fit"),
-}
 
 
 def _check_form(config: Any) -> None:
@@ -331,9 +326,9 @@ def _check_form(config: Any) -> None:
     where, mend = "config", "Start from fairjax.config.defaults() and change what differs"
     if not isinstance(config, ConfigDict):
         raise InputError(f"get_config returned a {type(config).__name__}", where, mend)
-    defaults, tree = _TREES.get(config.get("experiment"), _TREES["fair_generation"])
+    tree = TREES.get(config.get("experiment"), TREES["fair_generation"])
     known, there = ([n for n in configuration.paths(one) if not n.startswith("config.arms.")]
-                    for one in (defaults(), config))  # fmt: skip
+                    for one in (tree.defaults(), config))  # fmt: skip
     problems = [f"unknown key {name}. {configuration.nearest(name, known)}"
                 for name in there if name not in known]  # fmt: skip
     missing = [name for name in known if name not in there]
@@ -355,12 +350,12 @@ def _check_form(config: Any) -> None:
                          if not (names and all(isinstance(n, str) for n in names))]  # fmt: skip
     for name, arm in config.arms.items():
         if not isinstance(arm, ConfigDict):
-            problems.append(f"arms.{name} (={arm!r}) must be a dict of {tree} keys")
+            problems.append(f"arms.{name} (={arm!r}) must be a dict of {tree.part} keys")
             continue
         for key, value in arm.items():
-            if key in config[tree]:  # validate() names the nearest keys of the others
+            if key in config[tree.part]:  # validate() names the nearest keys of the others
                 try:
-                    ConfigDict(config[tree])[key] = value
+                    ConfigDict(config[tree.part])[key] = value
                 except (TypeError, ValueError) as error:
                     problems.append(f"arms.{name}.{key} (={value!r}): {error}")
     if problems:

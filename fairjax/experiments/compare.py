@@ -9,6 +9,7 @@ from fairjax.errors import InputError
 from fairjax.experiments import sweep
 from fairjax.experiments.command import read_flags, run_program
 from fairjax.report import comparison
+from fairjax.report.classifier_comparison import NOTES, accuracy_table
 from fairjax.report.drawing import save_png
 from fairjax.report.rows import read_rows
 
@@ -16,8 +17,8 @@ from fairjax.report.rows import read_rows
 def compare_flags() -> flags.FlagValues:
     """The flags of the program."""
     values = flags.FlagValues()
-    flags.DEFINE_string("baseline", "equi", "Method that the others are compared with.",
-                        flag_values=values)  # fmt: skip
+    flags.DEFINE_string("baseline", None, "Method that the others are compared with; default: equi, "
+                        "of classifiers erm.", flag_values=values)  # fmt: skip
     flags.DEFINE_string("config", None, "Sweep file (or FILE:NAME): its cells that have no row "
                         "are listed as not run.", flag_values=values)  # fmt: skip
     flags.DEFINE_string("out", None, "Folder for tables.md and the charts as PNG; default: tables "
@@ -51,10 +52,23 @@ def _run(argv: list[str]) -> None:
         _, module, cells = sweep.load(values.config)
         planned = {cell: list(module.get_config(cell).arms) for cell in cells}
         rows = [row for row in rows if row["cell"] in planned]
+    kinds = {"worst_group" in row for row in rows}
+    if len(kinds) > 1:
+        raise InputError("rows of generators and of classifiers", "command line",
+                         "Compare them apart")  # fmt: skip
+    of_classifiers = kinds == {True}
+    values.baseline = values.baseline or ("erm" if of_classifiers else "equi")
     methods = {row["method"] for row in rows}
     if rows and values.baseline not in methods:
         raise InputError(f"no run of '{values.baseline}'", "--baseline",
                          f"Choose one of {', '.join(sorted(methods))}")  # fmt: skip
+    if of_classifiers:
+        text = accuracy_table(rows, values.baseline, planned) + "\n\n" + NOTES + "\n"
+        print(text)
+        if values.out:
+            Path(values.out).mkdir(parents=True, exist_ok=True)
+            (Path(values.out) / "tables.md").write_text(text)
+        return
     parts = ["## Methods", comparison.fairness_table(rows, values.baseline, planned)]
     if rows:
         parts += ["## Pooled over sizes of the reference set",

@@ -89,7 +89,7 @@ def fairness_table(rows: Rows, baseline: str, planned: Mapping[str, Sequence[str
         here = [row for row in rows if row["cell"] == cell]
         for method in dict.fromkeys([*planned.get(cell, ()), *(row["method"] for row in here)]):
             lines.append([cell, method, *_cells_of(here, rows, cell, method, baseline)])
-    return _markdown(head, lines)
+    return markdown(head, lines)
 
 
 def _cells_of(here: Rows, rows: Rows, cell: str, method: str, baseline: str) -> list[str]:
@@ -127,7 +127,7 @@ def pooled_table(rows: Rows, baseline: str) -> str:
                               _words(pairs.kid_ratio(), 2),
                               _words(pairs.kid_ratio(kid_within), 2)])  # fmt: skip
     head = ["group", "method", "cells", "pairs", "reduction", "KID ratio", "ratio within classes"]
-    return _markdown(head, lines)
+    return markdown(head, lines)
 
 
 def chain_table(rows: Rows) -> str:
@@ -146,7 +146,7 @@ def chain_table(rows: Rows) -> str:
         line += [_mean((row.get("ratio", {}).get(name) or [None])[0] for row in seeds)
                  for name in ratios]  # fmt: skip
         lines.append(line)
-    return _markdown(head, lines)
+    return markdown(head, lines)
 
 
 def lasting_table(rows: Rows) -> str:
@@ -171,7 +171,7 @@ def lasting_table(rows: Rows) -> str:
                           f"{last / third:.2f}" if third > 0 else "-"])  # fmt: skip
     head = ["cell", "method", "seeds", "evaluations", "slope per doubling of kimg",
             "KID, last / third quarter"]  # fmt: skip
-    return _markdown(head, lines)
+    return markdown(head, lines)
 
 
 def pictures(rows: Rows) -> dict[str, Picture]:
@@ -266,6 +266,6 @@ def _percent(value: Interval) -> str:
     return _words(Interval(*(100 * x for x in value)), 0) + " %"
 
 
-def _markdown(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
+def markdown(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
     rule = ["---"] * len(head)
     return "\n".join("| " + " | ".join(line) + " |" for line in (head, rule, *lines))

@@ -57,11 +57,11 @@ def _fit() -> dict[str, Any]:
         "width": 16,  # channels of the first stage; units of the mlp are 8 times as many
         "stem": "small",  # resnet18: imagenet | stride2 | small
         "optimiser": "sgd",  # sgd | adam
-        "learning_rate": 0.05,
+        "learning_rate": 0.02,
         "momentum": 0.9,  # sgd
         "weight_decay": 1e-4,  # coupled: decay * theta is added to every gradient, as in torch
         "batch": 128,
-        "epochs": 40.0,
+        "epochs": 80.0,
         "evaluations": 20,  # how often the validation images are looked at
         "select": "last",  # last | average | worst_group | worst_class, on the validation images
         "patience": 0,  # evaluations without a better one after which training ends; 0 = none

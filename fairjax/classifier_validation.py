@@ -64,8 +64,9 @@ def arm_problems(config: ConfigDict, devices: int) -> list[str]:
         if not all(c.isalnum() or c in "_-" for c in name):
             problems.append(f"arms: the name '{name}' may have letters, digits, _ and - only")
         unknown = [key for key in overrides if key not in config.fit]
-        problems += [f"arms.{name}.{key} is no key of fit. "
-                     + nearest(f"fit.{key}", paths(config.fit, "fit")) for key in unknown]  # fmt: skip
+        for key in unknown:
+            near = nearest(f"fit.{key}", paths(config.fit, "fit"))
+            problems.append(f"arms.{name}.{key} is no key of fit. {near}")
         if unknown:
             continue
         try:
@@ -116,9 +117,9 @@ def _fit_problems(config: ConfigDict, devices: int) -> list[str]:
     several = len(config.data.group_attributes) > 1
     for where, key in needs(fit).items():
         hidden = where in HIDDEN.get(config.data.protected_known, ())
-        need(several and not hidden, key, f"another, as it needs the protected attribute of "
-             f"{where} images, and " + ("data.protected_known hides it" if several else
-             "data.group_attributes names none") + ". fit.groups=target makes groups of classes")  # fmt: skip
+        why = "data.protected_known hides it" if several else "data.group_attributes names none"
+        need(several and not hidden, key, "another, as it needs the protected attribute of "
+             f"{where} images, and {why}. fit.groups=target makes groups of classes")  # fmt: skip
     return problems
 
 

@@ -113,8 +113,8 @@ def collect(config: ConfigDict, log: Callable[[str], None]) -> Collected:
         for group, count in enumerate(exact_counts(n, part)):
             label, colour = divmod(group, 2)
             wrong = round(count * noise)  # digits of the other class under this label
-            for large, count in ((label, count - wrong), (1 - label, wrong)):
-                taken = shelf.take(large, count, role, where)
+            for large, needed in ((label, count - wrong), (1 - label, wrong)):
+                taken = shelf.take(large, needed, role, where)
                 made += [(i, label, colour) for i in taken]
         add(role, made)
     number, label, colour = np.array(rows).T

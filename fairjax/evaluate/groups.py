@@ -16,10 +16,10 @@ def group_figures(
 ) -> Iterator[Figure]:
     """Average, worst-group, worst-class and group accuracies of one set of examples.
 
-    Intervals are 95 %: Wilson's for a proportion; for `average_accuracy/train_weighted` a normal one
-    with the variances of the groups' rates, each with Jeffreys' 1/2 added. That of the worst group
-    is the Wilson interval of the group that came out worst: it does not know that the smallest of
-    several was picked, which makes it look worse than it is.
+    Intervals are 95 %: Wilson's for a proportion; for the average weighted as in training a normal
+    one with the variances of the groups' rates, each with Jeffreys' 1/2 added. That of the worst
+    group is the Wilson interval of the group that came out worst: it does not know that the
+    smallest of several was picked, which makes it look worse than it is.
 
     Args:
       decided: int [n], classes that were decided for. target: int [n], the truth.

@@ -40,8 +40,9 @@ def command_flags(argv: list[str]) -> flags.FlagValues:
         "config, or a new folder there.", flag_values=values,
     )  # fmt: skip
     flags.DEFINE_string(
-        "stage", None, "Run only this stage (data, ratio, weights, judge, gan, eval, report; of a "
-        "classifier data, first, fit, head, eval, report; or a full name such as arms/main/gan); the stages before it must be done.", flag_values=values,
+        "stage", None, "Run only this stage (data, ratio, weights, judge, gan, eval, report; of "
+        "classifiers data, first, fit, head, eval, report; or a full name such as "
+        "arms/main/gan); the stages before it must be done.", flag_values=values,
     )  # fmt: skip
     flags.DEFINE_bool(
         "dry_run", False, "Print the resolved config, stages, parameters, memory, steps and "

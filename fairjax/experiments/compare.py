@@ -17,8 +17,8 @@ from fairjax.report.rows import read_rows
 def compare_flags() -> flags.FlagValues:
     """The flags of the program."""
     values = flags.FlagValues()
-    flags.DEFINE_string("baseline", None, "Method that the others are compared with; default: equi, "
-                        "of classifiers erm.", flag_values=values)  # fmt: skip
+    flags.DEFINE_string("baseline", None, "Method that the others are compared with; default: "
+                        "equi, or erm (classifiers).", flag_values=values)  # fmt: skip
     flags.DEFINE_string("config", None, "Sweep file (or FILE:NAME): its cells that have no row "
                         "are listed as not run.", flag_values=values)  # fmt: skip
     flags.DEFINE_string("out", None, "Folder for tables.md and the charts as PNG; default: tables "
@@ -57,27 +57,27 @@ def _run(argv: list[str]) -> None:
         raise InputError("rows of generators and of classifiers", "command line",
                          "Compare them apart")  # fmt: skip
     of_classifiers = kinds == {True}
-    values.baseline = values.baseline or ("erm" if of_classifiers else "equi")
+    baseline = values.baseline or ("erm" if of_classifiers else "equi")
     methods = {row["method"] for row in rows}
-    if rows and values.baseline not in methods:
-        raise InputError(f"no run of '{values.baseline}'", "--baseline",
+    if rows and baseline not in methods:
+        raise InputError(f"no run of '{baseline}'", "--baseline",
                          f"Choose one of {', '.join(sorted(methods))}")  # fmt: skip
     if of_classifiers:
-        text = accuracy_table(rows, values.baseline, planned) + "\n\n" + NOTES + "\n"
+        text = accuracy_table(rows, baseline, planned) + "\n\n" + NOTES + "\n"
         print(text)
         if values.out:
             Path(values.out).mkdir(parents=True, exist_ok=True)
             (Path(values.out) / "tables.md").write_text(text)
         return
-    parts = ["## Methods", comparison.fairness_table(rows, values.baseline, planned)]
+    parts = ["## Methods", comparison.fairness_table(rows, baseline, planned)]
     if rows:
         parts += ["## Pooled over sizes of the reference set",
-                  comparison.pooled_table(rows, values.baseline),
+                  comparison.pooled_table(rows, baseline),
                   "## Where fairness is lost, and the density ratio",
                   comparison.chain_table(rows), *comparison.front(rows),
                   "## Does it last? The second half of training",
                   comparison.lasting_table(rows)]  # fmt: skip
-    parts.append(_notes(values.baseline))
+    parts.append(_notes(baseline))
     text = "\n\n".join(parts) + "\n"
     print(text)
     if values.out:

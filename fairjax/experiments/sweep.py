@@ -243,8 +243,9 @@ def _cost(job: Job, config: ConfigDict, rows: list[dict[str, Any]]) -> tuple[flo
     if known:
         return sum(known) / len(known), "as runs before"
     if config.experiment == "robust_classification":
-        steps = sum(t.epochs / t.batch for t in (classifier_arm(config, a).fit for a in config.arms))
-        return ASSUMED_STEP * steps * config.data.n_biased, f"steps at an assumed {ASSUMED_STEP} s"
+        fits = [classifier_arm(config, arm).fit for arm in config.arms]
+        steps = sum(fit.epochs / fit.batch for fit in fits) * config.data.n_biased
+        return ASSUMED_STEP * steps, f"steps at an assumed {ASSUMED_STEP} s"
     flop = 0.0
     for arm in config.arms:
         tree = with_arm(config, arm)

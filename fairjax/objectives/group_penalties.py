@@ -81,7 +81,7 @@ def mmd(
     part = (of_class[:, :, None] * of_value[:, None]).reshape(len(features), -1)  # [b, c * v]
     whole = jnp.repeat(of_class * known, values, axis=1)
     there = part.sum(0) > 0
-    p = part / jnp.maximum(part.sum(0), 1)
-    q = whole / jnp.maximum(whole.sum(0), 1)
+    p = part / jnp.maximum(part.sum(0), 1)[None]
+    q = whole / jnp.maximum(whole.sum(0), 1)[None]
     squared = jnp.einsum("ig,ij,jg->g", p - q, kernel, p - q)
     return jnp.where(there, squared, 0).sum() / jnp.maximum(there.sum(), 1)

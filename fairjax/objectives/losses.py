@@ -48,7 +48,7 @@ def binary(logits: jax.Array, labels: jax.Array) -> jax.Array:
 def focal(logits: jax.Array, labels: jax.Array, gamma: float) -> jax.Array:
     """(1 - p)^gamma times the cross-entropy, p of the true class (Lin et al., 2017, eq. 4)."""
     losses = cross_entropy(logits, labels)
-    return -jnp.expm1(-losses) ** gamma * losses if gamma else losses
+    return (-jnp.expm1(-losses)) ** gamma * losses if gamma else losses
 
 
 def multiclass_hinge(logits: jax.Array, labels: jax.Array) -> jax.Array:

@@ -37,7 +37,7 @@ def reweighing(target: np.ndarray, protected: np.ndarray) -> np.ndarray:
 
 
 def upweighted(wrong: np.ndarray, factor: float) -> np.ndarray:
-    """`factor` for what a first classifier got wrong, 1 for the rest (JTT: Liu et al., 2021), scaled
-    to mean 1. `wrong`: bool [n]."""
+    """`factor` for what a first classifier got wrong, 1 for the rest, scaled to mean 1 (JTT: Liu et
+    al., 2021). `wrong`: bool [n]."""
     raw = np.where(wrong, factor, 1.0)
     return raw / raw.mean()

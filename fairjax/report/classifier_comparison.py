@@ -18,9 +18,7 @@ NOTES = (
 )
 
 
-def accuracy_table(
-    rows: Sequence[Row], baseline: str, planned: Mapping[str, Sequence[str]]
-) -> str:
+def accuracy_table(rows: Sequence[Row], baseline: str, planned: Mapping[str, Sequence[str]]) -> str:
     """Per cell and method: worst-group and average accuracy, worst group in training, gain.
 
     Args:

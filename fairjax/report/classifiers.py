@@ -87,7 +87,7 @@ def answer(run: Run) -> tuple[str, str]:
         f"(average {words.percent(best.figures[AVERAGE])})"
     )
     collapsed = [arm.name for arm in measured if arm.checks.get("collapsed")]
-    more = f"; {', '.join(collapsed)} always say the same class" if collapsed else ""
+    more = f"; constant predictors: {', '.join(collapsed)}" if collapsed else ""
     base = next((arm for arm in measured if arm.name == BASELINE), None)
     if base is None or best is base:
         return f"{words_of_best}{more}.", "open"

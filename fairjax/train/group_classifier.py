@@ -43,7 +43,7 @@ class FitState(struct.PyTreeNode):
 
 
 class Examples(NamedTuple):
-    """What a step looks up by the `index` of a batch, and constants of the groups; on the device."""
+    """What a step looks up by a batch's `index`, and constants of the groups; on the device."""
 
     target: jax.Array  # int32 [n]
     protected: jax.Array  # int32 [n], -1 = unknown
@@ -244,7 +244,8 @@ class GroupClassifier:
         state: FitState,
     ) -> tuple[jax.Array, jax.Array, dict[str, Any]]:
         """(their weighted sum, the multiplier of the constraint, logs)."""
-        fit, logs, total = self._fit, {}, jnp.zeros(())
+        fit, total = self._fit, jnp.zeros(())
+        logs: dict[str, Any] = {}
         multiplier = state.multiplier
         done = state.step / self._steps  # share of the training
         if fit.spectral:
@@ -272,7 +273,7 @@ class GroupClassifier:
             # The factor grows from 0 to `adversary` (Ganin et al., 2016, section 5.2.2).
             factor = fit.adversary * (2 / (1 + jnp.exp(-10 * done)) - 1)
             seen = reverse_gradient(self._seen(features, logits, target), factor)
-            guess = self._adversary.apply({"params": params["adversary"]}, seen)
+            guess: Any = self._adversary.apply({"params": params["adversary"]}, seen)
             there = (protected >= 0).astype(jnp.float32)
             count = jnp.maximum(there.sum(), 1)
             value = (losses.cross_entropy(guess, jnp.maximum(protected, 0)) * there).sum() / count

@@ -1,7 +1,6 @@
 """Linear heads on frozen features: what is trained again after the network (scikit-learn)."""
 
 import warnings
-from collections.abc import Sequence
 
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
@@ -56,7 +55,9 @@ def dfr(
         halves[members[: len(members) // 2]] = True
     chosen = max(
         STRENGTHS,
-        key=lambda c: _worst_group(features, target, groups, halves, c, np.random.default_rng(seed)),
+        key=lambda c: _worst_group(
+            features, target, groups, halves, c, np.random.default_rng(seed)
+        ),
     )
     mean, scale = _standard(features)
     kernels, biases = [], []
@@ -68,9 +69,7 @@ def dfr(
     return _plain(np.mean(kernels, 0), np.mean(biases, 0), mean, scale), chosen
 
 
-def crt(
-    features: np.ndarray, target: np.ndarray, smote: int, seed: int
-) -> dict[str, np.ndarray]:
+def crt(features: np.ndarray, target: np.ndarray, smote: int, seed: int) -> dict[str, np.ndarray]:
     """Classifier re-training (Kang et al., 2020): a head for balanced classes of training examples.
 
     Args:
@@ -117,7 +116,8 @@ def smoted(
             f"fit.head_smote={neighbours}",
             f"Take at most {least - 1} neighbours",
         )
-    x, made = SMOTE(k_neighbors=neighbours, random_state=seed % 2**32).fit_resample(features, groups)
+    more = SMOTE(k_neighbors=neighbours, random_state=seed % 2**32)
+    x, made = more.fit_resample(features, groups)
     return x, made, np.arange(len(x)) >= len(features)
 
 
@@ -131,10 +131,10 @@ def _fitted(
     """(kernel [d, c], bias [c]) of a logistic regression."""
     model = LogisticRegression(
         l1_ratio=1.0 if penalty == "l1" else 0.0, C=strength, solver="saga" if penalty == "l1"
-        and target.max() > 1 else "liblinear" if penalty == "l1" else "lbfgs", max_iter=1000,
+        and target.max() > 1 else "liblinear" if penalty == "l1" else "lbfgs", max_iter=1000, random_state=0,
     )  # fmt: skip
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # the head is averaged and judged anyway
+        warnings.simplefilter("ignore", ConvergenceWarning)  # the head is judged anyway
         model.fit(x, target)
     if len(model.classes_) == 2:  # one logit, which is that of the second class over the first
         return np.stack([0 * model.coef_[0], model.coef_[0]], 1), np.array(
@@ -165,5 +165,4 @@ def _worst_group(
     mean, scale = _standard(features[fitted])
     kernel, bias = _fitted((features[rows] - mean) / scale, target[rows], strength, "l1")
     right = (((features - mean) / scale) @ kernel + bias).argmax(1) == target
-    rest: Sequence[int] = np.unique(groups[~fitted])
-    return min(float(right[~fitted & (groups == g)].mean()) for g in rest)
+    return min(float(right[~fitted & (groups == g)].mean()) for g in np.unique(groups[~fitted]))

@@ -74,7 +74,9 @@ def test_gaps_and_mmd(classes):
         assert found == pytest.approx(expected, abs=1e-5)
     nobody = jnp.full(len(labels), -1)
     for kind in ("parity", "odds"):
-        slope = quick_jit(jax.grad(lambda x, kind=kind: gap(x, given[1], nobody, 3, kind)))
+        slope = quick_jit(
+            jax.grad(lambda x, k=kind: group_penalties.gap(x, given[1], nobody, 3, k))
+        )
         assert not jnp.abs(slope(given[0])).sum() > 0  # also not NaN
 
 

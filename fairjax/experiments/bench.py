@@ -42,8 +42,8 @@ def bench_flags() -> flags.FlagValues:
     flags.DEFINE_enum("against", None, ["pytorch"], "Time an equal iteration on the networks of "
                       "the official PyTorch code, round by round with ours.",
                       flag_values=values)  # fmt: skip
-    flags.DEFINE_string("baseline", "erm", "Of classifiers: the arm beside which --arm is timed, in "
-                        "alternating windows.", flag_values=values)  # fmt: skip
+    flags.DEFINE_string("baseline", "erm", "Of classifiers: the arm beside which --arm is timed, "
+                        "in alternating windows.", flag_values=values)  # fmt: skip
     flags.DEFINE_string("peer_path", "", "Your checkout of stylegan2-ada-pytorch.",
                         flag_values=values)  # fmt: skip
     flags.DEFINE_string("peer_python", "", "Interpreter that has torch; default: this one.",

@@ -129,10 +129,11 @@ def _fitted(
     x: np.ndarray, target: np.ndarray, strength: float, penalty: str
 ) -> tuple[np.ndarray, np.ndarray]:
     """(kernel [d, c], bias [c]) of a logistic regression."""
+    l1 = penalty == "l1"
+    solver = ("saga" if target.max() > 1 else "liblinear") if l1 else "lbfgs"
     model = LogisticRegression(
-        l1_ratio=1.0 if penalty == "l1" else 0.0, C=strength, solver="saga" if penalty == "l1"
-        and target.max() > 1 else "liblinear" if penalty == "l1" else "lbfgs", max_iter=1000, random_state=0,
-    )  # fmt: skip
+        l1_ratio=float(l1), C=strength, solver=solver, max_iter=1000, random_state=0
+    )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # the head is judged anyway
         model.fit(x, target)

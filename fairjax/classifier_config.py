@@ -14,7 +14,7 @@ from fairjax import config as generation
 
 # Keys of the other experiment's `data` tree that this one has no use for: what they would ask for
 # is set by `source_config`.
-UNUSED = ("n_ratio_test", "n_judge_fit", "n_metric_reference", "paper_setting", "split")
+UNUSED = ("n_ratio_test", "n_judge_fit", "n_metric_reference", "paper_setting")
 TARGET, PROTECTED = "target", "protected"
 
 
@@ -24,7 +24,10 @@ def defaults() -> ConfigDict:
     for key in UNUSED:
         del data[key]
     data |= {
-        "source": "digits",  # digits | avatars | folder | celeba | shapes3d | tfds:<name>
+        # digits | avatars | folder | celeba | waterbirds | shapes3d | tfds:<name>
+        "source": "digits",
+        # proportions (the counts and shares below) | official (celeba, waterbirds: all images)
+        "split": "proportions",
         # The target comes first; the others together are the protected attribute.
         "group_attributes": ("large", "colour"),
         "n_biased": 2400,  # training images, with `biased_proportions` over the groups
@@ -36,6 +39,7 @@ def defaults() -> ConfigDict:
             "minority_share": 0.5,  # share of the second class
             "label_noise": 0.0,  # share of training and validation targets that are wrong
         },
+        "waterbirds": {"dir": ""},  # metadata.csv and the folders beside it
     }
     return ConfigDict(
         {
@@ -135,7 +139,7 @@ def source_config(config: ConfigDict) -> ConfigDict:
     `judge_test`, which is even over the groups.
     """
     tree = config.to_dict()
-    tree["data"] |= {key: 0 for key in UNUSED} | {"split": "proportions"}
+    tree["data"] |= {key: 0 for key in UNUSED}
     tree["judge"] = {"attribute_sets": (tuple(config.data.group_attributes),)}
     return ConfigDict(tree)
 

@@ -37,6 +37,7 @@ NOT_NEGATIVE = ("weight_decay", "patience", "mine", "focal_gamma", "dro_eta", "s
                 "gap_weight", "gap_slack", "mmd", "adversary", "head_smote")  # fmt: skip
 SHARES = ("momentum", "effective_beta", "spectral_start", "lisa_within_class")
 HIDDEN = {"both": (), "validation": ("training",), "none": ("training", "validation")}
+OFFICIAL = ("celeba", "waterbirds")
 Need = Callable[[bool, str, str], None]
 
 
@@ -50,6 +51,11 @@ def data_problems(config: ConfigDict, need: Need) -> None:
     names = tuple(data.group_attributes)
     need(len(names) >= 1 and len({*names}) == len(names), "data.group_attributes",
          "the target and then the protected attributes, each once")  # fmt: skip
+    need(data.split in ("proportions", "official"), "data.split", "proportions or official")
+    need(data.split != "official" or data.source in OFFICIAL, "data.split",
+         f"proportions unless data.source is {' or '.join(OFFICIAL)}")  # fmt: skip
+    need(data.source != "waterbirds" or (bool(data.waterbirds.dir) and data.split == "official"),
+         "data.waterbirds.dir", "the official folder, with data.split=official")  # fmt: skip
     need(data.protected_known in HIDDEN, "data.protected_known", f"one of {', '.join(HIDDEN)}")
     need(data.n_judge_test >= 4, "data.n_judge_test", "at least 4")
     for key in ("correlation", "minority_share"):

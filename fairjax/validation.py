@@ -32,7 +32,7 @@ def validate(config: ConfigDict, devices: int = 1) -> None:
 
     need(config.experiment in TREES, "experiment", f"one of {', '.join(TREES)}")
     if config.experiment == "robust_classification":
-        _validate_images(config, need, (*SOURCES, "digits"))
+        _validate_images(config, need, (*SOURCES, "digits", "waterbirds"))
         classifier_validation.data_problems(config, need)
         problems += classifier_validation.arm_problems(config, devices)
         classifier_validation.refuse(config, problems)

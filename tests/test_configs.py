@@ -25,12 +25,13 @@ from fairjax.experiments import (
 from fairjax.validation import validate
 
 FILES = sorted(path.stem for path in (pipeline.ROOT / "configs").glob("*.py"))
-CLASSIFIERS = ("coloured_digits",)  # of the other experiment
+CLASSIFIERS = ("coloured_digits", "waterbirds")  # of the other experiment
 FILES = [name for name in FILES if name not in CLASSIFIERS]
 # What a config cannot know: where the user's images are.
 GIVEN = {
     "celeba": {"data.celeba.dir": "DIR"},
     "shapes3d": {"data.shapes3d.file": "3dshapes.h5"},
+    "waterbirds": {"data.waterbirds.dir": "DIR"},
     "folder": {"data.folder.biased": ("A",), "data.folder.reference": ("B",)},
 }
 

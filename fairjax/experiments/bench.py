@@ -42,6 +42,8 @@ def bench_flags() -> flags.FlagValues:
     flags.DEFINE_enum("against", None, ["pytorch"], "Time an equal iteration on the networks of "
                       "the official PyTorch code, round by round with ours.",
                       flag_values=values)  # fmt: skip
+    flags.DEFINE_string("baseline", "erm", "Of classifiers: the arm beside which --arm is timed, "
+                        "in alternating windows.", flag_values=values)  # fmt: skip
     flags.DEFINE_string("peer_path", "", "Your checkout of stylegan2-ada-pytorch.",
                         flag_values=values)  # fmt: skip
     flags.DEFINE_string("peer_python", "", "Interpreter that has torch; default: this one.",
@@ -93,7 +95,13 @@ def _parsed(argv: list[str]) -> tuple[flags.FlagValues, ConfigDict]:
     if arm not in names:
         raise InputError(f"no arm {arm!r}", "--arm", nearest(arm, names))
     values.arm = arm
-    config = with_arm(base, arm)
+    if base.experiment == "robust_classification":
+        if values.baseline not in names:
+            raise InputError(f"no arm {values.baseline!r}", "--baseline",
+                             nearest(values.baseline, names))  # fmt: skip
+        config = base
+    else:
+        config = with_arm(base, arm)
     if values.out and Path(values.out).is_dir():
         raise InputError("it is a folder", f"--out={values.out}", "Give a file")
     return values, config
@@ -118,12 +126,16 @@ def _run(argv: list[str]) -> None:
         os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     import jax
 
-    from fairjax.experiments import bench_forms, bench_profile, workdir
+    from fairjax.experiments import bench_classifier, bench_forms, bench_profile, workdir
     from fairjax.experiments.bench_report import cores, measure, table
 
     workdir.log_to(None)
     validate(config, jax.device_count())
-    if not values.against:
+    show = table
+    if config.experiment == "robust_classification":
+        report = bench_classifier.measure(config, values.arm, values.baseline, values.seconds)
+        show = bench_classifier.table
+    elif not values.against:
         report = measure(config, values.seconds, None, values.profile)
     else:
         device = _peer_device(jax.default_backend(), config)
@@ -146,7 +158,7 @@ def _run(argv: list[str]) -> None:
         console.print(bench_profile.table(found))
     if values.forms:
         console.print(bench_forms.table(report["forms_ms"]))
-    console.print(table(report))
+    console.print(show(report))
     print(line, flush=True)
     if values.out:
         Path(values.out).parent.mkdir(parents=True, exist_ok=True)

@@ -10,6 +10,7 @@ from fairjax.errors import InputError
 from fairjax.experiments import sweep
 from fairjax.experiments.command import read_flags, run_program
 from fairjax.report import comparison, comparison_charts, comparison_page
+from fairjax.report.classifier_comparison import NOTES, accuracy_table
 from fairjax.report.drawing import save_png
 from fairjax.report.pages import markdown
 from fairjax.report.rows import read_rows
@@ -20,8 +21,8 @@ from fairjax.report.workdir import read
 def compare_flags() -> flags.FlagValues:
     """The flags of the program."""
     values = flags.FlagValues()
-    flags.DEFINE_string("baseline", "equi", "Method that the others are compared with.",
-                        flag_values=values)  # fmt: skip
+    flags.DEFINE_string("baseline", None, "Method that the others are compared with; default: "
+                        "equi, or erm (classifiers).", flag_values=values)  # fmt: skip
     flags.DEFINE_string("config", None, "Sweep file (or FILE:NAME): its cells that have no row "
                         "are listed as not run.", flag_values=values)  # fmt: skip
     flags.DEFINE_string("out", None, "Folder for index.html, tables.md and the charts as PNG; "
@@ -57,12 +58,26 @@ def _run(argv: list[str]) -> None:
         _, module, cells = sweep.load(values.config)
         planned = {cell: list(module.get_config(cell).arms) for cell in cells}
         rows = [row for row in rows if row["cell"] in planned]
+    kinds = {"worst_group" in row for row in rows}
+    if len(kinds) > 1:
+        raise InputError("rows of generators and of classifiers", "command line",
+                         "Compare them apart")  # fmt: skip
+    of_classifiers = kinds == {True}
+    baseline = values.baseline or ("erm" if of_classifiers else "equi")
     methods = {row["method"] for row in rows}
-    if rows and values.baseline not in methods:
-        raise InputError(f"no run of '{values.baseline}'", "--baseline",
+    if rows and baseline not in methods:
+        raise InputError(f"no run of '{baseline}'", "--baseline",
                          f"Choose one of {', '.join(sorted(methods))}")  # fmt: skip
-    sections = comparison.sections(rows, values.baseline, planned)
-    notes = _notes(values.baseline)
+    if of_classifiers:
+        table = accuracy_table(rows, baseline, planned)
+        text = f"{_in_markdown(table)}\n\n{NOTES}\n"
+        print(text)
+        if values.out:
+            Path(values.out).mkdir(parents=True, exist_ok=True)
+            (Path(values.out) / "tables.md").write_text(text)
+        return
+    sections = comparison.sections(rows, baseline, planned)
+    notes = _notes(baseline)
     parts = [[f"## {part.title}", _in_markdown(part.table), *part.said] for part in sections]
     text = "\n\n".join([*sum(parts, []), notes]) + "\n"
     print(text)
@@ -74,7 +89,7 @@ def _run(argv: list[str]) -> None:
         for name, picture in charts.items():
             save_png(picture, folder / f"{name}.png")
         runs = [read(Path(name)) for name in given if Path(name).is_dir()]
-        page = comparison_page.build(folder, rows, sections, charts, runs, values.baseline, notes)
+        page = comparison_page.build(folder, rows, sections, charts, runs, baseline, notes)
         print(f"page: {page}")
 
 

@@ -19,7 +19,7 @@ from fairjax.evaluate.comparison import (
     slope_per_doubling,
 )
 from fairjax.report.answer import Answer
-from fairjax.report.tables import Cell, Table
+from fairjax.report.tables import Table, text_table
 
 Rows = Sequence[Mapping[str, Any]]
 KIDS = ("kid/efficientnet_lite0", "kid/random_conv")
@@ -140,7 +140,7 @@ def fairness_table(rows: Rows, baseline: str, planned: Mapping[str, Sequence[str
         here = [row for row in rows if row["cell"] == cell]
         for method in dict.fromkeys([*planned.get(cell, ()), *(row["method"] for row in here)]):
             lines.append([cell, method, *_cells_of(here, rows, cell, method, baseline)])
-    return _table(head, lines)
+    return text_table(head, lines)
 
 
 def _cells_of(here: Rows, rows: Rows, cell: str, method: str, baseline: str) -> list[str]:
@@ -174,7 +174,7 @@ def pooled_table(rows: Rows, baseline: str) -> Table:
         for group, method, pairs in _pooled(rows, baseline)
     ]  # fmt: skip
     head = ["group", "method", "cells", "pairs", "reduction", "KID ratio", "ratio within classes"]
-    return _table(head, lines)
+    return text_table(head, lines)
 
 
 def _pooled(rows: Rows, baseline: str) -> Iterator[tuple[str, str, _Pairs]]:
@@ -203,7 +203,7 @@ def chain_table(rows: Rows) -> Table:
         line += [_mean((row.get("ratio", {}).get(name) or [None])[0] for row in seeds)
                  for name in ratios]  # fmt: skip
         lines.append(line)
-    return _table(head, lines)
+    return text_table(head, lines)
 
 
 def lasting_table(rows: Rows) -> Table:
@@ -228,7 +228,7 @@ def lasting_table(rows: Rows) -> Table:
                           f"{last / third:.2f}" if third > 0 else "-"])  # fmt: skip
     head = ["cell", "method", "seeds", "evaluations", "slope per doubling of kimg",
             "KID, last / third quarter"]  # fmt: skip
-    return _table(head, lines)
+    return text_table(head, lines)
 
 
 def front(rows: Rows) -> list[str]:
@@ -264,8 +264,3 @@ def _words(value: Interval, digits: int = 3) -> str:
 
 def _percent(value: Interval) -> str:
     return _words(Interval(*(100 * x for x in value)), 0) + " %"
-
-
-def _table(head: list[str], lines: Iterable[Sequence[str]]) -> Table:
-    greyed = ("-", "not run", "insufficient evidence")
-    return Table(head, [[Cell(text, faint=text in greyed) for text in line] for line in lines])

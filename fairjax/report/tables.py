@@ -2,6 +2,7 @@
 
 import datetime
 import json
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from fairjax.report import words
@@ -34,6 +35,12 @@ class Table(NamedTuple):
     heads: list[str]
     rows: list[list[Cell]]
     ids: list[str] = []
+
+
+def text_table(heads: list[str], lines: Iterable[Sequence[str]]) -> Table:
+    """A table of texts; those that say that there is nothing are greyed."""
+    nothing = ("-", "not run", "insufficient evidence")
+    return Table(heads, [[Cell(text, faint=text in nothing) for text in line] for line in lines])
 
 
 def facts(run: Run) -> list[tuple[str, str]]:

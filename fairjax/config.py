@@ -234,6 +234,8 @@ def _eval() -> dict[str, Any]:
         "feature_resolution": 128,  # pixels at which the feature network sees an image
         # pt_inception-2015-12-05-6726825d.pth of pytorch-fid: FID and the like in its features, too
         "inception": "",
+        "onnx": "",  # a network of yours: distances in the rows of its first output, too
+        "onnx_scale": "imagenet",  # how it wants pixels: imagenet | symmetric | unit | bytes
         "feature_samples": 5000,  # images per set that go through the feature network
         "batch": 100,
     }

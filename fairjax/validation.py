@@ -71,6 +71,8 @@ def validate(config: ConfigDict, devices: int = 1) -> None:
     for key in ("samples_during", "samples", "feature_samples", "batch"):
         need(config.eval[key] >= 1, f"eval.{key}", "at least 1")
     need(config.eval.every_kimg > 0, "eval.every_kimg", "positive")
+    need(config.eval.onnx_scale in ("imagenet", "symmetric", "unit", "bytes"), "eval.onnx_scale",
+         "imagenet, symmetric, unit or bytes")  # fmt: skip
     need(all(0 <= psi < 1 for psi in config.eval.psis), "eval.psis", "numbers from 0 to below 1")
     need(len(config.arms) > 0, "arms", "at least one arm")
     for name, overrides in config.arms.items():

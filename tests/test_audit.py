@@ -11,7 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 from fairjax.errors import InputError
-from fairjax.evaluate import verdicts
+from fairjax.evaluate import features, verdicts
 from fairjax.evaluate.figures import Figure, read_figures
 from fairjax.experiments import audit
 from fairjax.experiments.audit_figures import Judged, names_of, over_sets
@@ -195,6 +195,27 @@ def test_an_onnx_classifier_gives_probabilities(tmp_path, first, softmax):
     assert score.resolution == 8
     plain = OnnxJudge(classifier(tmp_path / "d.onnx"), "imagenet")(images)
     assert np.abs(plain - score(images)).max() > 0.01  # pixels are scaled as asked for
+
+
+def test_distances_in_a_network_of_the_users(folders, tmp_path):
+    """Its rows are linear in the mean colour, so the Frechet distance is known from the pixels."""
+    file = classifier(tmp_path / "mine.onnx", size=16)
+    code, out = run(folders, tmp_path / "out", "--attributes=colour", f"--onnx_features={file}",
+                    "--onnx_scale=symmetric")  # fmt: skip
+    assert code == 0
+    figures = read_figures(out / "arms/samples/eval/metrics.json")
+    rows = []
+    for name in ("samples", "reference"):
+        images = [np.asarray(Image.open(path)) for path in sorted((folders / name).glob("*.png"))]
+        means = (np.stack(images)[:, :, 2:18] / 127.5 - 1).mean((1, 2))  # cropped to its middle
+        rows.append(4 * (means[:, 2] - means[:, 0])[:, None] * [1, -1])
+    moved = np.square(rows[0].mean(0) - rows[1].mean(0)).sum()
+    spread = sum(np.square(np.std(rows[0][:, i], ddof=1) - np.std(rows[1][:, i], ddof=1))
+                 for i in range(2))  # fmt: skip
+    assert figures["frechet/onnx_mine"].value == pytest.approx(moved + spread, rel=1e-3)
+    assert figures["kid/onnx_mine"].value > figures["kid/onnx_mine/colour/0"].value
+    found = features.extract(features.onnx(str(file), "symmetric", "--x"), np.stack(images)[:7])
+    assert found.shape == (7, 2)  # other sizes are brought to its own
 
 
 def test_a_classifier_of_the_users_is_corrected_for_its_errors(folders, tmp_path):

@@ -72,6 +72,10 @@ def audit_flags() -> flags.FlagValues:
                       flag_values=values)  # fmt: skip
     flags.DEFINE_integer("feature_resolution", 128, "Pixels at which it sees an image.", 32,
                          flag_values=values)  # fmt: skip
+    flags.DEFINE_string("onnx_features", None, "A network of yours (.onnx): distances in the rows "
+                        "of its first output as well.", flag_values=values)  # fmt: skip
+    flags.DEFINE_enum("onnx_scale", "imagenet", ["imagenet", "symmetric", "unit", "bytes"],
+                      "How it wants pixels, as --judge_scale.", flag_values=values)  # fmt: skip
     flags.DEFINE_string("inception", None, "pt_inception-2015-12-05-6726825d.pth of pytorch-fid: "
                         "also FID, KID and the like in its features, and the Inception score.",
                         flag_values=values)  # fmt: skip
@@ -144,7 +148,10 @@ def _run(argv: list[str]) -> int:
     limits = verdicts.read_limits(Path(values.limits)) if values.limits else {}
     before = verdicts.read_baseline(Path(values.baseline)) if values.baseline else {}
     workdir.log_to(None)
-    networks = features.networks(values.features, values.feature_resolution, values.inception)
+    networks = features.networks(
+        values.features, values.feature_resolution, values.inception, values.onnx_features,
+        values.onnx_scale, f"--onnx_features={values.onnx_features}",
+    )  # fmt: skip
     judges = [_foreign_judge(values)] if foreign else [
         read_judge(Path(path), f"--judge={path}") for path in values.judge
     ]  # fmt: skip

@@ -48,7 +48,8 @@ class Yardstick:
         self._judged_reference = [judge(self._images(self._reference)) for judge in self._judges]
         self._random_reference = self._random(self._reference)
         wanted = features.networks(config.eval.features, config.eval.feature_resolution,
-                                   config.eval.inception)  # fmt: skip
+                                   config.eval.inception, config.eval.onnx,
+                                   config.eval.onnx_scale)  # fmt: skip
         # How many images of a set go through each: the untrained one is cheap.
         self._networks = [(network, sys.maxsize if network.name == features.UNTRAINED
                            else config.eval.feature_samples) for network in wanted]  # fmt: skip

@@ -58,6 +58,14 @@ def sample_flags() -> flags.FlagValues:
                         "until there are equally many of each class that it sees (its errors "
                         "remain); the others are left out, and the cost is printed.",
                         flag_values=values)  # fmt: skip
+    flags.DEFINE_string("flip", None, "Judge of a run, RUN/judge/ATTRIBUTE, of two classes: makes "
+                        "--n pairs, an image and its like with the other value of this attribute. "
+                        "Both are judged; labels.csv lists the pairs in which just that changed, "
+                        "pairs.csv all.", flag_values=values)  # fmt: skip
+    flags.DEFINE_list("keep", [], "Judges of what a pair must have in common, comma-separated.",
+                      flag_values=values)  # fmt: skip
+    flags.DEFINE_integer("fit", 5000, "Images from which the directions of --flip and --keep are "
+                         "learnt.", 100, flag_values=values)  # fmt: skip
     flags.DEFINE_integer("cutoff", None, "Truncate this many layers, from the coarsest; default: "
                          "all.", 0, flag_values=values)  # fmt: skip
     flags.DEFINE_enum("noise", "random", ["random", "const", "none"], "Noise images of the layers: "
@@ -85,6 +93,8 @@ def _run(argv: list[str]) -> None:
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError("it exists and is not an empty folder", str(out), "Give a new folder")
     saved = load_generator(Path(values.generator))
+    if values.flip or values.keep:
+        return _pairs(values, saved, out)
     options = {
         "seed": values.seed, "psi": values.psi, "centre": values.centre, "cutoff": values.cutoff,
         "noise": values.noise, "batch": values.batch, "only": values["class"].value,
@@ -115,6 +125,26 @@ def _run(argv: list[str]) -> None:
     print(f"{len(images)} images in {out}, an overview in {out / 'grid.png'}")
     if cost:
         print(f"{cost['drawn']} images were drawn for them, {cost['drawn'] / len(images):.2f} each")
+
+
+def _pairs(values: flags.FlagValues, saved: Trained, out: Path) -> None:
+    """The images, tables and figures of --flip and --keep."""
+    from fairjax.experiments import pairs
+    from fairjax.experiments.judge_stage import read_judge
+
+    unused = [name for name in ("balance", "centre", "class", "label", "cutoff")
+              if values[name].value is not None]  # fmt: skip
+    if not values.flip or unused or values.psi != 1:
+        raise InputError(f"pairs with --{', --'.join(unused) or 'psi or without --flip'}",
+                         "--flip", "Give --flip, --keep, --n, --fit and --seed only")  # fmt: skip
+    judges = [read_judge(Path(path), f"--flip and --keep: {path}")
+              for path in (values.flip, *values.keep)]  # fmt: skip
+    made, planes = pairs.make_pairs(saved, judges, values.n, values.fit, values.seed, values.batch)
+    for figure in pairs.write(out, saved, judges, made, planes, values.seed):
+        interval = f" [{figure.low:.3f}, {figure.high:.3f}]" if np.isfinite(figure.low) else ""
+        print(f"{figure.name} = {figure.value:.3f}{interval}")
+    print(f"{made.kept.sum()} of {values.n} pairs are in {out / 'labels.csv'}, all are in "
+          f"{out / 'pairs.csv'}")  # fmt: skip
 
 
 def balanced(
@@ -226,7 +256,7 @@ def drawn(
         variables["buffers"] = saved.noise
     until = layers if cutoff is None else cutoff
 
-    styles, images = _programs(net, noise)
+    styles, images = programs(net, noise)
     given = variables, np.asarray(labels, np.float32), cumulative(prior)
     if table is not None:
         its_seed, members = table
@@ -250,7 +280,7 @@ def drawn(
 
 
 @functools.cache
-def _programs(net: Any, noise: str) -> tuple[Any, Any]:
+def programs(net: Any, noise: str) -> tuple[Any, Any]:
     """(indices, key, ..) -> styles w [n, w_dim] and classes [n]; and these styles -> images.
 
     All else is an argument of theirs: whoever draws again from networks of this shape compiles

@@ -131,7 +131,7 @@ def _label_free(run: Run) -> tables.Table | None:
     table = tables.all_figures(run)
     if run.judges or table is None:
         return None
-    heads = ("kid/", "ratio_score/", "frechet/", "memorisation/")
+    heads = ("kid/", "ratio_score/", "frechet/", "inception_score/", "memorisation/")
     return tables.Table(table.heads, [row for row in table.rows if row[0].note.startswith(heads)])
 
 

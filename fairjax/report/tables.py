@@ -128,7 +128,8 @@ def main_figures(run: Run) -> Table | None:
     names += [
         name
         for name in dict.fromkeys(have)
-        if name.split("/")[0] in ("kid", "frechet", *SHARES, "density", "ratio_score")
+        if name.split("/")[0]
+        in ("kid", "frechet", "inception_score", *SHARES, "density", "ratio_score")
     ]
     return _by_arm(run, [name for name in names if name in have])
 

@@ -17,6 +17,7 @@ _NAMES = {
     "outside_simplex": "Correction left the simplex",
     "kid": "KID",
     "frechet": "Fréchet distance",
+    "inception_score": "Inception score",
     "memorisation": "Memorisation",
     "ratio_score": "Ratio network's score",
     "reference": "against the reference",
@@ -86,6 +87,8 @@ def plain(value: float) -> str:
 
 def pretty(name: str, run: Run) -> str:
     """A figure's name for readers: class names for indices, words for path parts."""
+    if name == "frechet/inception":  # of the weights of 2015-12-05 only, see evaluate/features.py
+        return "FID"
     head, *rest = name.split("/")
     for i, part in enumerate(rest[1:], start=1):  # a class index behind the judge's name
         judge = run.judges.get(rest[i - 1])
@@ -273,7 +276,7 @@ def _compared(run: Run, proven: list[Arm], name: str, index: int) -> tuple[str, 
 
 def _quality(arms: list[Arm]) -> list[str]:
     """One sentence on KID, in features that were not trained on the attribute."""
-    for key in ("kid/efficientnet_lite0", "kid/random_conv"):
+    for key in ("kid/inception", "kid/efficientnet_lite0", "kid/random_conv"):
         having = [arm for arm in arms if key in arm.figures]
         if having:
             values = ", ".join(f"{number(arm.figures[key])} ({arm.name})" for arm in having)

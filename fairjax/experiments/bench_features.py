@@ -8,14 +8,17 @@ import jax
 import numpy as np
 from rich.table import Table
 
+from fairjax.errors import InputError
 from fairjax.evaluate.distances import frechet, kid
 from fairjax.evaluate.moments import moments
 from fairjax.experiments import bench_report as report_of
 from fairjax.experiments.bench_peer import Worker
 from fairjax.models import inception
+from fairjax.models.initialize import initialize
 
 # One run of `features` sees `batch` images; `frechet` and `kid` compare two sets of `rows`.
 SHAPE = {"batch": 32, "resolution": 64, "rows": 2000}
+IMAGE = np.zeros((1, inception.SIDE, inception.SIDE, 3), np.float32)
 PROGRAMS = ("features", "frechet", "kid")
 TITLES = {
     "features": f"features of {SHAPE['batch']} images",
@@ -33,15 +36,7 @@ class Ours:
         size = SHAPE["batch"], SHAPE["resolution"], SHAPE["resolution"], 3
         self._images = rng.integers(0, 256, size, dtype=np.uint8)
         self._rows = [rng.random((SHAPE["rows"], inception.FEATURES), np.float32) for _ in range(2)]
-        image = np.zeros((1, inception.SIDE, inception.SIDE, 3), np.float32)
-        self._params = jax.jit(inception.Inception().init)(jax.random.key(0), image)
-
-    def parameters(self) -> int:
-        """Of the network with its head, before batch normalisation was folded into it."""
-        leaves = jax.tree_util.tree_leaves_with_path(self._params)
-        biases = sum(x.size for path, x in leaves if path[-1].key == "bias")
-        head = (inception.FEATURES + 1) * inception.CLASSES
-        return sum(x.size for _, x in leaves) + biases + head
+        self._params = initialize(inception.Inception(), jax.random.key(0), IMAGE)
 
     def __call__(self, program: str, times: int) -> float:
         """Seconds of `times` runs, one after the other."""
@@ -56,8 +51,24 @@ class Ours:
         return time.perf_counter() - start
 
 
+def parameters() -> int:
+    """Of the network with its head, before batch normalisation was folded into it."""
+    params = jax.eval_shape(inception.Inception().init, jax.random.key(0), IMAGE)
+    leaves = jax.tree_util.tree_leaves_with_path(params)
+    biases = sum(x.size for path, x in leaves if path[-1].key == "bias")
+    return sum(x.size for _, x in leaves) + biases + (inception.FEATURES + 1) * inception.CLASSES
+
+
 def measure(seconds: float, peer: Worker | None) -> dict[str, Any]:
-    """Times the programs, and a peer round by round with them; the figures of the JSON line."""
+    """Times the programs, and a peer round by round with them; the figures of the JSON line.
+
+    Raises:
+      InputError: the peer's network has other parameters than ours.
+    """
+    if peer and peer.facts["parameters"] != parameters():
+        raise InputError(f"its network has {peer.facts['parameters']} parameters, ours "
+                         f"{parameters()}: not the same work", "--against",
+                         "Use torch-fidelity 0.3 or 0.4")  # fmt: skip
     load = os.getloadavg()[0]  # before we add to it
     timers: dict[str, Any] = {"ours": Ours()} | ({"peer": peer} if peer else {})
     sides = {}
@@ -70,7 +81,7 @@ def measure(seconds: float, peer: Worker | None) -> dict[str, Any]:
             sample["set"] = (sample["features"] * SHAPE["rows"] / SHAPE["batch"]
                              + sample["frechet"] + sample["kid"])  # fmt: skip
     found: dict[str, Any] = {
-        "shape": SHAPE, "rounds": len(samples["ours"]), "parameters": timers["ours"].parameters(),
+        "shape": SHAPE, "rounds": len(samples["ours"]), "parameters": parameters(),
         "device": report_of.device() | {"load_before": load}, "versions": report_of.versions(),
         "peak_memory_mb": report_of.peak_memory() / 1e6,
     }  # fmt: skip

@@ -68,7 +68,6 @@ def begin(request):
     warnings.filterwarnings("ignore")
     try:
         import torch
-        import torch.nn
     except ImportError as error:
         return None, {"error": f"{sys.executable} cannot import torch ({error})", "what": "torch"}
     torch.set_num_threads(request["threads"])

@@ -147,6 +147,52 @@ def test_a_generator_and_the_judge_of_a_run(folders, tmp_path, monkeypatch):
     assert wide.high - wide.low > narrow.high - narrow.low
 
 
+def test_weights_make_the_reference_what_it_should_be(folders, tmp_path):
+    """Against a reference weighted to 80 % red, samples of 80 % red are no longer away from it."""
+    table = folders / "weighted.csv"
+    head, *lines = (folders / "reference.csv").read_text().splitlines()
+    weight = {"red": "0.8", "blue": "0.2"}
+    rows = [f"{line},{weight[line.split(',')[1]]}" for line in lines]
+    table.write_text("\n".join([f"{head},w", *rows]))
+    given = f"--reference_labels={table}", "--attributes=colour"
+    plain = read_figures(run(folders, tmp_path / "plain", *given)[1]
+                         / "arms/samples/eval/metrics.json")  # fmt: skip
+    _, out = run(folders, tmp_path / "weighted", *given, "--weights=w")
+    found = read_figures(out / "arms/samples/eval/metrics.json")
+    assert plain["kid/random_conv"].low > 0
+    assert abs(found["kid/random_conv"].value) < 0.1 * plain["kid/random_conv"].value
+    red = "kid/random_conv/colour/1"  # all alike
+    assert found[red][1:4] == pytest.approx(plain[red][1:4], rel=1e-6)
+    assert found[DISCREPANCY] == plain[DISCREPANCY]  # shares are those of the tables
+    table.write_text("\n".join([f"{head},w", *rows[:-1], lines[-1] + ",-1"]))
+    assert run(folders, tmp_path / "bad", *given, "--weights=w")[0] == 2
+
+
+@pytest.mark.parametrize(("known", "name"), [(True, "inception"), (False, "inception_ffffffff")])
+def test_only_the_weights_of_the_fid_are_called_inception(
+    folders, tmp_path, monkeypatch, known, name
+):
+    from fairjax.evaluate import features
+
+    model = features.inception_v3
+    weights = model.Weights({}, np.eye(192, 3), model.SHA256 if known else "f" * 64)
+    monkeypatch.setattr(model, "load", lambda path: weights)
+    monkeypatch.setattr(model, "FEATURES", 192)
+    corner = lambda params, images: images[:, :8, :8].reshape(len(images), -1) / 255
+    monkeypatch.setattr(model, "features", corner)
+    file = f"--inception={tmp_path / 'x.pth'}"
+    code, out = run(folders, tmp_path / "out", "--attributes=colour", file)
+    assert code == 0
+    figures = read_figures(out / "arms/samples/eval/metrics.json")
+    assert figures[f"frechet/{name}"].value > 1
+    assert 1 <= figures[f"inception_score/{name}"].value < 3
+    assert {f"kid/{name}", f"kid/{name}/colour/0", f"precision/{name}/colour/1"} <= set(figures)
+    assert "precision/random_conv" not in figures
+    page = (out / "report/index.html").read_text()
+    assert ("FID" in page) == known
+    assert "Inception score" in page
+
+
 def test_the_papers_protocol_is_a_mean_over_sets():
     rng = np.random.default_rng(0)
     sets = [np.eye(2)[(rng.random(400) < 0.3).astype(int)] for _ in range(10)]
@@ -318,6 +364,8 @@ def test_an_unusable_classifier_is_refused(make, words, tmp_path):
         (["--reference_labels="], "--reference_labels: not given"),
         (["--labels={root}/wrong.csv"], "no row fits an image"),
         (["--samples={root}/few", "--labels="], "only 3 images"),
+        (["--weights=none"], "no table has this column"),
+        (["--inception={root}/samples.csv"], "not a readable legacy torch file"),
         (["--out={root}"], "it exists and is not an empty folder"),
         (["--samples={root}/gone.pkl", "--labels="], "gone.pkl"),
     ],

@@ -7,7 +7,7 @@ import numpy as np
 from fairjax.evaluate.figures import Figure
 from fairjax.evaluate.moments import Moments
 
-_ROWS = 1024  # kernel rows at a time: bounds the memory at a few tens of megabytes
+_ROWS = 1024  # rows and columns of the kernel at a time: the memory does not depend on the sets
 
 
 def kid(
@@ -32,7 +32,7 @@ def kid(
     Raises:
       ValueError: fewer than 3 images with a weight in a set, or different d.
     """
-    x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
+    x, y = np.asarray(x), np.asarray(y)
     a, b = _shares(x, u), _shares(y, v)
     n, m = np.count_nonzero(a), np.count_nonzero(b)
     if min(n, m) < 3:
@@ -125,25 +125,31 @@ def _pairs_without(a: np.ndarray) -> np.ndarray:
 
 
 def _kernel(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    base = x @ y.T
+    base = np.asarray(x, np.float64) @ np.asarray(y, np.float64).T
     base /= x.shape[1]
     base += 1
     return base * base * base
 
 
+def _blocks(n: int) -> list[slice]:
+    return [slice(start, start + _ROWS) for start in range(0, n, _ROWS)]
+
+
 def _within(x: np.ndarray, a: np.ndarray) -> np.ndarray:
     """[n]: a_i times the sum over j != i of a_j k(x_i, x_j)."""
-    sums = np.concatenate([_kernel(x[i : i + _ROWS], x) @ a for i in range(0, len(x), _ROWS)])
-    return a * (sums - a * ((x * x).sum(axis=1) / x.shape[1] + 1) ** 3)
+    sums, _ = _across(x, x, a, a)
+    own = np.concatenate([np.sum(np.square(x[i], dtype=np.float64), 1) for i in _blocks(len(x))])
+    return sums - a * a * (own / x.shape[1] + 1) ** 3
 
 
 def _across(
     x: np.ndarray, y: np.ndarray, a: np.ndarray, b: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """[n] and [m]: row and column sums of a_i b_j k(x_i, y_j)."""
-    rows, columns = [], np.zeros(len(y))
-    for i in range(0, len(x), _ROWS):
-        block = _kernel(x[i : i + _ROWS], y)
-        rows.append(block @ b)
-        columns += a[i : i + _ROWS] @ block
-    return a * np.concatenate(rows), b * columns
+    rows, columns = np.zeros(len(x)), np.zeros(len(y))
+    for i in _blocks(len(x)):
+        for j in _blocks(len(y)):
+            block = _kernel(x[i], y[j])
+            rows[i] += block @ b[j]
+            columns[j] += a[i] @ block
+    return a * rows, b * columns

@@ -3,7 +3,7 @@ of the process."""
 
 import functools
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -138,23 +138,15 @@ def extract(
     """
     which = np.arange(len(images)) if positions is None else positions
     out = np.empty((len(which), network.width), np.float32)
-    for start, part in batches(network, images, which):
-        out[start : start + len(part)] = part
-        done(start + len(part))
-    return out
-
-
-def batches(
-    network: Network, images: np.ndarray, which: np.ndarray
-) -> Iterator[tuple[int, np.ndarray]]:
-    """(number of the first, features of the next images), batch by batch."""
     size = -(-network.batch // jax.local_device_count()) * jax.local_device_count()
     for start in range(0, len(which), size):
         part = opaque(np.asarray(images[which[start : start + size]]))
         padded = np.zeros((size, *part.shape[1:]), part.dtype)  # one shape, one program
         padded[: len(part)] = part
         split = jax.device_put(padded, _sharding("data"))
-        yield start, np.asarray(network.of(split))[: len(part)]
+        out[start : start + len(part)] = np.asarray(network.of(split))[: len(part)]
+        done(start + len(part))
+    return out
 
 
 def _sharding(*axes: str) -> NamedSharding:

@@ -17,7 +17,7 @@ from fairjax.evaluate.figures import Figure
 NEIGHBOURS = 3  # of precision and recall
 NEIGHBOURS_DENSITY = 5  # of density and coverage
 ENOUGH = NEIGHBOURS_DENSITY + 1  # images below which a set has no such figures
-_ROWS = 1024
+_ROWS = 512  # rows and columns of distances at a time
 
 
 def manifold_figures(
@@ -48,9 +48,6 @@ def manifold_figures(
     if min(len(x), len(y)) < ENOUGH or x.shape[1:] != y.shape[1:]:
         raise ValueError(f"needs {ENOUGH} images in each set, of the same features: "
                          f"{x.shape} and {y.shape}")  # fmt: skip
-    # Squared distances by products lose digits where the mean is far away.
-    centre = y.mean(axis=0)
-    x, y = x - centre, y - centre
     own = radii(x, NEIGHBOURS)
     narrow, wide = radii(y, NEIGHBOURS), radii(y, NEIGHBOURS_DENSITY)
     ball = v * (len(y) / v.sum())
@@ -73,9 +70,9 @@ def manifold_figures(
 
 
 def _weighted(x: np.ndarray, weights: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
-    """Rows with a weight, and their weights, in float64."""
+    """Rows with a weight, and their weights."""
     w = np.ones(len(x)) if weights is None else np.asarray(weights, np.float64)
-    return np.asarray(x, np.float64)[w > 0], w[w > 0]
+    return (x if w.all() else x[w > 0]), w[w > 0]
 
 
 def radii(x: np.ndarray, k: int) -> np.ndarray:
@@ -101,6 +98,13 @@ def wilson(name: str, hits: np.ndarray, weights: np.ndarray | None = None) -> Fi
 
 
 def _squared(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """[n, m] squared Euclidean distances, not below 0."""
-    squared = (x * x).sum(1)[:, None] - 2 * (x @ y.T) + (y * y).sum(1)
-    return np.maximum(squared, 0)
+    """[n, m] squared Euclidean distances in float64, not below 0."""
+    # By products they lose digits where the mean is far away.
+    centre = y[:_ROWS].mean(axis=0, dtype=np.float64)
+    x = x - centre
+    own = (x * x).sum(1)[:, None]
+    found = np.empty((len(x), len(y)))
+    for start in range(0, len(y), _ROWS):
+        part = y[start : start + _ROWS] - centre
+        found[:, start : start + _ROWS] = own - 2 * (x @ part.T) + (part * part).sum(1)
+    return np.maximum(found, 0, out=found)

@@ -15,10 +15,11 @@ import numpy as np
 
 import fairjax
 from fairjax.data import cache
-from fairjax.evaluate.features import Network, Told, batches
+from fairjax.evaluate.features import Network, Told, extract
 from fairjax.evaluate.inception_score import ScoreSums
 from fairjax.evaluate.moments import Moments, merged, moments
 
+PART = 512  # images whose features are added at once
 KEPT = 10_000  # images whose features are kept: 80 MB of 2048 numbers each
 
 
@@ -68,7 +69,8 @@ class Measuring:
     ) -> None:
         """The next images, uint8 [m, h, w, c]; or those at the positions [m]."""
         which = np.arange(len(images)) if positions is None else positions
-        for _, x in batches(self._network, images, which):
+        for start in range(0, len(which), PART):
+            x = extract(self._network, images, which[start : start + PART])
             end = self._seen + len(x)
             kept = self._rows[self._seen : end]
             kept[:] = x[: len(kept)]

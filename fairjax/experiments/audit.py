@@ -131,6 +131,7 @@ def _run(argv: list[str]) -> int:
         raise InputError("it exists and is not an empty folder", str(out), "Give a new folder")
     # Imported here, so that --help and a wrong flag do not wait for the libraries.
     from fairjax.evaluate import features, verdicts
+    from fairjax.evaluate.measured import PART
     from fairjax.experiments import workdir
     from fairjax.experiments.audit_figures import (
         Judged,
@@ -140,7 +141,7 @@ def _run(argv: list[str]) -> int:
         saved,
     )
     from fairjax.experiments.judge_stage import read_judge
-    from fairjax.experiments.observed import PART, observe
+    from fairjax.experiments.observed import observe
     from fairjax.experiments.saved_generator import load_generator
     from fairjax.report.build import build
     from fairjax.report.words import AUDITED

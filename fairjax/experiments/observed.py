@@ -6,10 +6,9 @@ from typing import NamedTuple
 import numpy as np
 
 from fairjax.evaluate.features import Network
-from fairjax.evaluate.measured import Measured, Measuring
+from fairjax.evaluate.measured import PART, Measured, Measuring
 from fairjax.train.progress import Meter
 
-PART = 512  # images that are looked at together
 Score = Callable[[np.ndarray], np.ndarray]  # uint8 [n, H, W, C] -> numbers [n, ..]
 
 

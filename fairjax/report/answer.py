@@ -130,7 +130,7 @@ def _compared(run: Run, proven: list[Arm], name: str, index: int) -> tuple[str, 
 
 def _quality(arms: list[Arm]) -> list[str]:
     """One sentence on KID, in features that were not trained on the attribute."""
-    for key in ("kid/efficientnet_lite0", "kid/random_conv"):
+    for key in ("kid/inception", "kid/efficientnet_lite0", "kid/random_conv"):
         having = [arm for arm in arms if key in arm.figures]
         if having:
             values = ", ".join(f"{words.number(arm.figures[key])} ({arm.name})" for arm in having)

@@ -10,7 +10,7 @@ from fairjax.report.workdir import Arm, Run, insufficient
 # Figures that are shares of images, written in percent.
 SHARES = ("precision", "recall", "coverage", "memorisation")
 # Figures that stand on the page itself and not only among all.
-MAIN = ("kid", "frechet", *SHARES, "density", "ratio_score", "path_length")
+MAIN = ("kid", "frechet", "inception_score", *SHARES, "density", "ratio_score", "path_length")
 
 
 def main_figures(run: Run) -> Table | None:

@@ -52,7 +52,13 @@ def _row(run: Run, arm: Arm, cell: str) -> dict[str, Any]:
     evaluated = [line for line in arm.stream if name in line]
     kimg = float(arm.settings["gan.kimg"])
     last = [line[name] for line in evaluated if line["kimg"] > QUARTER * kimg]
-    wanted = ("kid/", "frechet/", "memorisation/", f"fairness_discrepancy/{run.main_set}/hard")
+    wanted = (
+        "kid/",
+        "frechet/",
+        "inception_score/",
+        "memorisation/",
+        f"fairness_discrepancy/{run.main_set}/hard",
+    )
     figures = {key: [f.value, f.low, f.high] for key, f in arm.figures.items()
                if key.startswith(wanted)}  # fmt: skip
     kinds = ("log_loss", "bayes_gap", "log_ratio", "mean_ratio", "effective", "calibration_error")

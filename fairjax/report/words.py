@@ -16,6 +16,7 @@ _NAMES = {
     "outside_simplex": "Correction left the simplex",
     "kid": "KID",
     "frechet": "Fréchet distance",
+    "inception_score": "Inception score",
     "memorisation": "Memorisation",
     "path_length": "Perceptual path length",
     "ratio_score": "Ratio network's score",
@@ -77,6 +78,8 @@ def pretty(name: str, run: Run) -> str:
     psi, name = of_psi(name)
     if psi:
         return f"{pretty(name, run)} · at psi {psi}"
+    if name == "frechet/inception":  # of the weights of 2015-12-05 only, see evaluate/features.py
+        return "FID"
     head, *rest = name.split("/")
     for i, part in enumerate(rest[1:], start=1):  # a class index behind the judge's name
         judge = run.judges.get(rest[i - 1])

@@ -9,7 +9,7 @@ from fairjax.errors import InputError
 from fairjax.experiments import sweep
 from fairjax.experiments.command import read_flags, run_program
 from fairjax.report import comparison
-from fairjax.report.classifier_comparison import NOTES, accuracy_table
+from fairjax.report.classifier_comparison import NOTES, accuracy_table, fronts
 from fairjax.report.drawing import save_png
 from fairjax.report.rows import read_rows
 
@@ -63,7 +63,8 @@ def _run(argv: list[str]) -> None:
         raise InputError(f"no run of '{baseline}'", "--baseline",
                          f"Choose one of {', '.join(sorted(methods))}")  # fmt: skip
     if of_classifiers:
-        text = accuracy_table(rows, baseline, planned) + "\n\n" + NOTES + "\n"
+        shown = [accuracy_table(rows, baseline, planned), *fronts(rows), NOTES]
+        text = "\n\n".join(shown) + "\n"
         print(text)
         if values.out:
             Path(values.out).mkdir(parents=True, exist_ok=True)

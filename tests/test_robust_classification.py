@@ -4,13 +4,20 @@ import csv
 import json
 
 import numpy as np
+import pipeline
 import pytest
 from ml_collections import ConfigDict
 
 from fairjax.classifier_config import TREES, defaults
 from fairjax.errors import InputError
 from fairjax.evaluate.figures import read_figures
-from fairjax.experiments import command, compare, robust_classification
+from fairjax.experiments import (
+    bench_classifier,
+    command,
+    compare,
+    robust_classification,
+    sweep,
+)
 from fairjax.report import rows as row_files
 from fairjax.validation import validate
 
@@ -27,7 +34,7 @@ def config(**arms):
     tree = defaults()
     tree.name = "small"
     tree.data.resolution = 8
-    tree.fit.update(width=8, epochs=15.0, evaluations=3)
+    tree.fit.update(width=8, epochs=15.0, evaluations=2)
     tree.arms = ConfigDict(arms or ARMS)
     return tree
 
@@ -98,6 +105,9 @@ def test_the_page_says_it_in_one_sentence_and_the_run_is_a_row_each(run, capsys)
     (line,) = [line for line in said.splitlines() if line.startswith("| cell | dro | 2 |")]
     gain = 100 * (rows[1]["worst_group"] - rows[2]["worst_group"])
     assert f"+{gain:.1f}" in line
+    of = {row["method"]: (row["worst_group"], row["average"]) for row in rows}
+    best = [n for n in of if not any(a > of[n][0] and b > of[n][1] for a, b in of.values())]
+    assert f"on the front of worst group and average: {', '.join(best)}" in said
 
 
 def test_a_rerun_does_nothing_and_another_word_is_refused(run):
@@ -167,3 +177,26 @@ def test_hidden_labels_are_refused_before_anything_is_computed():
     with pytest.raises(InputError, match="data.group_attributes names none"):
         validate(tree)
     assert set(TREES) == {"fair_generation", "robust_classification"}
+
+
+def test_group_dro_costs_no_more_operations_than_plain_training(monkeypatch):
+    monkeypatch.setattr(bench_classifier, "WINDOW", 0.01)
+    tree = config()
+    tree.fit.update(width=2, batch=32)
+    found = bench_classifier.measure(tree, "dro", "erm", 0.1)
+    assert found["flop_ratio"] < 1.01
+    assert found["windows"] >= 8
+    low, middle, high = found["ratio"][1], found["ratio"][0], found["ratio"][2]
+    assert 0 < low <= middle <= high
+    assert set(found["ms"]) == {"erm", "dro"}
+
+
+def test_the_sweep_of_the_digits_is_planned_and_costed(tmp_path):
+    path, module, cells = sweep.load(str(pipeline.ROOT / "configs/coloured_digits.py"))
+    planned = sweep.jobs(path, module, cells, module.SEEDS, tmp_path)
+    assert [job.seed for job, _ in planned] == [0, 1, 2]
+    assert {"erm", "dro_l2_c", "dfr"} <= set(planned[0][0].methods)
+    seconds, why = sweep._cost(*planned[0], [])
+    steps = 13 * 80 * 2400 / 128
+    assert seconds == pytest.approx(steps * sweep.ASSUMED_STEP)
+    assert "steps" in why

@@ -121,7 +121,13 @@ def _official(config: ConfigDict, table: Table) -> Selection:
     roles |= {"train_biased": train, "train_reference": validation, "judge_test": test}
     counts = [np.bincount(group_of[of][group_of[of] >= 0], minlength=len(names))
               for of in (train, validation)]  # fmt: skip
-    return Selection(roles, validation, groups, true_ratio(groups, names, *counts), [])
+    return Selection(
+        roles,
+        validation,
+        groups,
+        true_ratio(groups, names, counts[0].tolist(), counts[1].tolist()),
+        [],
+    )
 
 
 Pair = tuple[np.ndarray, np.ndarray]  # of the biased and of the reference set

@@ -10,7 +10,7 @@ from fairjax.errors import InputError
 from fairjax.experiments import sweep
 from fairjax.experiments.command import read_flags, run_program
 from fairjax.report import comparison, comparison_charts, comparison_page
-from fairjax.report.classifier_comparison import NOTES, accuracy_table
+from fairjax.report.classifier_comparison import NOTES, accuracy_table, fronts
 from fairjax.report.drawing import save_png
 from fairjax.report.pages import markdown
 from fairjax.report.rows import read_rows
@@ -70,7 +70,7 @@ def _run(argv: list[str]) -> None:
                          f"Choose one of {', '.join(sorted(methods))}")  # fmt: skip
     if of_classifiers:
         table = accuracy_table(rows, baseline, planned)
-        text = f"{_in_markdown(table)}\n\n{NOTES}\n"
+        text = "\n\n".join([_in_markdown(table), *fronts(rows), NOTES]) + "\n"
         print(text)
         if values.out:
             Path(values.out).mkdir(parents=True, exist_ok=True)

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from fairjax.evaluate.comparison import Interval, mean_over_seeds, paired_p
+from fairjax.evaluate.comparison import Interval, mean_over_seeds, paired_p, pareto
 from fairjax.report.tables import Table, text_table
 
 Row = Mapping[str, Any]
@@ -38,6 +38,20 @@ def accuracy_table(
             mine = sorted((r for r in here if r["method"] == method), key=lambda r: r["seed"])
             lines.append([cell, method, *_cells(mine, base, method == baseline)])
     return text_table(head, lines)
+
+
+def fronts(rows: Sequence[Row]) -> list[str]:
+    """Per cell the methods of which no other has both a better worst group and a better average,
+    as means over seeds."""
+    out = []
+    for cell in dict.fromkeys(row["cell"] for row in rows):
+        here = [row for row in rows if row["cell"] == cell]
+        names = list(dict.fromkeys(row["method"] for row in here))
+        mean = lambda name, key, of=here: np.mean([r[key] for r in of if r["method"] == name])
+        points = [(-mean(n, "worst_group"), -mean(n, "average")) for n in names]
+        best = [name for name, on in zip(names, pareto(points), strict=True) if on]
+        out.append(f"{cell}: on the front of worst group and average: {', '.join(best)}")
+    return out
 
 
 def _cells(mine: Sequence[Row], base: Mapping[int, float], is_baseline: bool) -> list[str]:

@@ -141,10 +141,17 @@ def _picture(run: Run) -> drawing.Picture | None:
 
 
 def _curves(run: Run) -> drawing.Picture | None:
-    """Worst-group accuracy on the validation images over the training."""
+    """Worst-group accuracy on the validation images over the training: plain training and the
+    three arms that end best on the test images (more would hide each other)."""
     name = "worst_group/validation"
     lines = []
+    best = sorted(
+        (a for a in run.arms if WORST in a.figures), key=lambda a: -a.figures[WORST].value
+    )
+    shown = {BASELINE, *(arm.name for arm in best[:3])}
     for i, arm in enumerate(run.arms):
+        if arm.name not in shown:
+            continue
         seen = [(line["kimg"], 100 * line[name]) for line in arm.stream if name in line]
         if seen:
             x, y = zip(*seen, strict=True)

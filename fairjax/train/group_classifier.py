@@ -16,11 +16,9 @@ import optax
 from flax import struct
 from ml_collections import ConfigDict
 
-from fairjax.models.adversary import StyleClassifier, reverse_gradient
 from fairjax.models.encoders import encoder
-from fairjax.objectives import group_penalties, losses, reduce
-from fairjax.objectives.penalties import lagrangian, raised
-from fairjax.train import transforms
+from fairjax.objectives import losses, reduce
+from fairjax.train import slots, transforms
 from fairjax.train.devices import put_replicated
 from fairjax.train.loop import Task
 
@@ -84,7 +82,6 @@ class GroupClassifier:
         self._fit, self._classes, self._values, self._steps = fit, classes, values, steps
         self._shape = (1, resolution, resolution, channels)
         self._encoder = encoder(fit.model, fit.width, fit.stem)
-        self._adversary = StyleClassifier(values, fit.adversary_width)
         self._loss = losses.of_examples(fit.loss, fit.focal_gamma)
         inner = {
             "sgd": lambda: optax.sgd(fit.learning_rate, momentum=fit.momentum),
@@ -115,8 +112,10 @@ class GroupClassifier:
         }
         params = dict(net)
         if self._fit.adversary:
-            seen = self._seen(features, jnp.zeros((1, self._classes)), jnp.zeros(1, jnp.int32))
-            params["adversary"] = self._adversary.init(of_adversary, seen)["params"]
+            nothing = jnp.zeros((1, self._classes)), jnp.zeros(1, jnp.int32)
+            seen = slots.shown(self._fit, features, *nothing)
+            guesser = slots.adversary(self._fit, self._values)
+            params["adversary"] = guesser.init(of_adversary, seen)["params"]
         return FitState(
             step=jnp.zeros((), jnp.int32),
             params=params,
@@ -142,13 +141,6 @@ class GroupClassifier:
             features = self._encoder.apply(variables, x, train=False, features=True)
         head = params["head"]
         return features, features @ head["kernel"] + head["bias"], stats
-
-    def _seen(self, features: jax.Array, logits: jax.Array, target: jax.Array) -> jax.Array:
-        """What the adversary is shown."""
-        seen = features if self._fit.adversary_on == "features" else logits
-        if self._fit.adversary_given == "target":  # conditional on y: Zhang et al., 2018
-            return jnp.concatenate([seen, jax.nn.one_hot(target, self._classes)], -1)
-        return seen
 
     def _step(
         self, state: FitState, batch: dict[str, jax.Array], known: Examples, key: jax.Array
@@ -177,10 +169,13 @@ class GroupClassifier:
             features, logits = features[: len(target)], logits[: len(target)]
             means, present = reduce.group_means(each, weight, group, len(state.q))
             running = reduce.running_losses(means, present, state.running, MOMENTUM)
-            loss, q = self._objective(each, weight, means, present, running, state.q, known)
-            penalty, multiplier, logs = self._penalties(
-                params, features, logits, target, protected, state
+            loss, q = slots.objective(
+                fit, each, weight, means, present, running, state.q, known.shares, known.adjustment
             )
+            penalty, multiplier, logs = slots.penalties(
+                fit, params, features, logits, target, protected, values=self._values,
+                multiplier=state.multiplier, done=state.step / self._steps,
+            )  # fmt: skip
             logs |= {
                 "loss/train": each.mean(),
                 "loss/objective": loss,
@@ -204,83 +199,6 @@ class GroupClassifier:
             multiplier=multiplier,
         )
         return state, logs
-
-    def _objective(
-        self,
-        each: jax.Array,
-        weight: jax.Array,
-        means: jax.Array,
-        present: jax.Array,
-        running: jax.Array,
-        q: jax.Array,
-        known: Examples,
-    ) -> tuple[jax.Array, jax.Array]:
-        """(the scalar, q); all but group DRO leave q alone."""
-        fit = self._fit
-        if fit.objective == "group_dro":
-            return reduce.group_dro(
-                means, present, q, eta=fit.dro_eta, adjustment=known.adjustment,
-                absent=fit.dro_absent,
-            )  # fmt: skip
-        scalar = {
-            "mean": lambda: reduce.weighted_mean(each, weight),
-            "group_mean": lambda: reduce.present_mean(means, present),
-            "max": lambda: jnp.max(jnp.where(present, means, 0)),
-            "cvar": lambda: reduce.cvar(each, weight, fit.cvar_alpha),
-            "cvar_groups": lambda: reduce.cvar_groups(
-                means, present, known.shares, running + known.adjustment, fit.cvar_alpha
-            ),
-            "top_k": lambda: reduce.top_k(each, weight, fit.top_k),
-        }[fit.objective]()
-        return scalar, q
-
-    def _penalties(
-        self,
-        params: Any,
-        features: jax.Array,
-        logits: jax.Array,
-        target: jax.Array,
-        protected: jax.Array,
-        state: FitState,
-    ) -> tuple[jax.Array, jax.Array, dict[str, Any]]:
-        """(their weighted sum, the multiplier of the constraint, logs)."""
-        fit, total = self._fit, jnp.zeros(())
-        logs: dict[str, Any] = {}
-        multiplier = state.multiplier
-        done = state.step / self._steps  # share of the training
-        if fit.spectral:
-            value = group_penalties.spectral(logits, target, jnp.asarray(fit.spectral_gamma))
-            total += jnp.where(done >= fit.spectral_start, fit.spectral * value, 0)
-            logs["penalty/spectral"] = value
-        if fit.l1:
-            value = group_penalties.l1({k: params[k] for k in ("encoder", "head")})
-            total += fit.l1 * value
-            logs["penalty/l1"] = value
-        if fit.gap != "none":
-            value = group_penalties.gap(logits, target, protected, self._values, fit.gap)
-            if fit.gap_form == "penalty":
-                total += fit.gap_weight * value
-            else:
-                total += lagrangian(multiplier, value, fit.gap_slack)
-                multiplier = raised(multiplier, value, fit.gap_slack, fit.gap_rate)
-                logs["penalty/multiplier"] = multiplier
-            logs["penalty/gap"] = value
-        if fit.mmd:
-            value = group_penalties.mmd(features, target, protected, self._classes, self._values)
-            total += fit.mmd * value
-            logs["penalty/mmd"] = value
-        if fit.adversary:
-            # The factor grows from 0 to `adversary` (Ganin et al., 2016, section 5.2.2).
-            factor = fit.adversary * (2 / (1 + jnp.exp(-10 * done)) - 1)
-            seen = reverse_gradient(self._seen(features, logits, target), factor)
-            guess: Any = self._adversary.apply({"params": params["adversary"]}, seen)
-            there = (protected >= 0).astype(jnp.float32)
-            count = jnp.maximum(there.sum(), 1)
-            value = (losses.cross_entropy(guess, jnp.maximum(protected, 0)) * there).sum() / count
-            right = ((guess.argmax(-1) == protected) * there).sum()
-            total += value
-            logs |= {"adversary/loss": value, "adversary/accuracy": (right, there.sum())}
-        return total, multiplier, logs
 
     def _outputs(self, variables: Any, images: jax.Array) -> tuple[jax.Array, jax.Array]:
         x = images.astype(jnp.float32) / 127.5 - 1

@@ -148,6 +148,8 @@ def _validate_data(config: ConfigDict, need: Callable[[bool, str, str], None]) -
     data = config.data
     need(config.experiment == "fair_generation", "experiment", "fair_generation")
     need(config.seed >= 0, "seed", "0 or more")
+    need(config.bad_numbers in ("stop", "skip", "rollback"), "bad_numbers",
+         "stop, skip or rollback")  # fmt: skip
     need(all(c.isalnum() or c in "_-." for c in config.name) and config.name.strip(".") != "",
          "name", "letters, digits, _, - and . (it names a folder)")  # fmt: skip
     source, _, name = data.source.partition(":")

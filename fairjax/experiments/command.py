@@ -5,6 +5,7 @@ SIGTERM (the same command resumes).
 """
 
 import contextlib
+import errno
 import logging
 import re
 import shlex
@@ -25,6 +26,7 @@ from fairjax.train import stopping
 from fairjax.validation import cautions, validate
 
 log = logging.getLogger("fairjax")
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def command_flags(argv: list[str]) -> flags.FlagValues:
@@ -50,6 +52,12 @@ def command_flags(argv: list[str]) -> flags.FlagValues:
         "distributed", "auto", ["auto", "on", "off"], "Whether to join the processes of a cluster; "
         "auto looks for Slurm, Open MPI and TPU pods.", flag_values=values,
     )  # fmt: skip
+    flags.DEFINE_string(
+        "coordinator", "", "host:port of process 0, where the launcher is none of these; with the "
+        "next two flags.", flag_values=values,
+    )  # fmt: skip
+    flags.DEFINE_integer("processes", 0, "How many processes the run has.", flag_values=values)
+    flags.DEFINE_integer("process", -1, "The number of this one, from 0.", flag_values=values)
     return values
 
 
@@ -103,12 +111,13 @@ def ended(again: str) -> Iterator[None]:
     except InputError as error:
         _end(f"error: {error}", 2)
     except OSError as error:
-        if error.filename is None:
+        if error.filename is None and error.errno not in _NO_SPACE:
             raise  # not about a file or folder
         # A full disk, a missing permission, a file of the run that somebody removed.
         mend = "Check the folder and its space; a stage is repeated when its folder is deleted"
-        _end(f"error: {error.filename}: {error.strerror or error}. {mend}", 2)
-    except stopping.Diverged as error:
+        where = error.filename or "a file of the run"  # a write that fails does not tell its name
+        _end(f"error: {where}: {error.strerror or error}. {mend}", 2)
+    except (stopping.Diverged, stopping.Alone) as error:
         _end(f"error: {error}", 1)
     except KeyboardInterrupt:  # in a program that has nothing to save
         _end("interrupted", 130)
@@ -138,7 +147,7 @@ def _run(argv: list[str]) -> None:
     from fairjax.experiments.stages import Stages
     from fairjax.train import devices
 
-    devices.initialise(values.distributed)
+    devices.initialise(values.distributed, values.coordinator, values.processes, values.process)
     # Compiling takes longer than a short run; the user's own cache is private, as it must be.
     jax.config.update("jax_compilation_cache_dir", str(cache.root() / "xla"))
     try:
@@ -169,7 +178,8 @@ def _run(argv: list[str]) -> None:
                  shlex.join(["python", *argv]))  # fmt: skip
         for sentence in cautions(config):
             log.warning("%s", sentence)
-        page = fair_generation.run(config, folder, values.stage)
+        with devices.together():
+            page = fair_generation.run(config, folder, values.stage)
         if page.exists():
             log.info("open %s", page)
 

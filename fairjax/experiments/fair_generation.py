@@ -2,6 +2,7 @@
 
 import json
 import logging
+import tempfile
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from fairjax.experiments.stages import Stages, read_json
 from fairjax.experiments.yardstick import Yardstick
 from fairjax.report.build import build
 from fairjax.train.classifier import Classifier
+from fairjax.train.devices import is_lead, lead_says
 
 log = logging.getLogger("fairjax")
 
@@ -139,8 +141,13 @@ class _Bodies:
             return data.load(folder)
         except InputError as error:  # the cache belongs to the user, who may have cleaned it
             log.info("%s; preparing it again", error)
+        if is_lead():
             dataset = data.prepare(self._config, folder, log.info)
-        if dataset.manifest["hash"] != read_json(folder / "DONE")["output"]["manifest"]:
+        else:  # on another machine: its cache has to be filled, what the lead wrote stays
+            with tempfile.TemporaryDirectory() as scratch:
+                dataset = data.prepare(self._config, Path(scratch), log.info)
+        made = read_json(folder / ("DONE" if is_lead() else "manifest.json"))
+        if dataset.manifest["hash"] != (made["output"]["manifest"] if is_lead() else made["hash"]):
             raise InputError(
                 "the images are no longer those on which this run began",
                 str(folder),
@@ -157,14 +164,18 @@ class _Bodies:
         return Yardstick(self._workdir, self._config, self._dataset)
 
     def data(self, folder: Path) -> dict[str, Any]:
-        dataset = data.prepare(self._config, folder, log.info)
+        if is_lead():
+            data.prepare(self._config, folder, log.info)
+        lead_says(True)  # the others wait until it is there
+        dataset = self._dataset
         for arm in self._config.arms:  # missing labels are refused before anything is trained
             real_examples.conditions(with_arm(self._config, arm), dataset)
         shown = {
             name: dataset.images[dataset.roles[f"train_{name}"][:64]]
             for name in ("biased", "reference")
         }
-        np.savez(folder / "examples.npz", allow_pickle=False, **shown)
+        if is_lead():
+            np.savez(folder / "examples.npz", allow_pickle=False, **shown)
         return {"manifest": dataset.manifest["hash"]}
 
     def ratio(self, name: str, folder: Path) -> None:
@@ -196,4 +207,5 @@ class _Bodies:
         )
 
     def report(self, folder: Path) -> None:
-        _report(self._workdir)
+        if is_lead():
+            _report(self._workdir)

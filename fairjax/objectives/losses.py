@@ -4,7 +4,6 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import optax
 
 
@@ -36,4 +35,4 @@ ADVERSARIAL = {"hinge": HINGE, "logistic": LOGISTIC}
 
 def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
     """Softmax cross-entropy in nats: logits [batch, k], labels int [batch] -> [batch]."""
-    return optax.softmax_cross_entropy_with_integer_labels(logits.astype(jnp.float32), labels)
+    return optax.softmax_cross_entropy_with_integer_labels(logits.astype(float), labels)

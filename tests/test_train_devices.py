@@ -73,7 +73,7 @@ def attempts(monkeypatch):
     for name in (*devices._CLUSTERS, *devices._SIZES, "SLURM_NTASKS", "SLURM_STEP_NODELIST"):
         monkeypatch.delenv(name, raising=False)
     calls = []
-    monkeypatch.setattr("jax.distributed.initialize", lambda *a, **kw: calls.append(a))
+    monkeypatch.setattr("jax.distributed.initialize", lambda **kw: calls.append(kw))
     return calls
 
 
@@ -106,7 +106,8 @@ def test_asking_for_a_cluster_that_is_not_there_is_an_input_error(attempts, monk
 
 def test_processes_are_named_by_flags_where_no_launcher_does(attempts, monkeypatch):
     devices.initialise("auto", "host:1234", 4, 3)
-    assert attempts == [("host:1234", 4, 3)]
+    assert attempts[0]["coordinator_address"] == "host:1234"
+    assert (attempts[0]["num_processes"], attempts[0]["process_id"]) == (4, 3)
     for given in (("host:1234", 0, -1), ("", 4, 3), ("host:1234", 4, 4), ("host:1234", 4, -1)):
         with pytest.raises(InputError, match="all three in every process"):
             devices.initialise("auto", *given)

@@ -5,6 +5,7 @@ import functools
 import logging
 import os
 from collections.abc import Iterator
+from typing import Any
 
 import jax
 import numpy as np
@@ -50,13 +51,15 @@ def initialise(
             f"--distributed={distributed}",
             "Give all three in every process, --process from 0 to --processes - 1, or none of them",
         )
-    announced = any(given) or _announced()
-    if distributed == "off" or (distributed == "auto" and not announced):
+    if distributed == "off" or (distributed == "auto" and not any(given) and not _announced()):
         return
-    explicit = (coordinator, processes, process) if any(given) else ()
+    named: dict[str, Any] = {}
+    if any(given):
+        named = {"coordinator_address": coordinator, "num_processes": processes,
+                 "process_id": process}  # fmt: skip
     try:
         jax.distributed.initialize(
-            *explicit, heartbeat_timeout_seconds=HEARTBEAT, shutdown_timeout_seconds=HEARTBEAT
+            **named, heartbeat_timeout_seconds=HEARTBEAT, shutdown_timeout_seconds=HEARTBEAT
         )
     except (ValueError, RuntimeError) as error:
         raise InputError(

@@ -251,7 +251,7 @@ def _shape(
     try:
         with Image.open(io.BytesIO(decode.read(first.place))) as image:
             return decode.Shape(min(image.size), "center", 3)
-    except OSError as error:
+    except (OSError, ValueError, Image.DecompressionBombError) as error:
         raise InputError(f"{first.id}: {error}", "--samples", "Remove the file") from error
 
 

@@ -168,7 +168,8 @@ def _run(argv: list[str]) -> None:
     pending = stages.pending()
     with workdir.lock(folder):
         if devices.is_lead():
-            if pending:  # a run that has nothing to do leaves the record as it is
+            # A run that has nothing to do leaves the record as it is.
+            if pending or not workdir.described(folder, config):
                 workdir.describe(folder, config, ["python", *argv])
             workdir.log_to(folder)
         log.info("process %d/%d, %d local and %d global devices (%s)", jax.process_index(),

@@ -78,8 +78,15 @@ def child(argv: list[str], cache: Path, said: Path) -> Iterator[int]:
     try:
         yield pid
     finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(pid, signal.SIGKILL)
+        end(pid)
+
+
+def end(pid: int) -> None:
+    """Kills a child and what it started; its group is there only a moment after it began."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(pid, signal.SIGKILL)
 
 
 def ended(pid: int) -> int | None:
@@ -119,7 +126,7 @@ def killed(rng: random.Random, argv: list[str], workdir: Path, cache: Path, said
             seen += now and not before
             before = now
             if (now and seen > wait) if in_write else time.monotonic() - begun > wait:
-                os.killpg(pid, signal.SIGKILL)
+                end(pid)
                 code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
                 break
             time.sleep(0.0005 if in_write else 0.01)

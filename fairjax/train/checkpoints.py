@@ -67,9 +67,9 @@ class Checkpoints:
             if is_lead():
                 folder = self._folder / str(step)
                 write_json(folder / HASHES, _hashes(folder))
-        except jax.errors.JaxRuntimeError:  # of another process
-            raise
-        except (OSError, ValueError, RuntimeError) as error:  # as TensorStore says it
+        except (OSError, ValueError, RuntimeError) as error:
+            if not isinstance(error, OSError) and "OS error" not in str(error):  # of TensorStore
+                raise
             before = [s for s in self._manager.all_steps() if s != step]
             good = f"step {max(before)} is kept" if before else "there is none before it"
             raise InputError(

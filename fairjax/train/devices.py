@@ -4,6 +4,7 @@ import contextlib
 import functools
 import logging
 import os
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -27,6 +28,8 @@ _CLUSTERS = (
 )
 # Variables of other launchers (MPICH, torchrun), which JAX does not read.
 _SIZES = ("PMI_SIZE", "WORLD_SIZE")
+# What the libraries of collectives say where another process does not answer.
+_LOST = re.compile(r"gloo|nccl|coordination|heartbeat|UNAVAILABLE|DEADLINE_EXCEEDED", re.IGNORECASE)
 HEARTBEAT = 30  # seconds after which a silent process counts as lost
 
 
@@ -164,12 +167,12 @@ def together() -> Iterator[None]:
             log.error("error: %s", error)
             os._exit(2)  # JAX would wait for the others, which wait for this one
         raise
-    except jax.errors.JaxRuntimeError as error:
-        if is_alone():
+    except (RuntimeError, ValueError) as error:
+        if is_alone() or not _LOST.search(str(error)):
             raise
         raise Alone(
-            f"process {jax.process_index()} lost another process of the run ({error}). What is "
-            "saved is kept: start all of them again"
+            f"process {jax.process_index()} lost another process of the run "
+            f"({str(error).splitlines()[0]}). What is saved is kept: start all of them again"
         ) from error
 
 

@@ -1,5 +1,6 @@
 """`validate(config)`: every problem of a config at once, before anything is computed."""
 
+import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -41,6 +42,8 @@ def validate(config: ConfigDict, devices: int = 1) -> None:
         need(config[stage].evaluations >= 1, f"{stage}.evaluations", "at least 1")
         need(0 < config[stage].validation_share < 0.5, f"{stage}.validation_share",
              "between 0 and 0.5")  # fmt: skip
+    problems += [f"{name} (={value!r}) must be a finite number"
+                 for name, value in _numbers(config) if not math.isfinite(value)]  # fmt: skip
     sets = [frozenset(names) for names in config.judge.attribute_sets]
     need(len(sets) == len({*sets}), "judge.attribute_sets", "different sets")
     need(config.ratio.folds >= 2, "ratio.folds", "at least 2 (cross-fitting)")
@@ -88,6 +91,18 @@ def validate(config: ConfigDict, devices: int = 1) -> None:
             f"config {config.name}",
             "Change these keys in the config file or by --config.<key>=<value>",
         )
+
+
+def _numbers(tree: Any, name: str = "") -> Iterator[tuple[str, float]]:
+    """(dotted name, value) of every floating point number, those in lists and of arms too."""
+    if isinstance(tree, float):
+        yield name, tree
+    elif isinstance(tree, ConfigDict):
+        for key, value in tree.items():
+            yield from _numbers(value, f"{name}.{key}" if name else key)
+    elif isinstance(tree, tuple | list):
+        for value in tree:
+            yield from _numbers(value, name)
 
 
 def _validate_chain(config: ConfigDict, name: str, problems: list[str]) -> None:

@@ -66,8 +66,8 @@ def child(argv: list[str], cache: Path, said: Path) -> Iterator[int]:
 
             main(argv)
             code = 0
-        except SystemExit as end:
-            code = end.code if isinstance(end.code, int) else 1
+        except SystemExit as left:
+            code = left.code if isinstance(left.code, int) else 1
         except BaseException:
             import traceback
 

@@ -200,7 +200,8 @@ def parse(argv: list[str]) -> flags.FlagValues:
             config.keys()  # ml_collections tells only now that it found no file
     except stopping.Interrupted:
         raise
-    except Exception as error:  # a config file is a program: it can fail in any way
+    # A config file is a program: it can fail in any way, or even end the process.
+    except (Exception, SystemExit) as error:
         raise _explained(argv, error) from error
     if len(rest) > 1:
         raise InputError(
@@ -266,7 +267,7 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__ or error.__context__
 
 
-def _explained(argv: list[str], error: Exception) -> InputError:
+def _explained(argv: list[str], error: BaseException) -> InputError:
     """What the libraries say about a command line, in one line of ours."""
     given = _config_file(argv)
     file = given.split(":", 1)[0]

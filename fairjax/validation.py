@@ -42,8 +42,6 @@ def validate(config: ConfigDict, devices: int = 1) -> None:
         need(config[stage].evaluations >= 1, f"{stage}.evaluations", "at least 1")
         need(0 < config[stage].validation_share < 0.5, f"{stage}.validation_share",
              "between 0 and 0.5")  # fmt: skip
-    problems += [f"{name} (={value!r}) must be a finite number"
-                 for name, value in _numbers(config) if not math.isfinite(value)]  # fmt: skip
     sets = [frozenset(names) for names in config.judge.attribute_sets]
     need(len(sets) == len({*sets}), "judge.attribute_sets", "different sets")
     need(config.ratio.folds >= 2, "ratio.folds", "at least 2 (cross-fitting)")
@@ -83,6 +81,9 @@ def validate(config: ConfigDict, devices: int = 1) -> None:
             continue
         _validate_gan(arm, name, devices, problems)
         _validate_chain(config, name, problems)
+    said = "; ".join(problems)
+    problems += [f"{name} (={value!r}) must be a finite number" for name, value in _numbers(config)
+                 if not math.isfinite(value) and f"{name} (=" not in said]  # fmt: skip
     if not problems and (circle := [n for n in config.arms if n not in arm_order(config)]):
         problems.append(f"arms {', '.join(circle)} wait for each other (init_from, second_from)")
     if problems:

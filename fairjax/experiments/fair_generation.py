@@ -26,6 +26,8 @@ from fairjax.experiments import (
 from fairjax.experiments.stages import Stages, read_json
 from fairjax.experiments.yardstick import Yardstick
 from fairjax.report.build import build
+from fairjax.report.collapse import collapsed
+from fairjax.report.workdir import read
 from fairjax.train.classifier import Classifier
 from fairjax.train.devices import is_lead, lead_says
 
@@ -112,6 +114,8 @@ def _report(workdir: Path) -> None:
     log.info("report: %s", found["answer"]["headline"])
     for sentence in found["answer"]["sentences"]:
         log.info("report: %s", sentence)
+    for sentence in collapsed(read(workdir)):
+        log.warning("report: %s", sentence)
     # Where fairness is lost: data, weighted data, generators.
     for link in (found["weights"] or {}).get("chain", []):
         log.info("chain, %s: %s: %.3f", link["attribute"], link["name"], link["value"])

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from fairjax.config import named_arm
 from fairjax.evaluate.figures import Figure
+from fairjax.report.collapse import collapsed
 from fairjax.report.workdir import Arm, Run, insufficient
 
 _NAMES = {
@@ -190,6 +191,12 @@ def role_share(run: Run, role: str, name: str) -> float | None:
 
 
 def answer(run: Run) -> Answer:
+    """The answer of a run; what has collapsed stands first among the caveats."""
+    said = _answer(run)
+    return said._replace(caveats=[*collapsed(run), *said.caveats])
+
+
+def _answer(run: Run) -> Answer:
     """The one-paragraph answer; never claims more than the intervals allow."""
     evaluated = [arm for arm in run.arms if arm.figures]
     if not evaluated:

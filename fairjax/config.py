@@ -23,6 +23,7 @@ def defaults() -> ConfigDict:
             "experiment": "fair_generation",
             "name": "fair_generation",
             "seed": 0,
+            "bad_numbers": "stop",  # where one is not finite: stop | skip (the step) | rollback
             "data": _data(),
             "ratio": _ratio(),
             "weights": {

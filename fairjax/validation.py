@@ -1,5 +1,6 @@
 """`validate(config)`: every problem of a config at once, before anything is computed."""
 
+import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -91,6 +92,9 @@ def validate(config: ConfigDict, devices: int = 1) -> None:
             continue
         _validate_gan(arm, name, devices, problems)
         _validate_chain(config, name, problems)
+    said = "; ".join(problems)
+    problems += [f"{name} (={value!r}) must be a finite number" for name, value in _numbers(config)
+                 if not math.isfinite(value) and f"{name} (=" not in said]  # fmt: skip
     if not problems and (circle := [n for n in config.arms if n not in arm_order(config)]):
         problems.append(f"arms {', '.join(circle)} wait for each other (init_from, second_from)")
     if problems:
@@ -99,6 +103,18 @@ def validate(config: ConfigDict, devices: int = 1) -> None:
             f"config {config.name}",
             "Change these keys in the config file or by --config.<key>=<value>",
         )
+
+
+def _numbers(tree: Any, name: str = "") -> Iterator[tuple[str, float]]:
+    """(dotted name, value) of every floating point number, those in lists and of arms too."""
+    if isinstance(tree, float):
+        yield name, tree
+    elif isinstance(tree, ConfigDict):
+        for key, value in tree.items():
+            yield from _numbers(value, f"{name}.{key}" if name else key)
+    elif isinstance(tree, tuple | list):
+        for value in tree:
+            yield from _numbers(value, name)
 
 
 def _validate_chain(config: ConfigDict, name: str, problems: list[str]) -> None:
@@ -163,6 +179,8 @@ def _validate_images(
     """What every experiment asks of its images."""
     data = config.data
     need(config.seed >= 0, "seed", "0 or more")
+    need(config.bad_numbers in ("stop", "skip", "rollback"), "bad_numbers",
+         "stop, skip or rollback")  # fmt: skip
     need(all(c.isalnum() or c in "_-." for c in config.name) and config.name.strip(".") != "",
          "name", "letters, digits, _, - and . (it names a folder)")  # fmt: skip
     source, _, name = data.source.partition(":")

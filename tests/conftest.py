@@ -25,6 +25,10 @@ os.environ["JAX_COMPILATION_CACHE_DIR"] = os.path.join(os.environ["FAIRJAX_CACHE
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 
 
+def pytest_addoption(parser):
+    parser.addoption("--generated", type=int, default=40, help="Malformed inputs that are tried.")
+
+
 @pytest.fixture(autouse=True)
 def own_log():
     """No test has the streams of another's log, nor those of a fixture that ran a command."""

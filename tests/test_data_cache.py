@@ -1,6 +1,6 @@
 import json
 import os
-import shutil
+import threading
 
 import numpy as np
 import pytest
@@ -65,21 +65,32 @@ def test_interrupted_filling_leaves_nothing_that_looks_finished():
 
     with pytest.raises(KeyboardInterrupt):
         make([], fill=broken)
-    assert not list(cache.root().iterdir())
+    assert not [f for f in cache.root().iterdir() if f.suffix != ".lock"]
 
 
-def test_killed_filling_is_ignored_and_later_removed():
+def test_what_a_killed_filling_left_is_removed():
     entry = make([])
     left = cache.root() / f"{entry.key}.partial.abc"
-    shutil.copytree(cache.root() / entry.key, left)
-    shutil.rmtree(cache.root() / entry.key)
-    make([])
-    assert left.exists()  # another process might still be writing it
-    for path in left.iterdir():
-        os.utime(path, (1, 1))
-    shutil.rmtree(cache.root() / entry.key)
+    (cache.root() / entry.key).rename(left)
     make([])
     assert not left.exists()
+
+
+def test_two_processes_make_one_entry_once():
+    """The second waits for the first, whose draft it leaves alone."""
+    begun, went_on = threading.Event(), threading.Event()
+
+    def slow(images):
+        begun.set()
+        went_on.wait(0.5)
+        return fill(images)
+
+    first = threading.Thread(target=make, args=([], slow))
+    first.start()
+    begun.wait()
+    second = make([], fill=lambda images: pytest.fail("was filled again"))
+    first.join()
+    assert second.notes == {"note": 1}
 
 
 def test_shape_and_facts_decide_the_entry():

@@ -1,13 +1,16 @@
 import io
 import json
 import os
+import struct
 import zipfile
+import zlib
 
 import numpy as np
 import pytest
 from data_config import config
 from PIL import Image
 
+from fairjax.data import decode
 from fairjax.data.prepare import prepare
 from fairjax.errors import InputError
 
@@ -249,3 +252,53 @@ def test_twemoji_layout(tmp_path):
     assert data.manifest["attribute_values"]["gender"] == ["man", "woman"]
     assert data.manifest["notes"]["rows_without_file"] == 0
     assert len(data.roles["judge_test"]) > 30
+
+
+def bomb():
+    """A PNG of a few bytes that says it has 3.6 billion pixels."""
+    buffer = io.BytesIO()
+    picture(0).save(buffer, "PNG")
+    data = bytearray(buffer.getvalue())
+    data[16:24] = struct.pack(">II", 60_000, 60_000)
+    data[29:33] = struct.pack(">I", zlib.crc32(data[12:29]))
+    return bytes(data)
+
+
+def test_what_unpacks_to_too_much_is_refused_by_name(home, monkeypatch):
+    (home / "biased/bomb.png").write_bytes(bomb())
+    with pytest.raises(InputError, match="bomb.png.*too large"):
+        run(home)
+    (home / "biased/bomb.png").unlink()
+    monkeypatch.setattr(decode, "LARGEST", 5000)
+    with zipfile.ZipFile(home / "some.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        for number in range(30):
+            archive.write(home / f"biased/{number}.png", f"{number}.png")
+        archive.writestr("zeros.png", bytes(6000))
+    with pytest.raises(InputError, match="zeros.png.*unpacks to more than"):
+        run(home, biased=(str(home / "some.zip"),))
+    (home / "biased/long.png").write_bytes(bytes(6000))
+    with pytest.raises(InputError, match="long.png.*too large"):
+        run(home)
+    with zipfile.ZipFile(home / "some.zip", "a", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("dataset.json", bytes(6000))
+    with pytest.raises(InputError, match="dataset.json.*unpacks to more than"):
+        run(home, biased=(str(home / "some.zip"),))
+
+
+def test_names_lead_nowhere(home):
+    """Paths in zips and tables only name images; links that lead round are followed once."""
+    (home / "biased/again").symlink_to(home / "biased")
+    secret = home / "secret.png"
+    picture(7).save(secret)
+    with zipfile.ZipFile(home / "some.zip", "w") as archive:
+        for number in range(30):
+            archive.write(home / f"biased/{number}.png", f"../{number}.png")
+    before = {f for f in home.iterdir()}
+    assert len(run(home).roles["train_biased"]) == len(
+        run(home, biased=(str(home / "some.zip"),)).roles["train_biased"]
+    )
+    assert {f for f in home.iterdir()} - before == {home / "data", home / "cache"} - before
+    table = home / "labels.csv"
+    table.write_text(f"file,kind\n{secret},1\n../secret.png,0\n")
+    with pytest.raises(InputError, match="no row fits an image"):
+        run(home, attributes=str(table), sets=(("kind",),), judge=(str(home / "reference"),))

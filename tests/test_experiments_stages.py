@@ -51,7 +51,7 @@ def test_done_is_written_last_and_holds_config_inputs_and_output(tmp_path):
     assert record["config"] == {"gan": {"lr": 0.1, "layers": [1, 2]}}
     assert record["inputs"] == {"data": Stages(tmp_path, PLAN).fingerprint("data")}
     assert json.loads((tmp_path / "data/DONE").read_text())["output"] == {"hash": "h"}
-    assert set(record) == {"config", "inputs", "output", "seconds"}
+    assert set(record) == {"config", "inputs", "output", "seconds", "files"}
 
     def body(folder):
         assert (folder / "STARTED").exists()
@@ -206,3 +206,25 @@ def test_read_json(tmp_path):
             read_json(path)
     path.write_text('{"a": 1}')
     assert read_json(path) == {"a": 1}
+
+
+@pytest.mark.parametrize("harm", ["flip", "cut", "gone"])
+def test_a_damaged_file_of_a_finished_stage_is_refused_by_name(tmp_path, harm):
+    def body(folder):
+        (folder / "deep").mkdir(exist_ok=True)
+        np.savez(folder / "deep/x.npz", x=np.arange(9))
+
+    def run(name, needs):
+        Stages(tmp_path, PLAN, name).run(name, needs, body)
+
+    run("data", [])
+    path = tmp_path / "data/deep/x.npz"
+    whole = bytearray(path.read_bytes())
+    whole[len(whole) // 2] ^= 1
+    path.write_bytes(whole if harm == "flip" else whole[:-9])
+    if harm == "gone":
+        path.unlink()
+    for name, needs in (("data", []), ("arms/a/gan", ["data"])):
+        with pytest.raises(InputError, match=f"{path}.*elete.*{tmp_path}/data and rerun"):
+            run(name, needs)
+    assert not (tmp_path / "arms").exists()

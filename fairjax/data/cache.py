@@ -6,13 +6,13 @@ another name and renamed when complete, so an interrupted drawing never looks fi
 """
 
 import contextlib
+import fcntl
 import hashlib
 import json
 import os
 import shutil
 import tempfile
-import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,7 +22,6 @@ import platformdirs
 BLOCK = 1 << 20
 FULL_CHECK_BYTES = 256 << 20  # entries up to this size are read completely by every check
 SAMPLED_BLOCKS = 64
-STALE_SECONDS = 3600.0
 
 
 class Entry(NamedTuple):
@@ -126,43 +125,42 @@ def get(
     """
     key = f"{name}-{sha256([facts, list(shape)])[:20]}"
     folder = root() / key
-    if folder.exists():
-        wrong = damage(folder, full=True)
-        if wrong is None:
-            log(f"data: using the prepared images in {folder}")
-            return read(key)
-        log(f"data: the prepared images in {folder} are damaged ({wrong}); making them anew")
-        shutil.rmtree(folder)
     root().mkdir(parents=True, exist_ok=True)
-    _remove_stale(key)
-    draft = Path(tempfile.mkdtemp(prefix=f"{key}.partial.", dir=root()))
-    try:
-        images = np.memmap(draft / "images.u8", np.uint8, "w+", shape=shape)
-        notes = fill(images)
-        images.flush()
-        del images
-        with (draft / "images.u8").open("rb") as file:
-            blocks = [_block_hash(data) for data in iter(lambda: file.read(BLOCK), b"")]
-            os.fsync(file.fileno())
-        entry = {"shape": list(shape), "facts": facts, "notes": notes, "blocks": blocks}
-        write_json(draft / "entry.json", entry)
+    with _only_one(key):
+        if folder.exists():
+            wrong = damage(folder, full=True)
+            if wrong is None:
+                log(f"data: using the prepared images in {folder}")
+                return read(key)
+            log(f"data: the prepared images in {folder} are damaged ({wrong}); making them anew")
+            shutil.rmtree(folder)
+        for left in root().glob(f"{key}.partial.*"):  # of a killed process
+            shutil.rmtree(left, ignore_errors=True)
+        draft = Path(tempfile.mkdtemp(prefix=f"{key}.partial.", dir=root()))
         try:
+            images = np.memmap(draft / "images.u8", np.uint8, "w+", shape=shape)
+            notes = fill(images)
+            images.flush()
+            del images
+            with (draft / "images.u8").open("rb") as file:
+                blocks = [_block_hash(data) for data in iter(lambda: file.read(BLOCK), b"")]
+                os.fsync(file.fileno())
+            entry = {"shape": list(shape), "facts": facts, "notes": notes, "blocks": blocks}
+            write_json(draft / "entry.json", entry)
             os.rename(draft, folder)
-        except OSError:  # another process finished the same entry first
-            if damage(folder, full=True) is not None:
-                raise
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
     return read(key)
 
 
-def _remove_stale(key: str) -> None:
-    """Removes what killed processes left of this entry; a living one writes all the time."""
-    for draft in root().glob(f"{key}.partial.*"):
-        with contextlib.suppress(FileNotFoundError):
-            newest = max((f.stat().st_mtime for f in draft.iterdir()), default=0.0)
-            if time.time() - newest > STALE_SECONDS:
-                shutil.rmtree(draft, ignore_errors=True)
+@contextlib.contextmanager
+def _only_one(key: str) -> Iterator[None]:
+    """Lets one process of this machine at a time look at an entry or make it; others wait."""
+    path = root() / f"{key}.lock"
+    with path.open("w") as file:
+        with contextlib.suppress(OSError):  # a file system without locks
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def pixel_hashes(images: Iterable[np.ndarray]) -> list[bytes]:

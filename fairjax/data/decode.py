@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 CROPS = ("center", "celeba140", "none")
+LARGEST = 512 << 20  # bytes of one file, packed in a zip or not; pixels are limited by Pillow
 CELEBA_CROP = 140  # fairgen's crop: the central 140 x 140 of the 178 x 218 picture, then bilinear
 
 
@@ -41,10 +42,22 @@ def open_zip(path: str, stamp: int) -> zipfile.ZipFile:
 
 
 def read(place: Place) -> bytes:
-    """Returns the encoded bytes. Raises OSError, KeyError or BadZipFile."""
+    """Returns the encoded bytes. Raises OSError, KeyError, BadZipFile or ValueError."""
     if place.member:
-        return open_zip(place.path, place.stamp).read(place.member)
+        return read_member(open_zip(place.path, place.stamp), place.member)
+    if Path(place.path).stat().st_size > LARGEST:
+        raise ValueError(f"too large: more than {LARGEST >> 20} MiB")
     return Path(place.path).read_bytes()
+
+
+def read_member(archive: zipfile.ZipFile, member: str) -> bytes:
+    """The bytes of a member; one that unpacks to more than `LARGEST` raises ValueError.
+
+    Nothing is ever unpacked to a file, so its name can lead nowhere.
+    """
+    if archive.getinfo(member).file_size > LARGEST:
+        raise ValueError(f"too large: it unpacks to more than {LARGEST >> 20} MiB")
+    return archive.read(member)  # zipfile itself reads no more than what is announced
 
 
 def to_rgb(image: Image.Image) -> Image.Image:

@@ -2,6 +2,7 @@
 
 import os
 import zipfile
+import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -159,7 +160,12 @@ def listing(path: Path, title: str, where: str) -> tuple[list[Found], labels.Row
     endings = extensions()
     text, files = None, []
     if path.is_dir():
+        seen: set[str] = set()  # a link to a folder above would lead round and round
         for folder, folders, names in os.walk(path, followlinks=True):
+            if os.path.realpath(folder) in seen:
+                folders.clear()
+                continue
+            seen.add(os.path.realpath(folder))
             folders[:] = sorted(f for f in folders if not f.startswith("."))
             for name in names:
                 file = Path(folder, name)
@@ -177,7 +183,11 @@ def listing(path: Path, title: str, where: str) -> tuple[list[Found], labels.Row
                 place = decode.Place(str(path), member.filename, stamp)
                 files.append((member.filename, place, (member.file_size, member.CRC)))
         if "dataset.json" in archive.namelist():
-            text = archive.read("dataset.json").decode("utf-8")
+            try:
+                text = decode.read_member(archive, "dataset.json").decode("utf-8")
+            except (ValueError, zipfile.BadZipFile, zlib.error) as error:
+                mend = "Give the zip as StyleGAN's dataset_tool writes it"
+                raise InputError(f"dataset.json: {error}", f"{where} ({path})", mend) from error
     elif path.exists():
         raise InputError(f"{path} is neither a folder nor a zip", where, "Give a folder or a zip")
     else:

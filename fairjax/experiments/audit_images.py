@@ -50,7 +50,7 @@ def shape_of(
     try:
         with Image.open(io.BytesIO(decode.read(first.place))) as image:
             return decode.Shape(min(image.size), "center", 3)
-    except OSError as error:
+    except (OSError, ValueError, Image.DecompressionBombError) as error:
         raise InputError(f"{first.id}: {error}", "--samples", "Remove the file") from error
 
 

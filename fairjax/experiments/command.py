@@ -5,6 +5,7 @@ SIGTERM (the same command resumes).
 """
 
 import contextlib
+import errno
 import logging
 import re
 import shlex
@@ -26,6 +27,7 @@ from fairjax.train import stopping
 from fairjax.validation import cautions, validate
 
 log = logging.getLogger("fairjax")
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def command_flags(argv: list[str]) -> flags.FlagValues:
@@ -52,6 +54,12 @@ def command_flags(argv: list[str]) -> flags.FlagValues:
         "distributed", "auto", ["auto", "on", "off"], "Whether to join the processes of a cluster; "
         "auto looks for Slurm, Open MPI and TPU pods.", flag_values=values,
     )  # fmt: skip
+    flags.DEFINE_string(
+        "coordinator", "", "host:port of process 0, where the launcher is none of these; with the "
+        "next two flags.", flag_values=values,
+    )  # fmt: skip
+    flags.DEFINE_integer("processes", 0, "How many processes the run has.", flag_values=values)
+    flags.DEFINE_integer("process", -1, "The number of this one, from 0.", flag_values=values)
     return values
 
 
@@ -105,12 +113,13 @@ def ended(again: str) -> Iterator[None]:
     except InputError as error:
         _end(f"error: {error}", 2)
     except OSError as error:
-        if error.filename is None:
+        if error.filename is None and error.errno not in _NO_SPACE:
             raise  # not about a file or folder
         # A full disk, a missing permission, a file of the run that somebody removed.
         mend = "Check the folder and its space; a stage is repeated when its folder is deleted"
-        _end(f"error: {error.filename}: {error.strerror or error}. {mend}", 2)
-    except stopping.Diverged as error:
+        where = error.filename or "a file of the run"  # a write that fails does not tell its name
+        _end(f"error: {where}: {error.strerror or error}. {mend}", 2)
+    except (stopping.Diverged, stopping.Alone) as error:
         _end(f"error: {error}", 1)
     except KeyboardInterrupt:  # in a program that has nothing to save
         _end("interrupted", 130)
@@ -140,7 +149,7 @@ def _run(argv: list[str]) -> None:
     from fairjax.experiments.stages import Stages
     from fairjax.train import devices
 
-    devices.initialise(values.distributed)
+    devices.initialise(values.distributed, values.coordinator, values.processes, values.process)
     # Compiling takes longer than a short run; the user's own cache is private, as it must be.
     jax.config.update("jax_compilation_cache_dir", str(cache.root() / "xla"))
     try:
@@ -163,7 +172,8 @@ def _run(argv: list[str]) -> None:
     pending = stages.pending()
     with workdir.lock(folder):
         if devices.is_lead():
-            if pending:  # a run that has nothing to do leaves the record as it is
+            # A run that has nothing to do leaves the record as it is.
+            if pending or not workdir.described(folder, config):
                 workdir.describe(folder, config, ["python", *argv])
             workdir.log_to(folder)
         log.info("process %d/%d, %d local and %d global devices (%s)", jax.process_index(),
@@ -173,7 +183,8 @@ def _run(argv: list[str]) -> None:
                  shlex.join(["python", *argv]))  # fmt: skip
         for sentence in cautions(config):
             log.warning("%s", sentence)
-        page = experiment.run(config, folder, values.stage)
+        with devices.together():
+            page = experiment.run(config, folder, values.stage)
         if page.exists():
             log.info("open %s", page)
 
@@ -193,7 +204,8 @@ def parse(argv: list[str]) -> flags.FlagValues:
             config.keys()  # ml_collections tells only now that it found no file
     except stopping.Interrupted:
         raise
-    except Exception as error:  # a config file is a program: it can fail in any way
+    # A config file is a program: it can fail in any way, or even end the process.
+    except (Exception, SystemExit) as error:
         raise _explained(argv, error) from error
     if len(rest) > 1:
         raise InputError(
@@ -259,7 +271,7 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__ or error.__context__
 
 
-def _explained(argv: list[str], error: Exception) -> InputError:
+def _explained(argv: list[str], error: BaseException) -> InputError:
     """What the libraries say about a command line, in one line of ours."""
     given = _config_file(argv)
     file = given.split(":", 1)[0]

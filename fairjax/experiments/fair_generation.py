@@ -2,6 +2,7 @@
 
 import json
 import logging
+import tempfile
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,10 @@ from fairjax.experiments import (
 from fairjax.experiments.stages import Stages, read_json
 from fairjax.experiments.yardstick import Yardstick
 from fairjax.report.build import build
+from fairjax.report.collapse import collapsed
+from fairjax.report.workdir import read
 from fairjax.train.classifier import Classifier
+from fairjax.train.devices import is_lead, lead_says
 
 log = logging.getLogger("fairjax")
 
@@ -114,6 +118,8 @@ def _report(workdir: Path) -> None:
     log.info("report: %s", found["answer"]["headline"])
     for sentence in found["answer"]["sentences"]:
         log.info("report: %s", sentence)
+    for sentence in collapsed(read(workdir)):
+        log.warning("report: %s", sentence)
     # Where fairness is lost: data, weighted data, generators.
     for link in (found["weights"] or {}).get("chain", []):
         log.info("chain, %s: %s: %.3f", link["attribute"], link["name"], link["value"])
@@ -143,8 +149,13 @@ class _Bodies:
             return data.load(folder)
         except InputError as error:  # the cache belongs to the user, who may have cleaned it
             log.info("%s; preparing it again", error)
+        if is_lead():
             dataset = data.prepare(self._config, folder, log.info)
-        if dataset.manifest["hash"] != read_json(folder / "DONE")["output"]["manifest"]:
+        else:  # on another machine: its cache has to be filled, what the lead wrote stays
+            with tempfile.TemporaryDirectory() as scratch:
+                dataset = data.prepare(self._config, Path(scratch), log.info)
+        made = read_json(folder / ("DONE" if is_lead() else "manifest.json"))
+        if dataset.manifest["hash"] != (made["output"]["manifest"] if is_lead() else made["hash"]):
             raise InputError(
                 "the images are no longer those on which this run began",
                 str(folder),
@@ -161,14 +172,18 @@ class _Bodies:
         return Yardstick(self._workdir, self._config, self._dataset)
 
     def data(self, folder: Path) -> dict[str, Any]:
-        dataset = data.prepare(self._config, folder, log.info)
+        if is_lead():
+            data.prepare(self._config, folder, log.info)
+        lead_says(True)  # the others wait until it is there
+        dataset = self._dataset
         for arm in self._config.arms:  # missing labels are refused before anything is trained
             real_examples.conditions(with_arm(self._config, arm), dataset)
         shown = {
             name: dataset.images[dataset.roles[f"train_{name}"][:64]]
             for name in ("biased", "reference")
         }
-        np.savez(folder / "examples.npz", allow_pickle=False, **shown)
+        if is_lead():
+            np.savez(folder / "examples.npz", allow_pickle=False, **shown)
         return {"manifest": dataset.manifest["hash"]}
 
     def ratio(self, name: str, folder: Path) -> None:
@@ -200,4 +215,5 @@ class _Bodies:
         )
 
     def report(self, folder: Path) -> None:
-        _report(self._workdir)
+        if is_lead():
+            _report(self._workdir)

@@ -124,6 +124,7 @@ def train_arm(
         keys.root(config.seed, "gan"),
         rhythm(config),
         folder,
+        config.bad_numbers,
     )  # fmt: skip
     if is_lead():
         noise = gan.fixed_noise(keys.root(config.seed, "gan noise"))

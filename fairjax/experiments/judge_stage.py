@@ -85,6 +85,7 @@ def train_judge(
         keys.root(config.seed, role, label),
         loop.Rhythm(steps, config.judge.batch, log=min(50, every), save=every, evaluate=every),
         folder,
+        config.bad_numbers,
     )  # fmt: skip
     summary = _errors(classifier, state.best, dataset, names)
     if is_lead():

@@ -113,6 +113,7 @@ def train_fold(
         keys.root(config.seed, "ratio", k),
         loop.Rhythm(steps, config.ratio.batch, log=min(50, every), save=every, evaluate=every),
         folder,
+        config.bad_numbers,
     )  # fmt: skip
     best: Any = state.best
     unseen = np.flatnonzero(fold == k)

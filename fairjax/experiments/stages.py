@@ -1,5 +1,6 @@
 """Stages: each fills one folder of the workdir and writes DONE last; a rerun skips what is done."""
 
+import hashlib
 import json
 import logging
 import time
@@ -49,6 +50,22 @@ def _damaged(path: Path, error: Exception) -> InputError:
     )
 
 
+def hashes(folder: Path) -> dict[str, str]:
+    """SHA-256 of the files that a stage hands on, by name.
+
+    Checkpoints have hashes of their own, and the data stage mends its two files itself.
+    """
+    names = {f: f.relative_to(folder) for f in sorted(folder.rglob("*")) if f.suffix in _KEPT}
+    return {
+        name.as_posix(): hashlib.sha256(f.read_bytes()).hexdigest()
+        for f, name in names.items()
+        if name.parts[0] not in ("checkpoints", "manifest.json", "index.npz") and f.is_file()
+    }
+
+
+_KEPT = (".npz", ".safetensors", ".json", ".jsonl", ".png")
+
+
 class Stages:
     """The stages of one run in their order.
 
@@ -68,6 +85,7 @@ class Stages:
         if only is not None and not any(self._selected(name) for name in plan):
             raise InputError(f"no stage is named '{only}'", "--stage", f"Stages: {', '.join(plan)}")
         self._made: set[str] = set()  # the stages that this process ran
+        self._checked: set[str] = set()  # those whose files it found whole
         problems = [p for name in plan for p in self._changed(name)]
         if problems:
             raise InputError(
@@ -131,6 +149,22 @@ class Stages:
         return [name for name in self._plan if self._selected(name)
                 and (not self.done(name) or (self._view(name) and self._only == name))]  # fmt: skip
 
+    def check(self, name: str) -> None:
+        """Raises InputError where a file of a finished stage is not what the stage wrote."""
+        record = self._record(name, "DONE")
+        if record is None or name in self._made or name in self._checked:
+            return
+        folder = self._workdir / name
+        found = hashes(folder)
+        for file, known in record.get("files", {}).items():
+            if found.get(file) != known:
+                raise InputError(
+                    "gone" if file not in found else "not what the stage wrote",
+                    str(folder / file),
+                    f"Delete the folder {folder} and rerun: this stage is repeated",
+                )
+        self._checked.add(name)
+
     def fingerprint(self, name: str) -> str:
         """Hash of what a finished stage read and, as far as it says, of what it made."""
         record = self._record(name, "DONE")
@@ -157,6 +191,8 @@ class Stages:
         """
         if not self._selected(name):
             return
+        for need in needs:
+            self.check(need)
         inputs = {need: self.fingerprint(need) for need in needs}
         folder = self._workdir / name
         done = self.done(name)
@@ -171,6 +207,7 @@ class Stages:
             )
         again = self._view(name) and (changed or self._only == name or self._made & {*needs})
         if done and record and not again:
+            self.check(name)
             log.info("stage %s: done before (%s)", name, clock(record["seconds"]))
             return
         log.info("stage %s", name)
@@ -184,7 +221,7 @@ class Stages:
             write_json(
                 folder / "DONE",
                 {"config": self._plan[name], "inputs": inputs, "output": output,
-                 "seconds": round(seconds, 1)},
+                 "seconds": round(seconds, 1), "files": {} if self._view(name) else hashes(folder)},
             )  # fmt: skip
         lead_says(True)  # the other processes wait until DONE is there to be read
         self._made.add(name)

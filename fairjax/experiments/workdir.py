@@ -107,6 +107,14 @@ def lock(workdir: Path) -> Iterator[None]:
         yield
 
 
+def described(workdir: Path, config: ConfigDict) -> bool:
+    """Whether config.json is there and is that of the run."""
+    try:
+        return digest(json.loads((workdir / "config.json").read_text())) == digest(config)
+    except (OSError, ValueError, AttributeError):
+        return False
+
+
 def describe(workdir: Path, config: ConfigDict, command: list[str]) -> None:
     """Writes config.json, command.txt and versions.json."""
     write_json(workdir / "config.json", config.to_dict())

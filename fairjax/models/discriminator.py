@@ -73,7 +73,7 @@ class Epilogue(nn.Module):
         self, x: jax.Array, image: jax.Array | None, weights: jax.Array | None
     ) -> jax.Array:
         features = x.shape[-1]
-        x = x.astype(jnp.float32)
+        x = x.astype(float)
         if image is not None:
             x = x + Conv(features, 1, name="fromrgb")(image)  # published without a clamp
         if self.mbstd_group:

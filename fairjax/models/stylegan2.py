@@ -52,9 +52,10 @@ def num_ws(resolution: int) -> int:
 
 
 def compute_dtype(size: int, resolution: int, half_resolutions: int) -> Any:
-    """bfloat16 in the highest `half_resolutions` blocks from 8 pixels up, float32 elsewhere."""
+    """bfloat16 in the highest `half_resolutions` blocks from 8 pixels up; elsewhere JAX's default:
+    float32, or float64 with JAX_ENABLE_X64."""
     half = half_resolutions and size >= max(2 * resolution >> half_resolutions, 8)
-    return jnp.bfloat16 if half else jnp.float32
+    return jnp.bfloat16 if half else jnp.result_type(float)
 
 
 class MappingNetwork(nn.Module):
@@ -153,7 +154,7 @@ class SynthesisBlock(nn.Module):
             image = image_up(image, self.form)
         if self.last or self.architecture == "skip":
             rgb = ToRGB(self.image_channels, clamp=self.clamp, name="torgb")(x, ws[-1])
-            rgb = rgb.astype(jnp.float32)
+            rgb = rgb.astype(float)
             image = rgb if image is None else image + rgb
         return x, image
 

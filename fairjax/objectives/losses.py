@@ -36,13 +36,13 @@ ADVERSARIAL = {"hinge": HINGE, "logistic": LOGISTIC}
 
 def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
     """Softmax cross-entropy in nats: logits [batch, k], labels int [batch] -> [batch]."""
-    return optax.softmax_cross_entropy_with_integer_labels(logits.astype(jnp.float32), labels)
+    return optax.softmax_cross_entropy_with_integer_labels(logits.astype(float), labels)
 
 
 def binary(logits: jax.Array, labels: jax.Array) -> jax.Array:
     """Sum over the classes of the sigmoid cross-entropy of "is it this class": [batch]."""
     targets = jax.nn.one_hot(labels, logits.shape[-1])
-    return optax.sigmoid_binary_cross_entropy(logits.astype(jnp.float32), targets).sum(-1)
+    return optax.sigmoid_binary_cross_entropy(logits.astype(float), targets).sum(-1)
 
 
 def focal(logits: jax.Array, labels: jax.Array, gamma: float) -> jax.Array:

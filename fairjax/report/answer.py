@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 from fairjax.report import words
+from fairjax.report.collapse import collapsed
 from fairjax.report.workdir import Arm, Run, insufficient
 
 
@@ -38,6 +39,12 @@ def _on_training(arms: list[Arm]) -> list[str]:
 
 
 def answer(run: Run) -> Answer:
+    """The answer of a run; what has collapsed stands first among the caveats."""
+    said = _answer(run)
+    return said._replace(caveats=[*collapsed(run), *said.caveats])
+
+
+def _answer(run: Run) -> Answer:
     """The one-paragraph answer; never claims more than the intervals allow."""
     evaluated = [arm for arm in run.arms if arm.figures]
     if not evaluated:

@@ -48,7 +48,7 @@ def start(gan: ConfigDict) -> Ada | None:
     """The controller's first state; None without a controller."""
     if gan.augment != "ada":
         return None
-    return Ada(jnp.asarray(gan.augment_p, jnp.float32), jnp.zeros(()), jnp.zeros(()))
+    return Ada(jnp.asarray(gan.augment_p, float), jnp.zeros(()), jnp.zeros(()))
 
 
 def key_of(key: jax.Array, step: jax.Array, use: str) -> jax.Array:

@@ -1,5 +1,9 @@
 """Saving and restoring a training state with Orbax; the only file that imports it."""
 
+import hashlib
+import json
+import logging
+import shutil
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -7,20 +11,31 @@ import jax
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
-from fairjax.train.devices import replicated
+from fairjax.data.cache import write_json
+from fairjax.errors import InputError
+from fairjax.train.devices import is_lead, lead_says, replicated
+
+log = logging.getLogger("fairjax")
 
 State = TypeVar("State")
+HASHES = "sha256.json"  # in the folder of a step: the hash of each other file there
 
 
 class Checkpoints:
     """The checkpoints of one training run, newest last; a context manager.
 
-    A checkpoint becomes visible by an atomic rename, so a killed save leaves the one before.
+    A checkpoint becomes visible by an atomic rename and whole by the hashes that are written last,
+    so a killed save leaves the one before. One that is not whole is removed, with a warning, when
+    the folder is opened.
     """
 
     def __init__(self, folder: Path, keep: int = 2):
+        self._folder = folder.absolute()
+        if is_lead():
+            _remove_damaged(self._folder)
+        lead_says(True)  # the others look when this is done
         self._manager = ocp.CheckpointManager(
-            folder.absolute(),
+            self._folder,
             options=ocp.CheckpointManagerOptions(
                 preservation_policy=preservation_policy.LatestN(keep),
                 enable_async_checkpointing=False,  # small states; a finished save is on disk
@@ -39,9 +54,29 @@ class Checkpoints:
         return self._manager.latest_step()
 
     def save(self, step: int, state: Any) -> None:
-        """Writes the state; a step that is already there is left as it is."""
-        if step != self.latest:
-            self._manager.save(step, args=ocp.args.StandardSave(state))
+        """Writes the state; a step that is already there is left as it is.
+
+        Raises:
+          InputError: it cannot be written (a full disk, say); the checkpoint before stays.
+        """
+        if step == self.latest:
+            return
+        try:
+            # Forced, as Orbax would else ask JAX for preemption notices with numbers of its own.
+            self._manager.save(step, args=ocp.args.StandardSave(state), force=True)
+            if is_lead():
+                folder = self._folder / str(step)
+                write_json(folder / HASHES, _hashes(folder))
+        except (OSError, ValueError, RuntimeError) as error:
+            if not isinstance(error, OSError) and "OS error" not in str(error):  # of TensorStore
+                raise
+            before = [s for s in self._manager.all_steps() if s != step]
+            good = f"step {max(before)} is kept" if before else "there is none before it"
+            raise InputError(
+                f"the checkpoint of step {step} cannot be written ({_first_line(error)}); {good}",
+                str(self._folder),
+                "Make space or the folder writable, and start again: it goes on from there",
+            ) from error
 
     def restore(self, abstract: State) -> State:
         """Reads the newest checkpoint into the shapes of `abstract` on any number of devices."""
@@ -50,3 +85,40 @@ class Checkpoints:
             lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), abstract
         )
         return self._manager.restore(self.latest, args=ocp.args.StandardRestore(target))
+
+
+def _remove_damaged(folder: Path) -> None:
+    """Removes what is newer than the newest whole checkpoint."""
+    steps = [int(f.name) for f in folder.iterdir() if f.name.isdigit()] if folder.is_dir() else []
+    for step in sorted(steps, reverse=True):
+        wrong = damage(folder / str(step))
+        if wrong is None:
+            return
+        log.warning("%s: the checkpoint of step %d is damaged (%s) and is removed; the one before "
+                    "it, if any, is taken", folder, step, wrong)  # fmt: skip
+        shutil.rmtree(folder / str(step))
+
+
+def damage(folder: Path) -> str | None:
+    """Says in words what is wrong with the checkpoint in the folder of a step, or None."""
+    try:
+        known = json.loads((folder / HASHES).read_text())
+        found = _hashes(folder)
+    except (OSError, ValueError) as error:
+        return f"no hashes: {_first_line(error)}"
+    if not isinstance(known, dict):
+        return f"{HASHES} holds no hashes"
+    for name in sorted({*known, *found}):
+        if known.get(name) != found.get(name):
+            return f"{name} is {'missing' if name not in found else 'not what was written'}"
+    return None
+
+
+def _hashes(folder: Path) -> dict[str, str]:
+    files = (f for f in folder.rglob("*") if f.is_file() and f.name != HASHES)
+    return {f.relative_to(folder).as_posix(): hashlib.sha256(f.read_bytes()).hexdigest()
+            for f in sorted(files)}  # fmt: skip
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

@@ -27,7 +27,7 @@ class ClassifierState(struct.PyTreeNode):
     batch_stats: Any
     optimiser: Any
     best: Any  # {"params", "batch_stats"} at the smallest held-out log-loss
-    best_loss: jax.Array  # largest float32 before the first evaluation: a state is finite
+    best_loss: jax.Array  # the largest number before the first evaluation: a state is finite
 
 
 Held = Callable[[], tuple[np.ndarray, np.ndarray, np.ndarray]]
@@ -66,7 +66,7 @@ class Classifier:
             batch_stats=stats,
             optimiser=self._optimiser.init(params),
             best={"params": params, "batch_stats": stats},
-            best_loss=jnp.asarray(jnp.finfo(jnp.float32).max, jnp.float32),
+            best_loss=jnp.asarray(jnp.finfo(jnp.result_type(float)).max, float),
         )
 
     def _step(
@@ -77,7 +77,7 @@ class Classifier:
         key: jax.Array,
     ) -> tuple[ClassifierState, dict[str, jax.Array]]:
         truth = labels[batch["index"]]
-        x = batch["image"].astype(jnp.float32) / 127.5 - 1
+        x = batch["image"].astype(float) / 127.5 - 1
         if self._config.flip:
             flips = jax.random.bernoulli(jax.random.fold_in(key, state.step), shape=(len(x),))
             x = jnp.where(flips[:, None, None, None], x[:, :, ::-1], x)
@@ -103,7 +103,7 @@ class Classifier:
         return state, {"loss/train": loss, "accuracy/train": accuracy}
 
     def _logits(self, variables: Any, images: jax.Array) -> jax.Array:
-        x = images.astype(jnp.float32) / 127.5 - 1
+        x = images.astype(float) / 127.5 - 1
         logits: Any = self.model.apply(variables, x, train=False)
         return logits
 
@@ -146,7 +146,7 @@ class Classifier:
                 # A copy: the parameters themselves are donated to the next step.
                 best = jax.tree.map(jnp.copy, now)
                 state = state.replace(
-                    best=best, best_loss=put_replicated(np.asarray(loss, np.float32))
+                    best=best, best_loss=put_replicated(np.asarray(loss, state.best_loss.dtype))
                 )
             return state, {"loss/held_out": loss, "accuracy/held_out": accuracy}
 

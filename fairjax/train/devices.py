@@ -1,13 +1,21 @@
 """Processes, devices and shardings: the only file that knows how many there are."""
 
+import contextlib
 import functools
+import logging
 import os
+import re
+from collections.abc import Iterator
+from typing import Any
 
 import jax
 import numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from fairjax.errors import InputError
+from fairjax.train.stopping import Alone
+
+log = logging.getLogger("fairjax")
 
 # Variables by which a cluster announces more than one process (JAX reads these itself).
 _CLUSTERS = (
@@ -18,31 +26,75 @@ _CLUSTERS = (
     "OMPI_COMM_WORLD_SIZE",
     "JAX_COORDINATOR_ADDRESS",
 )
+# Variables of other launchers (MPICH, torchrun), which JAX does not read.
+_SIZES = ("PMI_SIZE", "WORLD_SIZE")
+# What the libraries of collectives say where another process does not answer.
+_LOST = re.compile(r"gloo|nccl|coordination|heartbeat|UNAVAILABLE|DEADLINE_EXCEEDED", re.IGNORECASE)
+HEARTBEAT = 30  # seconds after which a silent process counts as lost
 
 
-def initialise(distributed: str) -> None:
+def initialise(
+    distributed: str, coordinator: str = "", processes: int = 0, process: int = -1
+) -> None:
     """Joins the other processes of the run; must come before any other use of a device.
 
     Args:
       distributed: "on" (fail without a cluster), "off", or "auto" (on where Slurm, Open MPI or a
-        TPU pod announces more than one process).
+        TPU pod announces more than one process, or the three others are given).
+      coordinator: "host:port" of process 0, where the launcher is none that JAX knows.
+      processes: their number. process: the number of this one, from 0.
 
     Raises:
       InputError: a cluster was asked for and none is there. Going on alone would train n copies.
     """
-    slurm = int(os.environ.get("SLURM_NTASKS", "1")) > 1 and "SLURM_STEP_NODELIST" in os.environ
-    announced = slurm or any(os.environ.get(name) for name in _CLUSTERS)
-    if distributed == "off" or (distributed == "auto" and not announced):
+    given = (bool(coordinator), processes > 0, process >= 0)
+    if any(given) and (not all(given) or process >= processes or distributed == "off"):
+        raise InputError(
+            f"--coordinator={coordinator} --processes={processes} --process={process}",
+            f"--distributed={distributed}",
+            "Give all three in every process, --process from 0 to --processes - 1, or none of them",
+        )
+    if distributed == "off" or (distributed == "auto" and not any(given) and not _announced()):
         return
+    named: dict[str, Any] = {}
+    if any(given):
+        named = {"coordinator_address": coordinator, "num_processes": processes,
+                 "process_id": process}  # fmt: skip
     try:
-        jax.distributed.initialize()
+        jax.distributed.initialize(
+            **named, heartbeat_timeout_seconds=HEARTBEAT, shutdown_timeout_seconds=HEARTBEAT
+        )
     except (ValueError, RuntimeError) as error:
         raise InputError(
             f"the processes of the cluster did not find each other ({error})",
             f"--distributed={distributed}",
-            "Start one process per GPU or TPU host under the cluster's launcher, or use "
-            "--distributed=off for a single process",
+            "Start one process per GPU or TPU host under the cluster's launcher, or give "
+            "--coordinator, --processes and --process, or use --distributed=off for a single "
+            "process",
         ) from error
+
+
+def _announced() -> bool:
+    """Whether the environment announces more than one process in a way that JAX reads.
+
+    Raises InputError where it does in another way: each process would train a copy.
+    """
+    slurm = _count("SLURM_NTASKS") > 1 and "SLURM_STEP_NODELIST" in os.environ
+    if slurm or any(os.environ.get(name) for name in _CLUSTERS):
+        return True
+    for name in _SIZES:
+        if _count(name) > 1:
+            raise InputError(
+                f"{_count(name)} processes are announced, which would each train alone",
+                f"the variable {name}",
+                "Give --coordinator, --processes and --process, or --distributed=off",
+            )
+    return False
+
+
+def _count(name: str) -> int:
+    text = os.environ.get(name, "")
+    return int(text) if text.isdigit() else 0
 
 
 @functools.cache
@@ -87,13 +139,52 @@ def spread(x: jax.Array) -> jax.Array:
     return jax.lax.with_sharding_constraint(x, batch_sharding())
 
 
+def is_alone() -> bool:
+    """Whether the run has one process only."""
+    return jax.process_count() == 1
+
+
 def lead_says(value: bool) -> bool:
     """The lead process's answer, in all processes: they never decide each for themselves."""
-    if jax.process_count() == 1:
+    if is_alone():
         return value
     from jax.experimental import multihost_utils
 
     return bool(multihost_utils.broadcast_one_to_all(np.asarray(value)))
+
+
+@contextlib.contextmanager
+def together() -> Iterator[None]:
+    """What all processes of a run do together: where one of them ends, so do the others.
+
+    Raises:
+      Alone: another process is gone; JAX names it some seconds later, when it misses a heartbeat.
+    """
+    try:
+        yield
+    except InputError as error:
+        if not is_alone():
+            log.error("error: %s", error)
+            os._exit(2)  # JAX would wait for the others, which wait for this one
+        raise
+    except (RuntimeError, ValueError) as error:
+        if is_alone() or not _LOST.search(str(error)):
+            raise
+        raise Alone(
+            f"process {jax.process_index()} lost another process of the run "
+            f"({str(error).splitlines()[0]}). What is saved is kept: start all of them again"
+        ) from error
+
+
+def all_preempted(look: int) -> bool:
+    """Whether a process of the run was told to end; the same answer in all, at the same look.
+
+    Args:
+      look: a number that rises with every call and is the same in all processes.
+    """
+    from jax.experimental import multihost_utils
+
+    return multihost_utils.reached_preemption_sync_point(look)
 
 
 def put_replicated(value: np.ndarray) -> jax.Array:

@@ -88,7 +88,7 @@ class Gan(Pair):
             d_optimiser=self.d_adam.init(d),
             w_avg=jnp.zeros((*self._classes_shape(), self.gan.w_dim)),
             pl_mean=jnp.zeros(()),
-            q=jnp.asarray(q, jnp.float32),
+            q=jnp.asarray(q, float),
             ada=ada.start(self.gan),
             second=second.start(self.gan, d, another, self.second_adam),
             group_losses=-jnp.ones(len(q)) if self.gan.dro and self.gan.dro_momentum else None,
@@ -186,7 +186,7 @@ class Gan(Pair):
     ) -> tuple[GanState, dict[str, jax.Array]]:
         k_fake = jax.random.fold_in(key, 2 * state.step + 1)
         n = self.gan.batch  # what follows in the batch is for the second discriminator
-        everything, index = batch["image"].astype(jnp.float32) / 127.5 - 1, batch["index"][:n]
+        everything, index = batch["image"].astype(float) / 127.5 - 1, batch["index"][:n]
         x = everything[:n]
         w = self._loss_weights(reals.weight[index], state.step)
         group = reals.group[index]
@@ -219,7 +219,7 @@ class Gan(Pair):
         (_, aux), grads = jax.value_and_grad(main, has_aux=True)(state.d)
         real, fake, q, running, means, present, on_real, on_fake = aux
         state = self._update_d(state, grads).replace(group_losses=running)
-        inside = (on_real < 1).astype(jnp.float32)
+        inside = (on_real < 1).astype(float)
         shares, _ = group_means(inside, jnp.ones_like(w), group, k)
         metrics = {
             "loss/d_real": real,
@@ -231,7 +231,7 @@ class Gan(Pair):
         }
         if k > 1:
             for g in range(k):
-                count = present[g].astype(jnp.float32)  # an absent group adds nothing to a mean
+                count = present[g].astype(float)  # an absent group adds nothing to a mean
                 metrics[f"group_loss/{g}"] = (means[g] * count, count)
                 metrics[f"group_inside_margin/{g}"] = (shares[g] * count, count)
                 if self.gan.dro:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import struct
@@ -55,11 +56,12 @@ def reals(
     classes: np.ndarray | None = None,
 ) -> Reals:
     """Puts the vectors on all devices."""
+    real = jnp.result_type(float)
     return Reals(
-        weight=put_replicated(weight.astype(np.float32)),
+        weight=put_replicated(weight.astype(real)),
         group=put_replicated(group.astype(np.int32)),
-        q=put_replicated(q.astype(np.float32)),
-        adjustment=put_replicated(adjustment.astype(np.float32)),
+        q=put_replicated(q.astype(real)),
+        adjustment=put_replicated(adjustment.astype(real)),
         classes=None if classes is None else put_replicated(classes.astype(np.int32)),
     )
 

@@ -10,12 +10,11 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from clu import parameter_overview
 from PIL import Image
@@ -24,8 +23,25 @@ from fairjax.data.feed import batches
 from fairjax.models.initialize import FAST_COMPILE
 from fairjax.objectives import draw
 from fairjax.train import stopping
+from fairjax.train.bad_numbers import (
+    MOST_ROLLBACKS,
+    MOST_SKIPPED,
+    SKIPPED,
+    Rollbacks,
+    diverged,
+    finite,
+    not_finite,
+    skipping,
+)
 from fairjax.train.checkpoints import Checkpoints
-from fairjax.train.devices import is_lead, local_slice, put_batch, replicated
+from fairjax.train.devices import (
+    all_preempted,
+    is_alone,
+    is_lead,
+    local_slice,
+    put_batch,
+    replicated,
+)
 from fairjax.train.progress import Meter
 from fairjax.train.streams import Streams
 
@@ -115,7 +131,14 @@ def abstract_state(task: Task, key: jax.Array) -> Any:
     return jax.eval_shape(task.init, key)
 
 
-def run(task: Task, feed: Batches, key: jax.Array, rhythm: Rhythm, folder: Path) -> Any:
+def run(
+    task: Task,
+    feed: Batches,
+    key: jax.Array,
+    rhythm: Rhythm,
+    folder: Path,
+    bad_numbers: str = "stop",
+) -> Any:
     """Trains from the newest checkpoint in `folder` (or from `task.init`) to the end.
 
     Args:
@@ -124,6 +147,8 @@ def run(task: Task, feed: Batches, key: jax.Array, rhythm: Rhythm, folder: Path)
       key: root key of the stage; the step folds itself in.
       rhythm: when to log, save, evaluate, sample and end.
       folder: receives checkpoints/, metrics.jsonl, event files and samples/.
+      bad_numbers: what follows where a metric or the state is not finite; see
+        `fairjax.train.bad_numbers`.
 
     Returns:
       The final state; it is also the newest checkpoint.
@@ -132,6 +157,22 @@ def run(task: Task, feed: Batches, key: jax.Array, rhythm: Rhythm, folder: Path)
       Interrupted: a signal arrived; the state was saved first.
       Diverged: a metric or the state is not finite; such a state is never saved.
     """
+    if bad_numbers == "skip":
+        task = replace(task, step=skipping(task.step))
+    went_back = Rollbacks(folder / "rollbacks.json", is_lead())
+    while True:
+        try:
+            moved = replace(task, step=went_back.elsewhere(task.step))
+            return _run(moved, feed, key, rhythm, folder)
+        except stopping.Diverged as error:
+            if bad_numbers != "rollback" or went_back.used_up:
+                raise
+            went_back.add(error.checkpoint or 0)
+            log.warning("%s. Going back there, with other random numbers from there on (%d of at "
+                        "most %d times)", error, went_back.count, MOST_ROLLBACKS)  # fmt: skip
+
+
+def _run(task: Task, feed: Batches, key: jax.Array, rhythm: Rhythm, folder: Path) -> Any:
     with Checkpoints(folder / "checkpoints") as checkpoints:
         if checkpoints.latest is None:
             first = jax.jit(task.init, out_shardings=replicated(), compiler_options=FAST_COMPILE)
@@ -153,7 +194,7 @@ def run(task: Task, feed: Batches, key: jax.Array, rhythm: Rhythm, folder: Path)
         with (
             Streams(folder, start, enabled=is_lead()) as streams,
             Meter(task.name, rhythm.total * images, start=start * images) as meter,
-            stopping.deferred(),
+            stopping.deferred(None if is_alone() else all_preempted),
         ):
             return _steps(
                 task, feed, key, rhythm, folder, state, start, checkpoints, streams, meter
@@ -213,9 +254,8 @@ def _steps(
                     gray = picture.shape[-1] == 1
                     Image.fromarray(picture[..., 0] if gray else picture).save(path)
             if saves or ends:
-                if not bool(_finite(state)):
-                    words = _diverged(task, step, ["the state"], checkpoints.latest)
-                    raise stopping.Diverged(words)
+                if not bool(finite(state)):
+                    raise diverged(task.name, step, not_finite(state), checkpoints.latest)
                 checkpoints.save(step, state)
             if stop is not None:
                 raise stopping.Interrupted(stop)
@@ -227,12 +267,6 @@ def _steps(
         if close is not None:
             close()
     return state
-
-
-@jax.jit
-def _finite(state: Any) -> jax.Array:
-    leaves = [x for x in jax.tree.leaves(state) if jnp.issubdtype(x.dtype, jnp.floating)]
-    return jnp.stack([jnp.isfinite(x).all() for x in leaves]).all()
 
 
 def _means(interval: list[Metrics]) -> dict[str, float]:
@@ -269,14 +303,11 @@ def _write(
         bad = [name for name, value in _means([metrics]).items() if not math.isfinite(value)]
         if bad:
             first = step - len(fetched) + 1 + i
-            raise stopping.Diverged(_diverged(task, first, bad, checkpoint))
-    streams.write(step, step * images / 1000, _means(fetched) | {"images_per_second": rate})
-
-
-def _diverged(task: Task, step: int, terms: list[str], checkpoint: int | None) -> str:
-    good = "none yet" if checkpoint is None else f"step {checkpoint}"
-    return (
-        f"{task.name}: not finite at step {step}: {', '.join(terms)}. "
-        f"Last good checkpoint: {good}. "
-        "Use another --workdir with a lower learning rate (a GAN: or a higher gan.r1_gamma)"
-    )
+            raise diverged(task.name, first, bad, checkpoint)
+    means = _means(fetched)
+    if skipped := means.get(SKIPPED, 0):
+        words = f"the state or a metric in {skipped:.0%} of the last {len(fetched)} steps"
+        if skipped > MOST_SKIPPED:
+            raise diverged(task.name, step, [words], checkpoint)
+        log.warning("%s: not finite up to step %d: %s, which were skipped", task.name, step, words)
+    streams.write(step, step * images / 1000, means | {"images_per_second": rate})

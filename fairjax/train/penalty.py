@@ -43,7 +43,7 @@ class FrozenJudge(struct.PyTreeNode):
 
         Clipped to [-1, 1], as samples are: else the judge could be pleased by what no image shows.
         """
-        x = jnp.clip(images.astype(jnp.float32), -1.0, 1.0)
+        x = jnp.clip(images.astype(float), -1.0, 1.0)
         logits: Any = self.network.apply(self.variables, x, train=False)
         return jax.nn.softmax(logits)
 

@@ -1,0 +1,47 @@
+"""What has collapsed in a run, in words: a judge, the weights, a generator."""
+
+import numpy as np
+
+from fairjax.report.workdir import Arm, Run
+
+FEW = 0.01  # effective share of the biased images below which the weights use hardly any of them
+FLAT = 0.1  # of the training images' variety, below which a generator makes one image
+
+
+def collapsed(run: Run) -> list[str]:
+    """Sentences, one for each part whose figures are worthless; [] where there is none."""
+    return [*_judges(run), *_weights(run), *(s for arm in run.arms for s in _generator(run, arm))]
+
+
+def _judges(run: Run) -> list[str]:
+    return [
+        f"The judge of {judge.name} is collapsed: it says "
+        f"{judge.classes[int(judge.confusion.sum(0).argmax())]} of every test image."
+        for judge in run.judges.values()
+        if judge.confusion is not None and judge.confusion.sum() > 0
+        and np.count_nonzero(judge.confusion.sum(0)) == 1
+    ]  # fmt: skip
+
+
+def _weights(run: Run) -> list[str]:
+    figure = run.weight_figures.get("effective_sample_size/biased")
+    if figure is None or figure.n == 0 or figure.value >= FEW * figure.n:
+        return []
+    return [f"The weights rest on few images: those of the {figure.n:,} biased images count as "
+            f"{figure.value:,.1f} (effective sample size)."]  # fmt: skip
+
+
+def _generator(run: Run, arm: Arm) -> list[str]:
+    """By the spread of the pixels over images, compared with that of the training images."""
+    reals = [images for images in run.examples.values() if len(images) > 1]
+    if arm.samples is None or len(arm.samples) < 2 or not reals:
+        return []
+    ours, theirs = _variety(arm.samples), _variety(np.concatenate(reals))
+    if ours >= FLAT * theirs:
+        return []
+    return [f"The generator of {arm.name} is collapsed: its samples hardly differ (the spread of "
+            f"their pixels is {ours / theirs:.1%} of that of the training images)."]  # fmt: skip
+
+
+def _variety(images: np.ndarray) -> float:
+    return float(np.asarray(images, np.float64).std(0).mean())

@@ -1,0 +1,46 @@
+"""Collapsed parts are named: a constant judge, weights on few images, a generator of one image."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from fairjax.evaluate.figures import Figure
+from fairjax.report.collapse import collapsed
+from fairjax.report.words import answer
+from fairjax.report.workdir import Arm, Judge, Run
+
+RNG = np.random.default_rng(0)
+IMAGES = RNG.integers(0, 256, (20, 8, 8, 3)).astype(np.uint8)
+
+
+def run(confusion=((40, 10), (5, 45)), effective=500.0, samples=IMAGES):
+    judge = Judge("hair", ("short", "long"), np.array(confusion), "")
+    arm = Arm("main", {}, [], {}, samples, {}, None, [])
+    size = Figure("effective_sample_size/biased", effective, np.nan, np.nan, 1000, "")
+    return Run(Path("."), "t", "", {}, "", {}, {}, {"biased": IMAGES}, {}, {size.name: size},
+               {"hair": judge}, (arm,))  # fmt: skip
+
+
+def test_a_sound_run_is_not_blamed():
+    """A weak judge, uneven weights and a dull generator are no collapse."""
+    dull = (128 + (IMAGES.astype(float) - 128) * 0.3).astype(np.uint8)
+    assert collapsed(run(((30, 20), (20, 30)), 20.0, dull)) == []
+    assert collapsed(replace(run(), examples={}, judges={}, weight_figures={})) == []
+
+
+def test_each_collapse_is_named_with_its_figure():
+    one = np.repeat(IMAGES[:1], 20, 0)
+    one[:, 0, 0] = IMAGES[:, 0, 0]  # 1 of 64 pixels differs
+    cases = {
+        "The judge of hair is collapsed: it says long of every test image.":
+            run(confusion=((0, 50), (0, 50))),
+        "The weights rest on few images: those of the 1,000 biased images count as 4.2 (effective "
+        "sample size).": run(effective=4.2),
+        "The generator of main is collapsed: its samples hardly differ": run(samples=one),
+    }  # fmt: skip
+    for words, broken in cases.items():
+        (sentence,) = collapsed(broken)
+        assert sentence.startswith(words)
+        assert answer(broken).caveats[0] == sentence
+    assert "1.6% of that" in sentence or "1.5% of that" in sentence

@@ -136,6 +136,17 @@ def test_every_word_of_a_slot_takes_finite_steps_with_a_group_and_an_attribute_m
         assert not np.array_equal(state.params["head"]["kernel"], before)
 
 
+def test_a_step_of_a_resnet_keeps_the_shapes_of_its_state_and_moves_its_statistics(data):
+    net = classifier(model="resnet18", width=2, stem="small")
+    before = jax.eval_shape(net.init, KEY, jnp.full(4, 0.25))
+    batch = batch_of(data[0], np.arange(8))
+    after, _ = jax.eval_shape(net._step, before, batch, known(data[1]), KEY)
+    shapes = lambda tree: jax.tree.map(lambda x: (x.shape, x.dtype), tree)
+    assert shapes(after) == shapes(before)
+    assert shapes(before.best["stats"]) == shapes(before.stats)
+    assert "mean" in before.stats["stem_norm"]
+
+
 def test_the_multiplier_rises_until_the_gap_is_closed(data):
     net = classifier(gap="parity", gap_form="constraint", gap_slack=0.05, gap_rate=1.0)
     free = classifier()

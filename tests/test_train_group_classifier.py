@@ -122,19 +122,29 @@ def test_every_word_of_a_slot_takes_finite_steps_with_a_group_and_an_attribute_m
     index = np.arange(8)  # one group only
     unknown = np.where(np.arange(100) < 4, -1, data[1] % 2)
     for words in (
-        {"objective": "max", "loss": "binary", "optimiser": "adam", "transform": "mixup",
+        {"objective": "max", "loss": "binary", "optimiser": "adam", "transform": "lisa",
          "gap": "odds", "mmd": 1.0, "l1": 0.1},
         {"objective": "cvar_groups", "loss": "hinge", "transform": "pgd", "attack_steps": 2,
          "adversary": 1.0, "adversary_given": "target"},
         {"gap": "opportunity", "spectral": 0.1, "spectral_gamma": (0.5, 1.0), "mine": 4,
-         "mine_by": "proportional", "transform": "lisa", "adversary": 1.0,
-         "adversary_on": "logits"},
+         "mine_by": "proportional", "adversary": 1.0, "adversary_on": "logits"},
     ):  # fmt: skip
         made = one_step(classifier(**words), data, index, known(data[1], a=unknown))
         before, state, logs = made
         leaves = jax.tree.leaves((state.params, logs))
         assert all(bool(jnp.isfinite(x).all()) for x in leaves), words
         assert not np.array_equal(state.params["head"]["kernel"], before)
+
+
+def test_a_step_of_a_resnet_keeps_the_shapes_of_its_state_and_moves_its_statistics(data):
+    net = classifier(model="resnet18", width=2, stem="small")
+    before = jax.eval_shape(net.init, KEY, jnp.full(4, 0.25))
+    batch = batch_of(data[0], np.arange(8))
+    after, _ = jax.eval_shape(net._step, before, batch, known(data[1]), KEY)
+    shapes = lambda tree: jax.tree.map(lambda x: (x.shape, x.dtype), tree)
+    assert shapes(after) == shapes(before)
+    assert shapes(before.best["stats"]) == shapes(before.stats)
+    assert "mean" in before.stats["stem_norm"]
 
 
 def test_the_multiplier_rises_until_the_gap_is_closed(data):
@@ -158,14 +168,14 @@ def test_the_adversary_ends_near_chance_where_its_gradient_is_reversed():
     images = np.random.default_rng(0).integers(0, 130, (400, 4, 4, 1))
     images[group // 2 == 1, :2] += 80
     images[group % 2 == 1, :, :2] += 45
-    images, found = images.astype(np.uint8), {}
+    images, found, labels = images.astype(np.uint8), {}, known(group)
     for factor in (1e-9, 1.0):
         net = classifier(model="mlp", width=2, adversary=factor, learning_rate=0.03,
                          weight_decay=1e-3, adversary_learning_rate=3e-3)  # fmt: skip
         state, right = net.init(KEY, jnp.full(4, 0.25)), []
         for step in range(400):
             index = np.arange(64) + (64 * step) % 320
-            state, logs = net.program(state, batch_of(images, index), known(group), KEY)
+            state, logs = net.program(state, batch_of(images, index), labels, KEY)
             right.append(logs["adversary/accuracy"][0] / logs["adversary/accuracy"][1])
         logits = net.predict(state.params | {"stats": {}}, images)[1]
         assert (logits.argmax(1) == group // 2).mean() > 0.97
@@ -182,6 +192,18 @@ def test_attacks_raise_the_loss_within_their_bounds():
         assert float(jnp.abs(worse - x).max()) == pytest.approx(0.1, abs=1e-6)
         assert float(jnp.abs(worse).max()) <= 1
         assert jnp.square(worse - 0.3).sum() > jnp.square(x - 0.3).sum()
+
+
+def test_mixed_images_and_losses_have_the_same_shares():
+    """With a loss that is linear in the image, that of mixed images is the mixed loss."""
+    fit = defaults().fit
+    fit.transform = "mixup"
+    x = jax.random.uniform(KEY, (6, 2, 2, 1))
+    y = jnp.arange(6)
+    seen = transforms.view(fit, KEY, x, y, y, lambda x: x.sum())
+    whole = seen.reduce(lambda target, rows: x.sum((1, 2, 3))[target])
+    np.testing.assert_allclose(seen.images.sum((1, 2, 3)), whole, rtol=1e-5)
+    assert float(jnp.abs(seen.images - x).max()) > 0.01
 
 
 def test_partners_of_lisa_share_the_class_or_the_attribute():

@@ -11,11 +11,12 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 from fairjax.errors import InputError
-from fairjax.evaluate import verdicts
+from fairjax.evaluate import features, verdicts
 from fairjax.evaluate.figures import Figure, read_figures
 from fairjax.experiments import audit
 from fairjax.experiments.audit_figures import Judged, names_of, over_sets
 from fairjax.experiments.onnx_judge import OnnxJudge, with_errors
+from fairjax.report import words
 
 COLOURS = {"red": (200, 40, 40), "blue": (40, 60, 200)}
 SHARE = "share/colour/1/hard/corrected"
@@ -80,7 +81,7 @@ def test_folders_with_tables_and_no_run(folders, tmp_path):
     rows = list(csv.DictReader((out / "figures.csv").read_text().splitlines()))
     assert {row["name"]: float(row["value"]) for row in rows}[SHARE] == 0.8
     page = (out / "report/index.html").read_text()
-    assert "The generator shows 20 % [15, 26] blue" in page
+    assert "The samples show 20 % [15, 26] blue" in page
     assert "labels are taken as true" in page
     assert "Not run" not in page  # no part of a training
     assert "Since the baseline" not in page
@@ -99,16 +100,16 @@ def test_limits_and_baseline_decide_the_exit_code(folders, tmp_path):
         return run(folders, tmp_path / out, f"--limits={limits}", *more, samples=samples)
 
     assert asked("kept", 0.95)[0] == 0
-    assert asked("broken", 0.6)[0] == audit.FAILED
+    assert asked("broken", 0.6)[0] == 1
     code, first = asked("open", 0.82)
-    assert code == audit.OPEN
+    assert code == 3
     page = (first / "report/index.html").read_text()
     assert "insufficient evidence" in page
     baseline = f"--baseline={first / 'arms/samples/eval/metrics.json'}"
     assert run(folders, tmp_path / "same", baseline)[0] == 0
     folder(folders / "other", {"red": 100, "blue": 100}, seed=5)
     code, out = run(folders, tmp_path / "moved", baseline, samples="other")
-    assert code == audit.MOVED
+    assert code == 4
     kept = json.loads((out / "arms/samples/eval/metrics.json").read_text())
     names = {entry["figure"] for entry in kept["moved"]}
     assert {SHARE, DISCREPANCY, "share/colour/0/hard/raw"} <= names
@@ -116,7 +117,7 @@ def test_limits_and_baseline_decide_the_exit_code(folders, tmp_path):
     assert kept["compared"] > 20
     assert "Since the baseline" in (out / "report/index.html").read_text()
     # A broken limit is worse news than a figure that moved.
-    assert asked("both", 0.2, baseline, samples="other")[0] == audit.FAILED
+    assert asked("both", 0.2, baseline, samples="other")[0] == 1
 
 
 def test_a_generator_and_the_judge_of_a_run(folders, tmp_path, monkeypatch):
@@ -189,8 +190,10 @@ def test_only_the_weights_of_the_fid_are_called_inception(
     assert {f"kid/{name}", f"kid/{name}/colour/0", f"precision/{name}/colour/1"} <= set(figures)
     assert "precision/random_conv" not in figures
     page = (out / "report/index.html").read_text()
-    assert ("FID" in page) == known
-    assert "Inception score" in page
+    assert ("None of them is an FID" in page) == (not known)
+    pretty = words.pretty(f"frechet/{name}", SimpleNamespace(judges={}))
+    assert pretty == ("FID" if known else "Fréchet distance · inception ffffffff")
+    assert f">{pretty}<" in page
 
 
 def test_the_papers_protocol_is_a_mean_over_sets():
@@ -241,6 +244,27 @@ def test_an_onnx_classifier_gives_probabilities(tmp_path, first, softmax):
     assert score.resolution == 8
     plain = OnnxJudge(classifier(tmp_path / "d.onnx"), "imagenet")(images)
     assert np.abs(plain - score(images)).max() > 0.01  # pixels are scaled as asked for
+
+
+def test_distances_in_a_network_of_the_users(folders, tmp_path):
+    """Its rows are linear in the mean colour, so the Frechet distance is known from the pixels."""
+    file = classifier(tmp_path / "mine.onnx", size=16)
+    code, out = run(folders, tmp_path / "out", "--attributes=colour", f"--onnx_features={file}",
+                    "--onnx_scale=symmetric")  # fmt: skip
+    assert code == 0
+    figures = read_figures(out / "arms/samples/eval/metrics.json")
+    rows = []
+    for name in ("samples", "reference"):
+        images = [np.asarray(Image.open(path)) for path in sorted((folders / name).glob("*.png"))]
+        means = (np.stack(images)[:, :, 2:18] / 127.5 - 1).mean((1, 2))  # cropped to its middle
+        rows.append(4 * (means[:, 2] - means[:, 0])[:, None] * [1, -1])
+    moved = np.square(rows[0].mean(0) - rows[1].mean(0)).sum()
+    spread = sum(np.square(np.std(rows[0][:, i], ddof=1) - np.std(rows[1][:, i], ddof=1))
+                 for i in range(2))  # fmt: skip
+    assert figures["frechet/onnx_mine"].value == pytest.approx(moved + spread, rel=1e-3)
+    assert figures["kid/onnx_mine"].value > figures["kid/onnx_mine/colour/0"].value
+    found = features.extract(features.onnx(str(file), "symmetric", "--x"), np.stack(images)[:7])
+    assert found.shape == (7, 2)  # other sizes are brought to its own
 
 
 def test_a_classifier_of_the_users_is_corrected_for_its_errors(folders, tmp_path):

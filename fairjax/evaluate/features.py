@@ -2,6 +2,7 @@
 of the process."""
 
 import functools
+import hashlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,6 +14,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from fairjax.data.decode import opaque
 from fairjax.models import efficientnet, random_features
 from fairjax.models import inception as inception_v3
+from fairjax.models.onnx_network import OnnxNetwork
 
 UNTRAINED = "random_conv"
 Told = Callable[[int], None]  # given the number of images so far, after each batch
@@ -77,18 +79,48 @@ def inception(file: str) -> Network:
                    weights.classes)  # fmt: skip
 
 
-def networks(trained: str, resolution: int, inception_file: str | None) -> list[Network]:
+@functools.cache
+def onnx(file: str, scale: str, where: str) -> Network:
+    """A network of the user's, `onnx_<name of the file>`: features are rows of its first output.
+
+    Args:
+      scale: how it wants pixels, see `fairjax.models.onnx_network`. where: for error messages.
+
+    Raises InputError: another file.
+    """
+    path = Path(file).expanduser()
+    network = OnnxNetwork(path, scale, where)
+    side = network.resolution
+
+    def of(images: Any) -> np.ndarray:
+        x = np.asarray(images)
+        if x.shape[1:3] != (side, side):
+            shape = (len(x), side, side, 3)
+            x = np.asarray(jax.image.resize(x.astype(np.float32), shape, "bilinear"))
+        return network(x)
+
+    width = network(np.zeros((1, side, side, 3))).shape[1]
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    return Network(f"onnx_{path.stem}", f"onnx {digest} {scale}", width, of)
+
+
+def networks(
+    trained: str, resolution: int, inception_file: str | None, onnx_file: str | None = None,
+    scale: str = "imagenet", where: str = "eval.onnx",
+) -> list[Network]:  # fmt: skip
     """Those of an evaluation: the untrained one with which trainings are followed, and better ones.
 
     Args:
       trained: efficientnet_lite0, or none. resolution: pixels at which it sees an image.
       inception_file: see `inception`; None or empty = without.
+      onnx_file: see `onnx`, as `scale` and `where`.
 
     Raises InputError: weights are missing, or are not those of the network.
     """
     found = [random_conv()]
     found += [efficientnet_lite0(resolution)] if trained != "none" else []
-    return found + ([inception(inception_file)] if inception_file else [])
+    found += [inception(inception_file)] if inception_file else []
+    return found + ([onnx(onnx_file, scale, where)] if onnx_file else [])
 
 
 def extract(
@@ -109,7 +141,7 @@ def extract(
     size = -(-network.batch // jax.local_device_count()) * jax.local_device_count()
     for start in range(0, len(which), size):
         part = opaque(np.asarray(images[which[start : start + size]]))
-        padded = np.zeros((size, *part.shape[1:]), np.uint8)  # one shape, one program
+        padded = np.zeros((size, *part.shape[1:]), part.dtype)  # one shape, one program
         padded[: len(part)] = part
         split = jax.device_put(padded, _sharding("data"))
         out[start : start + len(part)] = np.asarray(network.of(split))[: len(part)]

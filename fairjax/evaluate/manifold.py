@@ -86,9 +86,10 @@ def radii(x: np.ndarray, k: int) -> np.ndarray:
     return np.concatenate(found)
 
 
-def wilson(name: str, hits: np.ndarray, weights: np.ndarray) -> Figure:
+def wilson(name: str, hits: np.ndarray, weights: np.ndarray | None = None) -> Figure:
     """The weighted share of true values [n] with its 95 % score interval (Wilson 1927), that of as
     many equal weights as these are worth (Kish 1965)."""
+    weights = np.ones(len(hits)) if weights is None else weights
     share, z = float(np.average(hits, weights=weights)), 1.96
     n = float(weights.sum() ** 2 / (weights @ weights))
     middle = (share + z * z / (2 * n)) / (1 + z * z / n)

@@ -17,6 +17,7 @@ from ml_collections import ConfigDict
 
 from fairjax.data import decode
 from fairjax.errors import InputError
+from fairjax.experiments import audit_predictions
 from fairjax.experiments.audit_images import FEWEST, drawn, images_of, shape_of
 from fairjax.experiments.command import read_flags, run_program
 
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
 log = logging.getLogger("fairjax")
 
 SHOWN = 400  # samples that are kept for the page
-# Exit codes beside 0 and 2; the first that applies.
-FAILED, OPEN, MOVED = 1, 3, 4
 
 
 def audit_flags() -> flags.FlagValues:
@@ -73,6 +72,10 @@ def audit_flags() -> flags.FlagValues:
                       flag_values=values)  # fmt: skip
     flags.DEFINE_integer("feature_resolution", 128, "Pixels at which it sees an image.", 32,
                          flag_values=values)  # fmt: skip
+    flags.DEFINE_string("onnx_features", None, "A network of yours (.onnx): distances in the rows "
+                        "of its first output as well.", flag_values=values)  # fmt: skip
+    flags.DEFINE_enum("onnx_scale", "imagenet", ["imagenet", "symmetric", "unit", "bytes"],
+                      "How it wants pixels, as --judge_scale.", flag_values=values)  # fmt: skip
     flags.DEFINE_string("inception", None, "pt_inception-2015-12-05-6726825d.pth of pytorch-fid: "
                         "also FID, KID and the like in its features, and the Inception score.",
                         flag_values=values)  # fmt: skip
@@ -90,12 +93,19 @@ def audit_flags() -> flags.FlagValues:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Runs the command; its exit codes are in `--help`, 2 where the input cannot be used."""
+    """Runs the command; its exit codes are in `--help`, 2 where the input cannot be used.
+
+    With --predictions it is `fairjax.experiments.audit_predictions`.
+    """
+    argv = list(sys.argv if argv is None else argv)
+    if any(arg.lstrip("-").partition("=")[0] == "predictions" for arg in argv[1:]):
+        return audit_predictions.main(argv)
     run_program(
         argv,
         lambda argv: sys.exit(_run(argv)),
         audit_flags,
-        about=": measures who is in samples and how good they are, beside a reference set.",
+        about=": measures who is in samples and how good they are, beside a reference set; with "
+        "--predictions=FILE --help: what a classifier decides, by group.",
         example="python launch/audit.py --samples=DIR --labels=samples.csv --reference=DIR "
         "--reference_labels=reference.csv --out=audit",
     )
@@ -139,7 +149,10 @@ def _run(argv: list[str]) -> int:
     limits = verdicts.read_limits(Path(values.limits)) if values.limits else {}
     before = verdicts.read_baseline(Path(values.baseline)) if values.baseline else {}
     workdir.log_to(None)
-    networks = features.networks(values.features, values.feature_resolution, values.inception)
+    networks = features.networks(
+        values.features, values.feature_resolution, values.inception, values.onnx_features,
+        values.onnx_scale, f"--onnx_features={values.onnx_features}",
+    )  # fmt: skip
     judges = [_foreign_judge(values)] if foreign else [
         read_judge(Path(path), f"--judge={path}") for path in values.judge
     ]  # fmt: skip
@@ -183,10 +196,7 @@ def _run(argv: list[str]) -> int:
     page = build(out)
     _say(ruled, changed, compared, bool(before))
     log.info("figures: %s, open %s", out / f"arms/{AUDITED}/eval/metrics.json", page)
-    found = {verdict.verdict for verdict in ruled}
-    if verdicts.FAIL in found:
-        return FAILED
-    return OPEN if verdicts.OPEN in found else MOVED if changed else 0
+    return verdicts.exit_code({verdict.verdict for verdict in ruled}, bool(changed))
 
 
 def _check_foreign(values: flags.FlagValues) -> None:

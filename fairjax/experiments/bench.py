@@ -47,6 +47,8 @@ def bench_flags() -> flags.FlagValues:
     flags.DEFINE_bool("features", False, "Instead of a config's steps: the features of "
                       "Inception-v3 (random weights), Fréchet distance and KID.",
                       flag_values=values)  # fmt: skip
+    flags.DEFINE_string("baseline", "erm", "Of classifiers: the arm beside which --arm is timed, "
+                        "in alternating windows.", flag_values=values)  # fmt: skip
     flags.DEFINE_string("peer_path", "", "Your checkout of stylegan2-ada-pytorch.",
                         flag_values=values)  # fmt: skip
     flags.DEFINE_string("peer_python", "", "Interpreter that has torch; default: this one.",
@@ -108,7 +110,14 @@ def _parsed(argv: list[str]) -> tuple[flags.FlagValues, ConfigDict]:
     if arm not in names:
         raise InputError(f"no arm {arm!r}", "--arm", nearest(arm, names))
     values.arm = arm
-    return values, with_arm(base, arm)
+    if base.experiment == "robust_classification":
+        if values.baseline not in names:
+            raise InputError(f"no arm {values.baseline!r}", "--baseline",
+                             nearest(values.baseline, names))  # fmt: skip
+        config = base
+    else:
+        config = with_arm(base, arm)
+    return values, config
 
 
 def _peer_device(backend: str, config: ConfigDict) -> str:
@@ -151,12 +160,16 @@ def _steps(argv: list[str], values: flags.FlagValues, config: ConfigDict) -> Non
         os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     import jax
 
-    from fairjax.experiments import bench_forms, bench_profile, workdir
+    from fairjax.experiments import bench_classifier, bench_forms, bench_profile, workdir
     from fairjax.experiments.bench_report import cores, measure, table
 
     workdir.log_to(None)
     validate(config, jax.device_count())
-    if not values.against:
+    show: Any = table
+    if config.experiment == "robust_classification":
+        report = bench_classifier.measure(config, values.arm, values.baseline, values.seconds)
+        show = bench_classifier.table
+    elif not values.against:
         report = measure(config, values.seconds, None, values.profile)
     else:
         device = _peer_device(jax.default_backend(), config)
@@ -170,7 +183,7 @@ def _steps(argv: list[str], values: flags.FlagValues, config: ConfigDict) -> Non
     tables = [bench_profile.table(found)] if found else []
     tables += [bench_forms.table(report["forms_ms"])] if values.forms else []
     about = {"config": config.name, "arm": values.arm}
-    _say(argv, values, about, report, [*tables, table(report)])
+    _say(argv, values, about, report, [*tables, show(report)])
 
 
 def _say(

@@ -13,7 +13,8 @@ from ml_collections import ConfigDict
 from fairjax.config import digest, named_arm, with_arm
 from fairjax.data.cache import write_json
 from fairjax.data.prepare import Dataset
-from fairjax.evaluate.figures import write_figures
+from fairjax.evaluate.figures import Figure, write_figures
+from fairjax.evaluate.smoothness import EPSILON
 from fairjax.experiments import keys, penalty_stage, ratio_stage
 from fairjax.experiments.centres import save_centres
 from fairjax.experiments.real_examples import conditions, for_second, real_examples
@@ -166,6 +167,31 @@ def start_of(
     return start_from(config.gan, gan.g, gan.d, state, labels)
 
 
+def _truncated(
+    config: ConfigDict, gan: Gan, saved: Any, key: jax.Array, yardstick: Yardstick
+) -> Iterator[Figure]:
+    """`psi<psi>/<figure>`: proportions and KID of truncated samples, for each of `eval.psis`."""
+    for psi in config.eval.psis:
+        samples = gan.sample(saved["generator"], key, config.eval.samples_during,
+                             config.eval.batch, saved["mapping_mean"]["w_avg"], psi)  # fmt: skip
+        for figure in (
+            *yardstick.fairness(yardstick.judged(samples), draws=200),
+            *yardstick.cheap_quality(samples),
+        ):
+            kind, hard = figure.name.split("/")[0], "/hard/" in figure.name
+            if kind == "kid" or (hard and kind in ("share", "fairness_discrepancy")):
+                yield figure._replace(name=f"psi{psi:g}/{figure.name}")
+
+
+def _steps(
+    config: ConfigDict, gan: Gan, params: Any, key: jax.Array
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Images at the ends of short steps in W, about `eval.samples_during` of them."""
+    batch = config.eval.batch
+    for i in range(-(-config.eval.samples_during // batch)):
+        yield gan.step_ends(params, jax.random.fold_in(key, i), batch, EPSILON)
+
+
 def measure_arm(
     workdir: Path, base: ConfigDict, dataset: Dataset, name: str, yardstick: Yardstick, folder: Path
 ) -> None:
@@ -173,9 +199,8 @@ def measure_arm(
     config = with_arm(base, name)
     saved = load_tree(workdir / f"arms/{name}/gan/generator.safetensors")
     key = keys.root(config.seed, "final samples")
-    drawn = programs(config, conditions(config, dataset)).drawn(
-        saved["generator"], key, config.eval.samples, config.eval.batch
-    )
+    gan = programs(config, conditions(config, dataset))
+    drawn = gan.drawn(saved["generator"], key, config.eval.samples, config.eval.batch)
     w = []
 
     def images() -> Iterator[np.ndarray]:
@@ -191,6 +216,8 @@ def measure_arm(
         *yardstick.quality(seen),
         *yardstick.ratio_scores(seen),
         *close,
+        *_truncated(config, gan, saved, key, yardstick),
+        *yardstick.smoothness(_steps(config, gan, saved["generator"], key)),
     ]
     if is_lead():
         n = len(seen.first)

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Iterable, Iterator, Mapping
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,7 @@ from fairjax.evaluate.figures import Figure
 from fairjax.evaluate.measured import Rows, measured_once
 from fairjax.evaluate.neighbours import memorisation_figure, nearest
 from fairjax.evaluate.quality import by_class, overall, within
+from fairjax.evaluate.smoothness import path_length_figure
 from fairjax.experiments.judge_stage import Judge, errors_of
 from fairjax.experiments.observed import Observed, Score, observe
 from fairjax.experiments.ratio_stage import RatioScore
@@ -47,7 +48,8 @@ class Yardstick:
         self._judged_reference = [judge(self._images(self._reference)) for judge in self._judges]
         self._random_reference = self._random(self._reference)
         wanted = features.networks(config.eval.features, config.eval.feature_resolution,
-                                   config.eval.inception)  # fmt: skip
+                                   config.eval.inception, config.eval.onnx,
+                                   config.eval.onnx_scale)  # fmt: skip
         # How many images of a set go through each: the untrained one is cheap.
         self._networks = [(network, sys.maxsize if network.name == features.UNTRAINED
                            else config.eval.feature_samples) for network in wanted]  # fmt: skip
@@ -106,6 +108,12 @@ class Yardstick:
                 best = name != features.UNTRAINED or len(self._networks) == 1
                 yield from overall(name, ours, theirs, best)
                 yield from self._by_class(name, ours.rows, theirs.rows, seen.scores, best)
+
+    def smoothness(self, ends: Iterable[tuple[np.ndarray, np.ndarray]]) -> Iterator[Figure]:
+        """Path length in ImageNet features, where these are wanted."""
+        if self._config.eval.features == "efficientnet_lite0":
+            network = features.efficientnet_lite0(self._config.eval.feature_resolution)
+            yield path_length_figure(network.name, partial(features.extract, network), ends)
 
     def _by_class(
         self, name: str, ours: Rows, theirs: Rows, judged: Mapping[str, np.ndarray], full: bool

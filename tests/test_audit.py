@@ -16,6 +16,7 @@ from fairjax.evaluate.figures import Figure, read_figures
 from fairjax.experiments import audit
 from fairjax.experiments.audit_figures import Judged, names_of, over_sets
 from fairjax.experiments.onnx_judge import OnnxJudge, with_errors
+from fairjax.report import words
 
 COLOURS = {"red": (200, 40, 40), "blue": (40, 60, 200)}
 SHARE = "share/colour/1/hard/corrected"
@@ -189,8 +190,10 @@ def test_only_the_weights_of_the_fid_are_called_inception(
     assert {f"kid/{name}", f"kid/{name}/colour/0", f"precision/{name}/colour/1"} <= set(figures)
     assert "precision/random_conv" not in figures
     page = (out / "report/index.html").read_text()
-    assert (">FID<" in page) == known
-    assert "Inception score" in page
+    assert ("None of them is an FID" in page) == (not known)
+    pretty = words.pretty(f"frechet/{name}", SimpleNamespace(judges={}))
+    assert pretty == ("FID" if known else "Fréchet distance · inception ffffffff")
+    assert f">{pretty}<" in page
 
 
 def test_the_papers_protocol_is_a_mean_over_sets():

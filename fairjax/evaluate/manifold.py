@@ -82,7 +82,8 @@ def radii(x: np.ndarray, k: int) -> np.ndarray:
         squared = _squared(x[start : start + _ROWS], x)
         here = np.arange(len(squared))
         squared[here, start + here] = -1.0  # the row itself, whatever rounding says
-        found.append(np.partition(squared, k, axis=1)[:, k])
+        squared.partition(k, axis=1)
+        found.append(squared[:, k].copy())  # a view would keep all distances
     return np.concatenate(found)
 
 

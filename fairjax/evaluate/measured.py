@@ -129,7 +129,7 @@ def _key(
     about = [fairjax.__version__, network.identity, str(images.shape[1:]), str(len(which))]
     digest = hashlib.blake2b("\n".join(about).encode(), digest_size=10)
     for start in range(0, len(which), network.batch):
-        digest.update(np.ascontiguousarray(images[which[start : start + network.batch]]))
+        digest.update(images[which[start : start + network.batch]].tobytes())
     if weights is not None:
         digest.update(np.asarray(weights, np.float64).tobytes())
     return digest.hexdigest()

@@ -8,10 +8,11 @@ that of a run with one arm, "samples".
 
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from absl import flags
 from ml_collections import ConfigDict
 
@@ -161,7 +162,7 @@ def _run(argv: list[str]) -> int:
     if generator is None:
         folder = images_of(values.samples, "samples", shape, values.labels, values.weights)
         n, rows, weights = len(folder.pixels), folder.rows, folder.weights
-        images = (folder.pixels[i : i + PART] for i in range(0, n, PART))
+        images: Iterable[np.ndarray] = (folder.pixels[i : i + PART] for i in range(0, n, PART))
     else:
         n, rows, weights = values.n, [None] * values.n, None
         images = drawn(generator, n, values.seed, shape)

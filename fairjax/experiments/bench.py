@@ -165,7 +165,7 @@ def _steps(argv: list[str], values: flags.FlagValues, config: ConfigDict) -> Non
 
     workdir.log_to(None)
     validate(config, jax.device_count())
-    show = table
+    show: Any = table
     if config.experiment == "robust_classification":
         report = bench_classifier.measure(config, values.arm, values.baseline, values.seconds)
         show = bench_classifier.table

@@ -76,8 +76,8 @@ def measure(seconds: float, peer: Worker | None) -> dict[str, Any]:
         timer("features", 1)  # compiles, or allocates
         sides[side] = timer, {name: timer(name, 1) for name in PROGRAMS}
     samples = report_of.rounds(sides, seconds)
-    for side in samples.values():
-        for sample in side:  # all that is done to compare a set of samples with known features
+    for each in samples.values():
+        for sample in each:  # all that is done to compare a set of samples with known features
             sample["set"] = (sample["features"] * SHAPE["rows"] / SHAPE["batch"]
                              + sample["frechet"] + sample["kid"])  # fmt: skip
     found: dict[str, Any] = {

@@ -95,7 +95,8 @@ def features(params: Params, images: jax.Array) -> jax.Array:
     """uint8 images [n, h, w, 3 or 1] -> float32 features [n, 2048] ("pool3")."""
     n, h, w, _ = images.shape
     x = jnp.broadcast_to(images, (n, h, w, 3)).astype(jnp.float32)
-    return Inception().apply(params, (resize(x, SIDE) - 128) / 128)
+    found: Any = Inception().apply(params, (resize(x, SIDE) - 128) / 128)
+    return found
 
 
 def resize(x: jax.Array, side: int) -> jax.Array:

@@ -48,6 +48,10 @@ def command_flags(argv: list[str]) -> flags.FlagValues:
         "dry_run", False, "Print the resolved config, stages, parameters, memory, steps and "
         "estimated time; compute nothing.", flag_values=values,
     )  # fmt: skip
+    flags.DEFINE_bool(
+        "compile", False, "With --dry_run: compile the step programs of the GAN and print what a "
+        "device holds and sends.", flag_values=values,
+    )  # fmt: skip
     flags.DEFINE_enum(
         "distributed", "auto", ["auto", "on", "off"], "Whether to join the processes of a cluster; "
         "auto looks for Slurm, Open MPI and TPU pods.", flag_values=values,
@@ -160,7 +164,7 @@ def _run(argv: list[str]) -> None:
         ) from error
     validate(config, count)
     if values.dry_run:
-        print(report_plan(config))
+        print(report_plan(config, values.compile))
         return
     folder = workdir.choose(config, values.workdir, values.stage)
     workdir.log_to(None)

@@ -8,7 +8,8 @@ so many kills.
 Corruptions: one file of a finished or half-finished run, or of the cache of
 images, is cut, flipped in one bit, emptied, lengthened or deleted. The next run must either end
 with the same bits, or stop with exit code 2 and one line that names a folder to delete; without
-this folder it must then end with the same bits.
+this folder it must then end with the same bits. Only a damaged picture of a stage that was not
+finished may be lost; the run says so.
 
 Each round is one line of --out, so that the script goes on where it was stopped. The config is that
 of tests/pipeline.py (all stages, 8 px) with a shorter training; --config=FILE takes another.
@@ -212,7 +213,10 @@ def corruption(rng: random.Random, straight: Path, cache: Path, base: Path, conf
         text += said.read_text()
     if code or "Traceback" in text:
         return found | {"wrong": f"exit {code}: {text[-3000:]}"}
-    return found | {"wrong": pipeline.differences(straight, workdir)}
+    # A picture of a stage that was not finished is lost, and this is said.
+    removed = re.findall(r"run/(\S+\.png) is damaged", text)
+    lost = [name for name in pipeline.differences(straight, workdir) if name not in removed]
+    return found | {"removed": removed, "wrong": lost}
 
 
 def undisturbed(base: Path, config: str) -> tuple[Path, Path]:

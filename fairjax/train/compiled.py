@@ -1,5 +1,6 @@
 """Facts of a compiled program: what its devices send each other, and the memory that one needs."""
 
+import math
 import re
 from typing import NamedTuple
 
@@ -27,17 +28,10 @@ def collectives(text: str) -> dict[str, Sent]:
     for shapes, kind in _CALL.findall(text):
         size = 0
         for bits, dims in _ARRAY.findall(shapes):
-            size += int(bits) * _product(dims) // 8
+            size += int(bits) * math.prod(int(d) for d in dims.split(",") if d) // 8
         before = found.get(kind, Sent(0, 0))
         found[kind] = Sent(before.number + 1, before.bytes + size)
     return found
-
-
-def _product(dims: str) -> int:
-    size = 1
-    for d in filter(None, dims.split(",")):
-        size *= int(d)
-    return size
 
 
 def donated(compiled: jax.stages.Compiled) -> int:

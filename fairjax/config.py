@@ -229,9 +229,14 @@ def _eval() -> dict[str, Any]:
     return {
         "every_kimg": 200.0,  # fairness and quality beside the losses
         "samples_during": 2000,
-        "samples": 10000,  # for the final figures
+        "samples": 10000,  # for the final figures; none is kept, so memory does not depend on it
+        "psis": (0.5, 0.7),  # truncations at which `samples_during` samples are measured as well
         "features": "efficientnet_lite0",  # none | efficientnet_lite0; the final KID and Frechet
         "feature_resolution": 128,  # pixels at which the feature network sees an image
+        # pt_inception-2015-12-05-6726825d.pth of pytorch-fid: FID and the like in its features, too
+        "inception": "",
+        "onnx": "",  # a network of yours: distances in the rows of its first output, too
+        "onnx_scale": "imagenet",  # how it wants pixels: imagenet | symmetric | unit | bytes
         "feature_samples": 5000,  # images per set that go through the feature network
         "batch": 100,
     }

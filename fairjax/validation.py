@@ -6,7 +6,8 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from fairjax import augmentations
+from fairjax import augmentations, classifier_validation
+from fairjax.classifier_config import TREES
 from fairjax.config import arm_order, d_widths, named_arm, nearest, paths, with_arm
 from fairjax.errors import InputError
 
@@ -30,6 +31,13 @@ def validate(config: ConfigDict, devices: int = 1) -> None:
                 value = value[part]
             problems.append(f"{key} (={value!r}) must be {rule}")
 
+    need(config.experiment in TREES, "experiment", f"one of {', '.join(TREES)}")
+    if config.experiment == "robust_classification":
+        _validate_images(config, need, (*SOURCES, "digits", "waterbirds"))
+        classifier_validation.data_problems(config, need)
+        problems += classifier_validation.arm_problems(config, devices)
+        classifier_validation.refuse(config, problems)
+        return
     _validate_data(config, need)
     for stage in ("ratio", "judge"):
         need(config[stage].width >= 1, f"{stage}.width", "at least 1")
@@ -64,6 +72,9 @@ def validate(config: ConfigDict, devices: int = 1) -> None:
     for key in ("samples_during", "samples", "feature_samples", "batch"):
         need(config.eval[key] >= 1, f"eval.{key}", "at least 1")
     need(config.eval.every_kimg > 0, "eval.every_kimg", "positive")
+    need(config.eval.onnx_scale in ("imagenet", "symmetric", "unit", "bytes"), "eval.onnx_scale",
+         "imagenet, symmetric, unit or bytes")  # fmt: skip
+    need(all(0 <= psi < 1 for psi in config.eval.psis), "eval.psis", "numbers from 0 to below 1")
     need(len(config.arms) > 0, "arms", "at least one arm")
     for name, overrides in config.arms.items():
         unknown = [key for key in overrides if key not in config.gan]
@@ -130,6 +141,8 @@ def _validate_chain(config: ConfigDict, name: str, problems: list[str]) -> None:
 
 def cautions(config: ConfigDict) -> list[str]:
     """Sentences on settings of a valid config that are allowed and may harm what is measured."""
+    if config.experiment == "robust_classification":
+        return []
     return [*_coloured(config), *_penalised(config)]
 
 
@@ -160,35 +173,30 @@ def _coloured(config: ConfigDict) -> list[str]:
             "(gan.augment_categories=bg, gan.diffaugment_policy=translation,cutout)"]  # fmt: skip
 
 
-def _validate_data(config: ConfigDict, need: Callable[[bool, str, str], None]) -> None:
+def _validate_images(
+    config: ConfigDict, need: Callable[[bool, str, str], None], sources: tuple[str, ...]
+) -> None:
+    """What every experiment asks of its images."""
     data = config.data
-    need(config.experiment == "fair_generation", "experiment", "fair_generation")
     need(config.seed >= 0, "seed", "0 or more")
     need(config.bad_numbers in ("stop", "skip", "rollback"), "bad_numbers",
          "stop, skip or rollback")  # fmt: skip
     need(all(c.isalnum() or c in "_-." for c in config.name) and config.name.strip(".") != "",
          "name", "letters, digits, _, - and . (it names a folder)")  # fmt: skip
     source, _, name = data.source.partition(":")
-    need(source in SOURCES and (not name or source == "tfds"), "data.source",
-         f"one of {', '.join(SOURCES)}, or tfds:<name>")  # fmt: skip
+    need(source in sources and (not name or source == "tfds"), "data.source",
+         f"one of {', '.join(sources)}, or tfds:<name>")  # fmt: skip
     need(data.resolution in (8, 16, 32, 64, 128, 256, 512, 1024), "data.resolution",
          "a power of two from 8 to 1024")  # fmt: skip
     need(data.channels in ((1, 3, 4) if source == "folder" else (1, 3)), "data.channels",
          "1 (gray) or 3, or 4 (RGBA) if data.source is folder")  # fmt: skip
     need(data.crop in ("center", "celeba140", "none"), "data.crop", "center, celeba140 or none")
-    need(data.split in ("proportions", "paper"), "data.split", "proportions or paper")
-    need(data.split != "paper" or data.source == "celeba", "data.split",
-         "proportions unless data.source is celeba")  # fmt: skip
-    need(data.paper_setting in PAPER_SETTINGS, "data.paper_setting",
-         f"one of {', '.join(PAPER_SETTINGS)}")  # fmt: skip
     need(0 < data.perc <= 1, "data.perc", "above 0 and at most 1")
-    need(0 < data.bias < 1, "data.bias", "between 0 and 1")
     for key in ("biased_proportions", "reference_proportions"):
         shares = tuple(data[key])
         need(not shares or (min(shares) >= 0 and abs(sum(shares) - 1) < 1e-6), f"data.{key}",
              "shares of 0 or more that sum to 1")  # fmt: skip
-    for key in ("n_biased", "n_ratio_test", "n_judge_fit", "n_judge_test", "n_metric_reference"):
-        need(data[key] >= 0, f"data.{key}", "0 or more")
+    need(data.n_biased >= 0, "data.n_biased", "0 or more")
     if data.source == "folder":
         need(bool(data.folder.biased), "data.folder.biased", "at least one folder")
         need(bool(data.folder.reference), "data.folder.reference", "at least one folder")
@@ -198,12 +206,25 @@ def _validate_data(config: ConfigDict, need: Callable[[bool, str, str], None]) -
          "the folder with img_align_celeba(.zip) and the list files")  # fmt: skip
     need(source != "shapes3d" or bool(data.shapes3d.file), "data.shapes3d.file",
          "the path of 3dshapes.h5")  # fmt: skip
+    need(source != "tfds" or bool(name or data.tfds.name), "data.tfds.name", "a dataset name")
+
+
+def _validate_data(config: ConfigDict, need: Callable[[bool, str, str], None]) -> None:
+    _validate_images(config, need, SOURCES)
+    data, source = config.data, config.data.source.partition(":")[0]
+    need(data.split in ("proportions", "paper"), "data.split", "proportions or paper")
+    need(data.split != "paper" or data.source == "celeba", "data.split",
+         "proportions unless data.source is celeba")  # fmt: skip
+    need(data.paper_setting in PAPER_SETTINGS, "data.paper_setting",
+         f"one of {', '.join(PAPER_SETTINGS)}")  # fmt: skip
+    need(0 < data.bias < 1, "data.bias", "between 0 and 1")
+    for key in ("n_ratio_test", "n_judge_fit", "n_judge_test", "n_metric_reference"):
+        need(data[key] >= 0, f"data.{key}", "0 or more")
     judged = [name for names in config.judge.attribute_sets for name in names]
     for stage, named in (("ratio", data.group_attributes), ("judge", judged)):
         turned = source == "shapes3d" and "orientation" in named
         need(not (turned and config[stage].flip), f"{stage}.flip",
              "False where it is about orientation: a flipped image has another one")  # fmt: skip
-    need(source != "tfds" or bool(name or data.tfds.name), "data.tfds.name", "a dataset name")
 
 
 def _validate_gan(config: ConfigDict, arm: str, devices: int, problems: list[str]) -> None:

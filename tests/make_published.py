@@ -87,6 +87,24 @@ def stream(numbers, kind="FloatStorage", count=None, view=None, body=None):
     return file.getvalue() + size.to_bytes(8, "little", signed=True) + numbers.tobytes()
 
 
+def state_dict(arrays):
+    """The file of `torch.save` before version 1.6 of these float32 and int64 arrays by name."""
+    kinds = {np.dtype("<f4"): "FloatStorage", np.dtype("<i8"): "LongStorage"}
+    body = OrderedDict()
+    for key, (name, array) in enumerate(arrays.items()):
+        storage = ("storage", STORAGES[kinds[array.dtype]], str(key), "cpu", array.size, None)
+        steps = tuple(step // array.itemsize for step in array.strides)
+        body[name] = Call(TENSOR, storage, 0, array.shape, steps, False, OrderedDict())
+    file = io.BytesIO()
+    with published_modules():
+        for value in (MAGIC, PROTOCOL, {"little_endian": True}):
+            pickle.dump(value, file, 2)
+        _StoragePickler(file, 2).dump(body)
+        pickle.dump([str(key) for key in range(len(arrays))], file, 2)
+    numbers = (a.size.to_bytes(8, "little") + a.tobytes() for a in arrays.values())
+    return file.getvalue() + b"".join(numbers)
+
+
 def tensor(array, *, offset=0, shape=None, stride=None, data=None):
     """What a tensor is pickled as; the arguments say something else than the array."""
     array = np.asarray(array, "<f4")

@@ -17,17 +17,24 @@ def nearest_on_simplex(point: np.ndarray) -> np.ndarray:
     return np.maximum(point - (low + high) / 2, 0)
 
 
-def kid(x: np.ndarray, y: np.ndarray) -> float:
-    """Binkowski et al. 2018, eq. 4, by loops over pairs of images."""
-    d, n, m = x.shape[1], len(x), len(y)
+def kid(x: np.ndarray, y: np.ndarray, of_x=None, of_y=None) -> float:
+    """Binkowski et al. 2018, eq. 4, by loops over pairs of images.
+
+    `of_x` and `of_y` say which image a row is a copy of: copies of an image are no pair.
+    """
+    d = x.shape[1]
+    of_x = range(len(x)) if of_x is None else of_x
+    of_y = range(len(y)) if of_y is None else of_y
 
     def kernel(a: np.ndarray, b: np.ndarray) -> float:
         return (sum(float(p) * float(q) for p, q in zip(a, b, strict=True)) / d + 1) ** 3
 
-    within_x = sum(kernel(x[i], x[j]) for i in range(n) for j in range(n) if i != j)
-    within_y = sum(kernel(y[i], y[j]) for i in range(m) for j in range(m) if i != j)
-    across = sum(kernel(a, b) for a in x for b in y)
-    return within_x / (n * (n - 1)) + within_y / (m * (m - 1)) - 2 * across / (n * m)
+    def within(z: np.ndarray, of) -> float:
+        n = range(len(z))
+        return np.mean([kernel(z[i], z[j]) for i in n for j in n if of[i] != of[j]])
+
+    across = np.mean([kernel(a, b) for a in x for b in y])
+    return within(x, of_x) + within(y, of_y) - 2 * across
 
 
 def kid_jackknife_error(x: np.ndarray, y: np.ndarray) -> float:

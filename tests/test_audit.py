@@ -11,7 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 from fairjax.errors import InputError
-from fairjax.evaluate import verdicts
+from fairjax.evaluate import features, verdicts
 from fairjax.evaluate.figures import Figure, read_figures
 from fairjax.experiments import audit
 from fairjax.experiments.audit_figures import Judged, names_of, over_sets
@@ -68,7 +68,7 @@ def test_folders_with_tables_and_no_run(folders, tmp_path):
     assert figures[DISCREPANCY].value == pytest.approx(math.sqrt(2) * 0.3)
     judged = [SimpleNamespace(label=label, classes=range(k), errors=None)
               for label, k in (("colour", 2), ("colour+shape", 4))]  # fmt: skip
-    missing = set(names_of(judged, "none", several=False)) ^ set(figures)
+    missing = set(names_of(judged, ["random_conv"], several=False)) ^ set(figures)
     assert len(missing) == 2 * 5  # of the 40 blue samples 20 are wide and 20 high: too few
     assert all(name.endswith(("/colour+shape/0", "/colour+shape/1")) for name in missing)
     assert figures["fairness_discrepancy/colour+shape/hard/corrected/reference"].value > 0.2
@@ -80,7 +80,7 @@ def test_folders_with_tables_and_no_run(folders, tmp_path):
     rows = list(csv.DictReader((out / "figures.csv").read_text().splitlines()))
     assert {row["name"]: float(row["value"]) for row in rows}[SHARE] == 0.8
     page = (out / "report/index.html").read_text()
-    assert "The generator shows 20 % [15, 26] blue" in page
+    assert "The samples show 20 % [15, 26] blue" in page
     assert "labels are taken as true" in page
     assert "Not run" not in page  # no part of a training
     assert "Since the baseline" not in page
@@ -99,16 +99,16 @@ def test_limits_and_baseline_decide_the_exit_code(folders, tmp_path):
         return run(folders, tmp_path / out, f"--limits={limits}", *more, samples=samples)
 
     assert asked("kept", 0.95)[0] == 0
-    assert asked("broken", 0.6)[0] == audit.FAILED
+    assert asked("broken", 0.6)[0] == 1
     code, first = asked("open", 0.82)
-    assert code == audit.OPEN
+    assert code == 3
     page = (first / "report/index.html").read_text()
     assert "insufficient evidence" in page
     baseline = f"--baseline={first / 'arms/samples/eval/metrics.json'}"
     assert run(folders, tmp_path / "same", baseline)[0] == 0
     folder(folders / "other", {"red": 100, "blue": 100}, seed=5)
     code, out = run(folders, tmp_path / "moved", baseline, samples="other")
-    assert code == audit.MOVED
+    assert code == 4
     kept = json.loads((out / "arms/samples/eval/metrics.json").read_text())
     names = {entry["figure"] for entry in kept["moved"]}
     assert {SHARE, DISCREPANCY, "share/colour/0/hard/raw"} <= names
@@ -116,7 +116,7 @@ def test_limits_and_baseline_decide_the_exit_code(folders, tmp_path):
     assert kept["compared"] > 20
     assert "Since the baseline" in (out / "report/index.html").read_text()
     # A broken limit is worse news than a figure that moved.
-    assert asked("both", 0.2, baseline, samples="other")[0] == audit.FAILED
+    assert asked("both", 0.2, baseline, samples="other")[0] == 1
 
 
 def test_a_generator_and_the_judge_of_a_run(folders, tmp_path, monkeypatch):
@@ -147,13 +147,58 @@ def test_a_generator_and_the_judge_of_a_run(folders, tmp_path, monkeypatch):
     assert wide.high - wide.low > narrow.high - narrow.low
 
 
+def test_weights_make_the_reference_what_it_should_be(folders, tmp_path):
+    """Against a reference weighted to 80 % red, samples of 80 % red are no longer away from it."""
+    table = folders / "weighted.csv"
+    head, *lines = (folders / "reference.csv").read_text().splitlines()
+    weight = {"red": "0.8", "blue": "0.2"}
+    rows = [f"{line},{weight[line.split(',')[1]]}" for line in lines]
+    table.write_text("\n".join([f"{head},w", *rows]))
+    given = f"--reference_labels={table}", "--attributes=colour"
+    plain = read_figures(run(folders, tmp_path / "plain", *given)[1]
+                         / "arms/samples/eval/metrics.json")  # fmt: skip
+    _, out = run(folders, tmp_path / "weighted", *given, "--weights=w")
+    found = read_figures(out / "arms/samples/eval/metrics.json")
+    assert plain["kid/random_conv"].low > 0
+    assert abs(found["kid/random_conv"].value) < 0.1 * plain["kid/random_conv"].value
+    red = "kid/random_conv/colour/1"  # all alike
+    assert found[red][1:4] == pytest.approx(plain[red][1:4], rel=1e-6)
+    assert found[DISCREPANCY] == plain[DISCREPANCY]  # shares are those of the tables
+    table.write_text("\n".join([f"{head},w", *rows[:-1], lines[-1] + ",-1"]))
+    assert run(folders, tmp_path / "bad", *given, "--weights=w")[0] == 2
+
+
+@pytest.mark.parametrize(("known", "name"), [(True, "inception"), (False, "inception_ffffffff")])
+def test_only_the_weights_of_the_fid_are_called_inception(
+    folders, tmp_path, monkeypatch, known, name
+):
+    from fairjax.evaluate import features
+
+    model = features.inception_v3
+    weights = model.Weights({}, np.eye(192, 3), model.SHA256 if known else "f" * 64)
+    monkeypatch.setattr(model, "load", lambda path: weights)
+    monkeypatch.setattr(model, "FEATURES", 192)
+    corner = lambda params, images: images[:, :8, :8].reshape(len(images), -1) / 255
+    monkeypatch.setattr(model, "features", corner)
+    file = f"--inception={tmp_path / 'x.pth'}"
+    code, out = run(folders, tmp_path / "out", "--attributes=colour", file)
+    assert code == 0
+    figures = read_figures(out / "arms/samples/eval/metrics.json")
+    assert figures[f"frechet/{name}"].value > 1
+    assert 1 <= figures[f"inception_score/{name}"].value < 3
+    assert {f"kid/{name}", f"kid/{name}/colour/0", f"precision/{name}/colour/1"} <= set(figures)
+    assert "precision/random_conv" not in figures
+    page = (out / "report/index.html").read_text()
+    assert (">FID<" in page) == known
+    assert "Inception score" in page
+
+
 def test_the_papers_protocol_is_a_mean_over_sets():
     rng = np.random.default_rng(0)
     sets = [np.eye(2)[(rng.random(400) < 0.3).astype(int)] for _ in range(10)]
     reference = np.eye(2)[np.arange(100) % 4 // 3]  # a quarter
-    judge = SimpleNamespace(score=lambda images: images)
     one = Judged("colour", ("blue", "red"), sets[0], reference, None, None)
-    uniform, against = over_sets([judge], [one], iter(sets[1:]))
+    uniform, against = over_sets([one], ({"colour": found} for found in sets[1:]))
     shares = np.array([found[:, 1].mean() for found in sets])
     for figure, target in ((uniform, 0.5), (against, 0.25)):
         values = np.sqrt(2) * np.abs(shares - target)
@@ -198,6 +243,27 @@ def test_an_onnx_classifier_gives_probabilities(tmp_path, first, softmax):
     assert np.abs(plain - score(images)).max() > 0.01  # pixels are scaled as asked for
 
 
+def test_distances_in_a_network_of_the_users(folders, tmp_path):
+    """Its rows are linear in the mean colour, so the Frechet distance is known from the pixels."""
+    file = classifier(tmp_path / "mine.onnx", size=16)
+    code, out = run(folders, tmp_path / "out", "--attributes=colour", f"--onnx_features={file}",
+                    "--onnx_scale=symmetric")  # fmt: skip
+    assert code == 0
+    figures = read_figures(out / "arms/samples/eval/metrics.json")
+    rows = []
+    for name in ("samples", "reference"):
+        images = [np.asarray(Image.open(path)) for path in sorted((folders / name).glob("*.png"))]
+        means = (np.stack(images)[:, :, 2:18] / 127.5 - 1).mean((1, 2))  # cropped to its middle
+        rows.append(4 * (means[:, 2] - means[:, 0])[:, None] * [1, -1])
+    moved = np.square(rows[0].mean(0) - rows[1].mean(0)).sum()
+    spread = sum(np.square(np.std(rows[0][:, i], ddof=1) - np.std(rows[1][:, i], ddof=1))
+                 for i in range(2))  # fmt: skip
+    assert figures["frechet/onnx_mine"].value == pytest.approx(moved + spread, rel=1e-3)
+    assert figures["kid/onnx_mine"].value > figures["kid/onnx_mine/colour/0"].value
+    found = features.extract(features.onnx(str(file), "symmetric", "--x"), np.stack(images)[:7])
+    assert found.shape == (7, 2)  # other sizes are brought to its own
+
+
 def test_a_classifier_of_the_users_is_corrected_for_its_errors(folders, tmp_path):
     """It takes each tenth red picture for blue, as its labelled images show."""
     if not (folders / "tested").exists():
@@ -238,12 +304,13 @@ def test_samples_of_a_generator_are_brought_to_the_size_of_the_judge(
     net = SimpleNamespace(resolution=32)
     monkeypatch.setattr(saved_generator, "load_generator", lambda path: SimpleNamespace(net=net))
 
-    def draw(generator, n, seed):
+    def drawn(generator, n, seed):
         rng = np.random.default_rng(seed)
         picture = np.array([COLOURS["red"], COLOURS["blue"]], np.uint8)[rng.integers(0, 2, n)]
-        return np.broadcast_to(picture[:, None, None], (n, 32, 32, 3)), []
+        images = np.broadcast_to(picture[:, None, None], (n, 32, 32, 3))
+        yield from ((part, []) for part in np.array_split(images, 3))
 
-    monkeypatch.setattr(sample, "draw", draw)
+    monkeypatch.setattr(sample, "drawn", drawn)
     given = [
         "audit.py", "--samples=net.pkl", "--n=50", "--seed=3", "--sets=2", "--features=none",
         f"--reference={folders / 'reference'}", "--attributes=colour", "--judge_classes=blue,red",
@@ -297,6 +364,8 @@ def test_an_unusable_classifier_is_refused(make, words, tmp_path):
         (["--reference_labels="], "--reference_labels: not given"),
         (["--labels={root}/wrong.csv"], "no row fits an image"),
         (["--samples={root}/few", "--labels="], "only 3 images"),
+        (["--weights=none"], "no table has this column"),
+        (["--inception={root}/samples.csv"], "not a readable legacy torch file"),
         (["--out={root}"], "it exists and is not an empty folder"),
         (["--samples={root}/gone.pkl", "--labels="], "gone.pkl"),
     ],

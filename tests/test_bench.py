@@ -1,11 +1,13 @@
 """`launch/bench.py`: figures of its JSON line, its count of the work, its answers to bad input."""
 
+import contextlib
 import json
 import math
 import re
 import subprocess
 import sys
 
+import inception_numbers
 import jax
 import pipeline
 import pytest
@@ -13,7 +15,7 @@ from flax.traverse_util import flatten_dict
 
 from fairjax.config import defaults, with_arm
 from fairjax.errors import InputError
-from fairjax.experiments import bench, bench_report
+from fairjax.experiments import bench, bench_features, bench_peer, bench_report
 from fairjax.experiments.bench_peer import Peer
 from fairjax.experiments.bench_profile import Operation, kinds
 from fairjax.experiments.bench_work import forward_macs, phase_flop
@@ -238,9 +240,40 @@ def test_what_the_peer_lacks_is_said_in_one_line(tmp_path, capsys):
         line = refused(capsys, given, "--against=pytorch", f"--peer_path={path}",
                        f"--peer_python={python}")  # fmt: skip
         assert words in line
+    line = refused(capsys, "--features", "--against=torch-fidelity", f"--peer_python={python}")
+    assert "torch-fidelity cannot be used" in line
+    assert "--peer_python" in line
     python.write_text("#!/bin/sh\nexit 3\n")
     with pytest.raises(InputError, match="exit code 3"):
         Peer(path, str(python), config_of(), 1, "cpu")
+
+
+def test_features_are_timed_beside_the_same_network(tmp_path, capsys, monkeypatch):
+    stored = json.loads(inception_numbers.FILE.read_text())["convolutions"].values()
+    parameters = sum(math.prod(shape) + 2 * shape[0] for shape in stored) + 2049 * 1008
+    seconds = {"features": 0.2, "frechet": 3.0, "kid": 0.5}
+    ours = lambda: lambda program, times: seconds[program] * times
+
+    class Slower:
+        facts = {"parameters": parameters, "torch": "2"}
+
+        def __call__(self, program, times):
+            return 1.5 * seconds[program] * times
+
+    monkeypatch.setattr(bench_features, "Ours", ours)
+    monkeypatch.setattr(bench_peer, "fidelity", lambda *args: contextlib.nullcontext(Slower()))
+    bench.main(["launch/bench.py", "--features", "--against=torch-fidelity", "--seconds=1"])
+    said = capsys.readouterr()
+    found = json.loads(said.out)
+    assert found["parameters"] == parameters
+    assert found["ms"]["set"]["median"] == pytest.approx(1000 * (0.2 * 2000 / 32 + 3.5))
+    for ratio in found["speed_over_peer"].values():
+        assert ratio["median"] == pytest.approx(1.5)
+    assert "1.50 [1.50, 1.50]" in said.err
+    Slower.facts["parameters"] = 7
+    line = refused(capsys, "--features", "--against=torch-fidelity")
+    assert "its network has 7 parameters" in line
+    assert "without" in refused(capsys, "--features", "--against=pytorch")
 
 
 def test_help_lists_every_flag(capsys):

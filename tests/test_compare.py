@@ -1,7 +1,10 @@
 """`launch/compare.py`: rows in, tables and charts out; every figure is in them."""
 
+import html
 import json
+import re
 
+import numpy as np
 import pytest
 
 from fairjax.errors import InputError
@@ -47,10 +50,14 @@ def lines(text, *parts):
     return [line for line in text.splitlines() if all(part in line for part in parts)]
 
 
+def page_of(folder):
+    return html.unescape((folder / "index.html").read_text()).replace("\u00a0", " ")
+
+
 def test_tables_and_charts(file, tmp_path, capsys):
     compare.main(["compare.py", str(file), f"--out={tmp_path}/out"])
     said = capsys.readouterr().out
-    assert said == (tmp_path / "out/tables.md").read_text() + "\n"
+    assert said == (tmp_path / "out/tables.md").read_text() + f"\npage: {tmp_path}/out/index.html\n"
     (line,) = lines(said, "cpu+hair+perc0.1", "| resample |", "| 2 |", " % |")
     assert "| 0.105 [" in line  # the mean of 0.10 and 0.11
     assert "| 74 [" in line  # 1 - 0.105 / 0.405
@@ -69,6 +76,53 @@ def test_tables_and_charts(file, tmp_path, capsys):
         "kid_kimg_cpu+hair+perc0.1.png", "kid_kimg_cpu+hair+perc1.0.png",
         "discrepancy_perc_cpu+hair.png", "kid_perc_cpu+hair.png", "pareto_cpu+hair.png",
     }  # fmt: skip
+
+
+def test_the_page_answers_first_and_needs_no_other_file(file, tmp_path):
+    compare.main(["compare.py", str(file), f"--out={tmp_path}/out"])
+    page = page_of(tmp_path / "out")
+    assert "resample repeats less of the bias than equi" in page
+    assert "cpu+hair: resample has 74 [" in page
+    assert "(4 pairs of runs); its KID is 0.75 [0.75, 0.75] times as large" in page
+    assert page.count("<img") == 7  # the charts
+    assert len(re.findall(r"<td[^>]*>cpu\+hair\+perc0.1</td>", page)) == 2 + 1 + 2 + 4  # 4 runs
+    assert not re.search(r"(src|href|srcset)=\"(?!data:|#)", page)
+
+
+def test_one_pair_is_no_proof_and_a_worse_method_is_called_so(tmp_path):
+    file = tmp_path / "rows.jsonl"
+    rows = [row("a+perc0.1", 0, "equi", 0.2), row("a+perc0.1", 0, "loss", 0.1),
+            *(row(f"b+perc{p}", s, m, v + 0.01 * s) for p in (0.1, 1.0) for s in (0, 1)
+              for m, v in (("equi", 0.1), ("loss", 0.2)))]  # fmt: skip
+    row_files.append_rows(file, rows[:2])
+    compare.main(["compare.py", str(file), f"--out={tmp_path}/out"])
+    page = page_of(tmp_path / "out")
+    assert "No method is proven to repeat less of the bias than equi" in page
+    assert "a: loss has 50 % less discrepancy than equi (one pair of runs, so no interval)" in page
+    row_files.append_rows(file, rows[2:])
+    compare.main(["compare.py", str(file), f"--out={tmp_path}/out"])
+    page = page_of(tmp_path / "out")
+    assert "No method is proven" in page
+    assert re.search(r"b: loss has 95 \[\d+, \d+\] % more discrepancy", page)
+
+
+def test_a_folder_shows_its_samples_and_is_the_run_of_its_row(tmp_path, monkeypatch):
+    """The same run as a row of a sweep and as a folder counts once, under the name of its cell."""
+    folder = tmp_path / "run"
+    (folder / "arms/equi/eval").mkdir(parents=True)
+    images = np.random.default_rng(0).integers(0, 255, (30, 8, 8, 3), np.uint8)
+    np.savez(folder / "arms/equi/eval/samples.npz", images=images)
+    (folder / "config.json").write_text('{"name": "grid", "seed": 3, "arms": {"equi": {}}}')
+    file = tmp_path / "rows.jsonl"
+    found = row("cpu+hair+perc0.1", 3, "equi", 0.4) | {"date": "2026-11-26 15:55"}
+    row_files.append_rows(file, [found])
+    monkeypatch.setattr(row_files, "rows_of", lambda folder: [found | {"cell": "grid"}])
+    compare.main(["compare.py", str(file), str(folder), f"--out={tmp_path}/out"])
+    page = page_of(tmp_path / "out")
+    assert "grid, seed 3" in page
+    assert 'alt="first samples of equi"' in page
+    assert '<td class="">cpu+hair+perc0.1</td>' in page
+    assert ">grid<" not in page
 
 
 def test_what_has_no_row_is_not_run_and_what_has_no_value_is_no_evidence(tmp_path, capsys):

@@ -15,14 +15,23 @@ from ml_collections import ConfigDict
 
 from fairjax import config as configuration
 from fairjax.errors import InputError
-from fairjax.experiments import command, dry_run, fair_generation, gan_stage
+from fairjax.experiments import (
+    command,
+    dry_run,
+    fair_generation,
+    gan_stage,
+    robust_classification,
+)
 from fairjax.validation import validate
 
 FILES = sorted(path.stem for path in (pipeline.ROOT / "configs").glob("*.py"))
+CLASSIFIERS = ("avatar_classifier", "coloured_digits", "waterbirds")  # of the other experiment
+FILES = [name for name in FILES if name not in CLASSIFIERS]
 # What a config cannot know: where the user's images are.
 GIVEN = {
     "celeba": {"data.celeba.dir": "DIR"},
     "shapes3d": {"data.shapes3d.file": "3dshapes.h5"},
+    "waterbirds": {"data.waterbirds.dir": "DIR"},
     "folder": {"data.folder.biased": ("A",), "data.folder.reference": ("B",)},
 }
 
@@ -80,7 +89,20 @@ def test_loads_and_validates(name, variant):
     assert 1 <= rhythm.evaluate <= rhythm.total
 
 
-@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("name", CLASSIFIERS)
+def test_configs_of_classifiers_load_and_validate(name):
+    for variant in variants(name):
+        config = load(name, variant)
+        validate(config)
+        command._check_form(config)
+        plan = list(robust_classification.plan(config))
+        assert len([s for s in plan if s.endswith("/fit")]) == len(config.arms)
+        said = robust_classification.describe(config)
+        assert all(f"arm {arm}: " in said for arm in config.arms)
+    assert "tiny" in variants(name)
+
+
+@pytest.mark.parametrize("name", [*FILES, *CLASSIFIERS])
 def test_docstring_names_a_command_that_parses(name):
     commands = re.findall(
         r"python launch/train\.py ([^\n]+(?:\n  --[^\n]+)*)", module(name).__doc__

@@ -16,8 +16,8 @@ def sets(n=300, m=200, d=8, shift=0.4):
     return rng.normal(shift, 0.8, size=(n, d)), rng.normal(size=(m, d))
 
 
-def values(x, y):
-    return {f.name.split("/")[0]: f for f in manifold_figures("f", x, y)}
+def values(x, y, u=None, v=None):
+    return {f.name.split("/")[0]: f for f in manifold_figures("f", x, y, u, v)}
 
 
 @pytest.mark.parametrize("far", [0.0, 1e4])
@@ -56,12 +56,39 @@ def test_known_sets():
 
 @pytest.mark.parametrize(("hits", "n"), [(0, 20), (7, 20), (20, 20), (480, 500)])
 def test_wilson_is_where_the_score_test_turns(hits, n):
-    figure = wilson("share", np.arange(n) < hits)
+    figure = wilson("share", np.arange(n) < hits, np.ones(n))
     for end in (figure.low, figure.high):
         if 0 < end < 1 and end != figure.value:
             score = (figure.value - end) / math.sqrt(end * (1 - end) / n)
             assert abs(score) == pytest.approx(norm.ppf(0.975), abs=1e-3)
     assert figure.low <= figure.value <= figure.high
+
+
+def test_weights_are_repeated_rows_where_these_make_no_other_balls():
+    x, y = sets(60, 50)
+    rng = np.random.default_rng(7)
+    u, v = rng.integers(0, 4, 60), rng.integers(0, 4, 50)
+    found = values(x[u > 0], y[v > 0], u[u > 0], v[v > 0])
+    assert found == values(x, y, u, v)  # rows without weight are not in the set
+    same = values(10 * x, 10 * y, u / 7, v / 3)
+    for name, figure in found.items():
+        assert figure[1:4] == pytest.approx(same[name][1:4], rel=1e-9)
+    some = values(np.repeat(x, u, axis=0), y[v > 0])
+    assert found["precision"].value == pytest.approx(some["precision"].value)
+    own = radii(x[u > 0], 3)
+    again = np.repeat(y, v, axis=0)
+    inside = ((again[:, None] - x[u > 0]) ** 2).sum(-1) <= own
+    assert found["recall"].value == pytest.approx(inside.any(1).mean())
+    balls = radii(y[v > 0], 5)
+    inside = ((x[u > 0][:, None] - y[v > 0]) ** 2).sum(-1) <= balls
+    count = np.repeat(inside, u[u > 0], axis=0) @ v[v > 0] * (v > 0).sum() / v.sum()
+    assert found["density"].value == pytest.approx(count.mean() / 5)
+    assert found["coverage"].value == pytest.approx(np.repeat(inside.any(0), v[v > 0]).mean())
+    # Few heavy images are worth less than their number.
+    heavy = values(x, y, np.where(np.arange(60) < 6, 50.0, 0.1))["precision"]
+    assert heavy.high - heavy.low > 2 * (
+        values(x, y)["precision"].high - values(x, y)["precision"].low
+    )
 
 
 def test_intervals_hold_the_mean_over_draws_of_samples():

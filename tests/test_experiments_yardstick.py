@@ -7,6 +7,9 @@ import pytest
 
 from fairjax.evaluate.distances import kid
 from fairjax.evaluate.manifold import manifold_figures
+from fairjax.evaluate.measured import Measured, Rows
+from fairjax.evaluate.moments import moments
+from fairjax.experiments.observed import Observed
 from fairjax.experiments.yardstick import Yardstick
 
 
@@ -29,7 +32,7 @@ def test_each_class_is_compared_with_its_own_reference_images():
     decided = np.repeat([0, 1], [120, 60])
     ours = rng.normal(size=(180, 8)) + np.where(decided, 2.0, 0.0)[:, None]  # class 1 is off
     judged = {"hair": np.eye(3)[decided]}
-    found = list(yardstick(truth)._by_class("f", ours, theirs, judged, full=True))
+    found = list(yardstick(truth)._by_class("f", Rows(ours), Rows(theirs), judged, full=True))
     quality = ("precision", "recall", "density", "coverage")
     for k, (part, of) in enumerate(((ours[:120], 0), (ours[120:], 1))):
         expected = manifold_figures(f"f/hair/{k}", part, theirs[of::2])
@@ -51,7 +54,7 @@ def test_a_class_with_few_samples_or_references_has_no_figure():
     decided = np.repeat([0, 1, 2], [29, 100, 100])
     ours, theirs = rng.normal(size=(229, 4)), rng.normal(size=(220, 4))
     judged = {"hair": np.eye(3)[decided]}
-    found = yardstick(truth)._by_class("f", ours, theirs, judged, full=False)
+    found = yardstick(truth)._by_class("f", Rows(ours), Rows(theirs), judged, full=False)
     names = [f.name for f in found]
     assert names == ["kid/f/hair/2"]
 
@@ -63,7 +66,7 @@ def test_fewer_features_than_samples_take_the_first():
     judged = {"hair": np.eye(3)[decided]}
     truth = np.zeros(300, int)
     ours, theirs = rng.normal(size=(60, 4)), rng.normal(size=(40, 4))
-    found = yardstick(truth)._by_class("f", ours, theirs, judged, full=False)
+    found = yardstick(truth)._by_class("f", Rows(ours), Rows(theirs), judged, full=False)
     assert [(f.name, f.n) for f in found] == [("kid/f/hair/0", 50)]
 
 
@@ -75,11 +78,13 @@ def test_copies_of_one_class_are_seen_in_that_class():
     bare = yardstick(truth)
     bare._dataset.training, bare._dataset.images = np.arange(300), images
     bare._held = {"reference": np.arange(300, 350), "biased": np.arange(350, 500)}
-    bare._random = lambda x: np.asarray(x)
+    bare._random = lambda positions: images[positions]
+    bare._config = SimpleNamespace(eval=SimpleNamespace(feature_samples=1000))
     samples = rng.normal(size=(400, 6))
     samples[:60] = images[:60] + 1e-3
     judged = {"hair": np.eye(3)[np.repeat([1, 0], [60, 340])]}
-    figures, pairs = bare.neighbours(samples, judged, show=4)
+    seen = Observed(samples, judged, {"random_conv": Measured(Rows(samples), moments(samples))})
+    figures, pairs = bare.neighbours(seen, show=4)
     found = {f.name.removeprefix("memorisation/random_conv"): f for f in figures}
     assert list(found) == ["", "/hair/0", "/hair/1"]
     assert found["/hair/1"].value == 1

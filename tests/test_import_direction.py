@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-SHARED = ("errors", "config", "presets", "augmentations", "validation")
+SHARED = ("errors", "config", "presets", "augmentations", "validation", "classifier_config",
+          "classifier_validation")  # fmt: skip
 ROOMS = ("data", "objectives", "models", "train", "evaluate", "report", "experiments")
 FLOOR = ("models", "objectives", "data")
 # What each room may import besides itself and the shared files. Rooms of one floor do not know each
@@ -28,6 +29,8 @@ MAY = {
     "presets": (),
     "augmentations": (),
     "validation": (),
+    "classifier_config": (),
+    "classifier_validation": (),
 }
 ONLY = {"objectives": {"jax", "numpy", "optax"}}
 NEVER = {"data": {"jax", "flax", "optax", "orbax"}, "report": {"jax", "flax"}}

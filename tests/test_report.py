@@ -13,8 +13,8 @@ from fairjax.errors import InputError
 from fairjax.evaluate.fairness import JudgeErrors, fairness_figures
 from fairjax.evaluate.figures import Figure, write_figures
 from fairjax.report import words
+from fairjax.report.answer import answer
 from fairjax.report.build import build
-from fairjax.report.words import answer
 from fairjax.report.workdir import read
 
 CLASSES = ["short hair", "long hair"]
@@ -190,6 +190,9 @@ def write_arm(root, rng, name, share, errors, labels=True, n=2000, dro=False):
             probabilities, errors, reference, np.arange(2000) % 2, "long_hair", draws=200
         )
         figures = [*found, *figures]
+        key = "share/long_hair/0/hard/corrected"
+        figures += [Figure(f"psi{psi}/{key}", 0.9 - 0.1 * psi, math.nan, math.nan, n)
+                    for psi in (0.5, 0.7)]  # fmt: skip
         arrays["judge/long_hair"] = probabilities[:128]
     write_figures(folder / "eval" / "metrics.json", figures)
     np.savez(folder / "eval" / "samples.npz", **arrays)
@@ -199,6 +202,7 @@ def write_arm(root, rng, name, share, errors, labels=True, n=2000, dro=False):
         "distance": np.arange(16.0),
     }
     np.savez(folder / "eval" / "neighbours.npz", **near)
+    write_json(folder / "gan" / "DONE", {"seconds": 4000.0})
     for kimg in (20, 60, 100):
         tiles = faces(rng, rng.random(16) < share, noise=60 - kimg / 2)
         tiles = tiles.reshape(4, 4, 32, 32, 3).transpose(0, 2, 1, 3, 4).reshape(128, 128, 3)
@@ -282,7 +286,61 @@ def test_the_page_needs_no_network_and_is_one_file(complete):
         "index.html",
         "metrics.json",
         "model_card.md",
+        "data_sheet.md",
     }
+
+
+def test_every_number_leads_to_its_row(complete):
+    """The figures in front lead to rows under the names, and with the values, of metrics.json."""
+    html = complete[1].read_text("utf-8")
+    leads = re.findall(r'<a href="#(figure:[^"]*)">([^<]*)</a>', html)
+    assert len(leads) > 20
+    for row_id, text in leads:
+        (row,) = re.findall(rf'<tr id="{re.escape(row_id)}">(.*?)</tr>', html)
+        assert f">{row_id.removeprefix('figure:')}</td>" in row
+        assert f">{text}</td>" in row
+    shares = "figure:share/long_hair/0/hard/corrected"
+    assert re.search(rf'<tr id="{shares}">.*<td class="faint ">2000 / 2000</td></tr>', html)
+
+
+def test_quality_within_the_classes_stands_beside_each_other(copy):
+    path = copy / "arms/weighted/eval/metrics.json"
+    document = json.loads(path.read_text())
+    for k, value in enumerate((1.25, 7.5)):
+        entry = {"value": value, "low": value - 0.5, "high": value + 0.5, "n": 40, "note": ""}
+        document["figures"][f"kid/efficientnet_lite0/long_hair/{k}"] = entry
+    write_json(path, document)
+    text = text_of(build(copy))
+    heads = "figure equi: short hair equi: long hair weighted: short hair weighted: long hair"
+    assert f"{heads} KID · efficientnet lite0 not run not run 1.2 [0.8, 1.8] 7.5 [7.0, 8.0]" in text
+    assert text.index("Within the classes of long_hair") < text.index(heads)
+
+
+def test_truncation_cost_and_what_was_not_measured_are_said(complete):
+    root, page = complete
+    text, html = text_of(page), page.read_text("utf-8")
+    assert re.search(r'alt="Share of short hair over psi: equi 0.85 at 0.5, 0\.8\d* at 1', html)
+    assert "psi0.7/share/long_hair/0/hard/corrected" in text
+    assert "arms/equi/gan 1:06:40 25" in text  # 100 kimg in 4,000 s
+    assert "all 2:13:20" in text
+    assert "Not measured: smoothness; what people think of the samples; energy" in text
+    assert "None of them is an FID" in text
+
+
+def test_card_and_data_sheet_say_what_people_have_to_answer(complete, copy):
+    card = complete[1].with_name("model_card.md").read_text()
+    assert re.search(r"before, 0\.\d+ \[.*\] in equi; in weighted, 0\.\d+ \[", card)
+    assert "Training images are copied" not in card  # not in these features
+    assert "- [ ] Who gains from the images" in card
+    sheet = complete[1].with_name("data_sheet.md").read_text()
+    assert "- train_biased (trained on: the large, biased set): 10000 images; long_hair" in sheet
+    assert "3 duplicates were dropped, 1 files could not be read, 1 pictures" in sheet
+    assert "no generator was trained with them" in sheet
+    config = json.loads((copy / "config.json").read_text())
+    config["arms"]["weighted"]["condition"] = ["long_hair"]
+    write_json(copy / "config.json", config)
+    sheet = build(copy).with_name("data_sheet.md").read_text()
+    assert "**Labels were used in the training of** weighted." in sheet
 
 
 def test_metrics_json_holds_every_arm(complete):

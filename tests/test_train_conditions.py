@@ -146,7 +146,8 @@ def test_the_networks_get_the_labels_of_the_prior(gan):
     styles = quick_jit(lambda c: gan._styles(state.g, jax.random.key(2), 4, c)[0])
     short, long = styles(jnp.zeros(4, int)), styles(jnp.ones(4, int))
     assert (np.abs(short - long).max(-1) > 0).all()
-    images, w = gan.sample_with_styles(state.ema, jax.random.key(3), 6, 4)
+    parts = zip(*gan.drawn(state.ema, jax.random.key(3), 6, 4), strict=True)
+    images, w = map(np.concatenate, parts)
     assert (images.shape, w.shape) == ((6, 8, 8, 3), (6, 8))
     drawn = np.asarray(gan._fake_classes(jax.random.fold_in(jax.random.key(3), 0), 4))
     k_z = jax.random.split(jax.random.fold_in(jax.random.key(3), 0))[0]
@@ -162,7 +163,7 @@ def test_samples_have_labels_of_their_own_prior(gan):
     classes = np.asarray(other._fake_classes(jax.random.key(4), 4000))
     assert classes.mean() == pytest.approx(0.25, abs=0.03)
     state = quick_jit(gan.init)(jax.random.key(0), np.ones(1))
-    _, w = other.sample_with_styles(state.ema, jax.random.key(3), 4, 4)
+    ((_, w),) = other.drawn(state.ema, jax.random.key(3), 4, 4)
     k_z = jax.random.split(jax.random.fold_in(jax.random.key(3), 0))[0]
     z = jax.random.normal(k_z, (4, 8))
     expected = gan.g.apply({"params": state.ema}, z, c=LABELS.labels[[1] * 4], method="mapping")

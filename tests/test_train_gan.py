@@ -11,6 +11,7 @@ from quick import quick_jit
 from toy_gan import PIXELS, SHAPE, W_DIM, toy_gan
 
 from fairjax.config import defaults
+from fairjax.evaluate.smoothness import path_length_figure
 from fairjax.train.gan import Gan, grid
 from fairjax.train.gan_state import reals
 
@@ -337,6 +338,36 @@ def test_samples_depend_on_the_key_only(plain):
     np.testing.assert_array_equal(a, plain.sample(ema, jax.random.key(1), 10, 4))
     assert not np.array_equal(a, plain.sample(ema, jax.random.key(2), 10, 4))
     assert len(np.unique(a.reshape(10, -1), axis=0)) == 10  # no batch is repeated
+
+
+def test_truncated_samples_lie_between_the_centre_and_the_whole_ones(plain):
+    """The toy generator is linear in w, so its images are mixed as the styles are."""
+    ema = fresh().ema
+    centre = np.array([0.3, -0.2, 0.5, 0.1], np.float32)
+    whole, at_centre, half = (
+        plain.sample(ema, KEY, 6, 4, centre, psi).astype(np.float64) for psi in (1.0, 0.0, 0.5)
+    )
+    np.testing.assert_array_equal(whole, plain.sample(ema, KEY, 6, 4))
+    assert np.ptp(at_centre, axis=0).max() == 0
+    inside = (whole > 0) & (whole < 255)  # not clipped; what remains is rounding
+    assert inside.mean() > 0.8
+    np.testing.assert_allclose(half[inside], ((whole + at_centre) / 2)[inside], atol=1.01)
+    assert np.abs(half - whole).max() > 5
+
+
+def test_path_length_is_that_of_the_closed_form(plain):
+    """In the pixels of a linear generator a step has the length of the whole way, |A (w' - w)|^2,
+    whose mean over w, w' ~ N(0, S^2) is 2 |A S|^2, on the scale of bytes."""
+    ema = fresh().ema
+    ends = [plain.step_ends(ema, jax.random.key(i), 250, 0.5) for i in range(8)]
+    figure = path_length_figure("pixels", lambda x: float64(x).reshape(len(x), -1), ends, 0.5)
+    matrix = float64(ema["matrix"]).sum(0) * float64(ema["scale"])
+    expected = 2 * 127.5**2 * np.square(matrix).sum()
+    steps = np.concatenate([np.square((a - b) / 0.5).sum((1, 2, 3)) for a, b in ends])
+    assert steps.mean() == pytest.approx(expected, rel=0.07)
+    assert figure.value == pytest.approx(np.sort(steps)[20:-20].mean(), rel=1e-3)
+    assert figure.low < figure.value < figure.high < 1.1 * figure.value
+    assert figure.n == 2000
 
 
 def test_samples_become_bytes_by_rounding_and_clipping(plain):

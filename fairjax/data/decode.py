@@ -72,7 +72,8 @@ def to_rgb(image: Image.Image) -> Image.Image:
 def opaque(images: np.ndarray) -> np.ndarray:
     """uint8 images [.., h, w, 1, 3 or 4 channels] -> [.., h, w, 3]: gray repeated, RGBA on white.
 
-    For what looks at images in colour only: feature networks, pages.
+    For what looks at images in colour only: feature networks, pages. Images on the same scale that
+    are float are not rounded.
     """
     if images.shape[-1] == 1:
         return np.repeat(images, 3, axis=-1)
@@ -80,7 +81,7 @@ def opaque(images: np.ndarray) -> np.ndarray:
         return images
     alpha = images[..., 3:].astype(np.float32) / 255
     on_white = images[..., :3] * alpha + 255 * (1 - alpha)
-    return np.rint(on_white).astype(np.uint8)
+    return on_white if images.dtype.kind == "f" else np.rint(on_white).astype(np.uint8)
 
 
 def upright(image: Image.Image) -> Image.Image:

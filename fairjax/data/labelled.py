@@ -9,7 +9,7 @@ import PIL
 from ml_collections import ConfigDict
 
 from fairjax.data import cache, decode, pool, splits
-from fairjax.data.dataset import Collected
+from fairjax.data.dataset import ROLES, Collected
 from fairjax.data.folder import stop_or_report
 from fairjax.data.proportions import class_names, classes, group_proportions, true_ratio
 from fairjax.errors import InputError
@@ -50,8 +50,10 @@ def select(config: ConfigDict, table: Table) -> Selection:
     """
     data = config.data
     paper = data.split == "paper"
+    if data.split == "official":
+        return _official(config, table)
     if data.split not in ("paper", "proportions"):
-        mend = 'Take "paper" or "proportions"'
+        mend = 'Take "paper", "proportions" or (classifiers) "official"'
         raise InputError(f"unknown split {data.split!r}", "data.split", mend)
     if paper and table.part is None:
         mend = 'Set data.source="celeba", or data.split="proportions"'
@@ -103,6 +105,29 @@ def select(config: ConfigDict, table: Table) -> Selection:
     is_reference = [train[1], test[1], rest["metric_reference"]]
     ratio = true_ratio(groups, names, *shares)
     return Selection(roles, np.concatenate(is_reference), groups, ratio, notes)
+
+
+def _official(config: ConfigDict, table: Table) -> Selection:
+    """The official parts, whole: training is train_biased, validation train_reference, test
+    judge_test (for classifiers)."""
+    if table.part is None:
+        mend = "Take celeba or waterbirds, or data.split=proportions"
+        raise InputError("this data has no official parts", "data.split", mend)
+    groups = tuple(config.data.group_attributes)
+    group_of, names = _classes(table, groups, "data.group_attributes")
+    target, _ = _classes(table, groups[:1], "data.group_attributes")
+    train, validation, test = (np.flatnonzero((table.part == p) & (target >= 0)) for p in range(3))
+    roles = {role: np.zeros(0, np.int64) for role in ROLES}
+    roles |= {"train_biased": train, "train_reference": validation, "judge_test": test}
+    counts = [np.bincount(group_of[of][group_of[of] >= 0], minlength=len(names))
+              for of in (train, validation)]  # fmt: skip
+    return Selection(
+        roles,
+        validation,
+        groups,
+        true_ratio(groups, names, counts[0].tolist(), counts[1].tolist()),
+        [],
+    )
 
 
 Pair = tuple[np.ndarray, np.ndarray]  # of the biased and of the reference set

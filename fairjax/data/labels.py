@@ -28,6 +28,26 @@ def read_table(path: Path, where: str = WHERE) -> Rows:
     Raises:
       InputError: the file is missing, unreadable, has no attribute column, or two rows for a file.
     """
+    head, body = read_lines(path, where)
+    if len(head) < 2:
+        mend = 'Give a column "file" and at least one attribute column'
+        raise InputError(f"{path} has the columns {head}", where, mend)
+    key = head.index("file") if "file" in head else 0
+    rows: Rows = {}
+    for line in body:
+        name = Path(str(line[key]).strip()).as_posix()
+        row = {a: line[i] for i, a in enumerate(head) if i != key}
+        if rows.setdefault(name, row) != row:
+            raise InputError(f"{path} has two different rows for {name!r}", where, "Remove one")
+    return rows
+
+
+def read_lines(path: Path, where: str) -> tuple[list[str], list[Any]]:
+    """(names of the columns, the rows) of a CSV (values are str) or Parquet table.
+
+    Raises:
+      InputError: the file is missing or unreadable, or a row has more or fewer values than names.
+    """
     if not path.is_file():
         raise InputError(f"no file {path}", where, "Give the path of a CSV or Parquet file")
     head: list[str] = []
@@ -44,20 +64,11 @@ def read_table(path: Path, where: str = WHERE) -> Rows:
             head, body = (lines[0], lines[1:]) if lines else ([], [])
     except (OSError, ValueError, csv.Error) as error:
         raise InputError(f"cannot read {path}: {error}", where, "Save it anew") from error
-    if len(head) < 2:
-        mend = 'Give a column "file" and at least one attribute column'
-        raise InputError(f"{path} has the columns {head}", where, mend)
-    key = head.index("file") if "file" in head else 0
-    rows: Rows = {}
     for number, line in enumerate(body, start=2):
         if len(line) != len(head):
             found = f"row {number} of {path} has {len(line)} columns instead of {len(head)}"
             raise InputError(found, where, "Mend the row")
-        name = Path(str(line[key]).strip()).as_posix()
-        row = {a: line[i] for i, a in enumerate(head) if i != key}
-        if rows.setdefault(name, row) != row:
-            raise InputError(f"{path} has two different rows for {name!r}", where, "Remove one")
-    return rows
+    return head, body
 
 
 def read_dataset_json(text: str, where: str) -> Rows:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from fairjax.data import avatars, cache, celeba, shapes3d, tfds
+from fairjax.data import avatars, cache, celeba, digits, shapes3d, tfds, waterbirds
 from fairjax.data import folder as folders
 from fairjax.data.dataset import ROLES, Collected, Dataset, load, save_index
 from fairjax.data.proportions import class_names, classes
@@ -20,9 +20,11 @@ __all__ = ["Dataset", "load", "prepare"]
 SOURCES: dict[str, Callable[[ConfigDict, Callable[[str], None]], Collected]] = {
     "avatars": avatars.collect,
     "celeba": celeba.collect,
+    "digits": digits.collect,
     "folder": folders.collect,
     "shapes3d": shapes3d.collect,
     "tfds": tfds.collect,
+    "waterbirds": waterbirds.collect,
 }
 
 

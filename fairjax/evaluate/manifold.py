@@ -17,10 +17,16 @@ from fairjax.evaluate.figures import Figure
 NEIGHBOURS = 3  # of precision and recall
 NEIGHBOURS_DENSITY = 5  # of density and coverage
 ENOUGH = NEIGHBOURS_DENSITY + 1  # images below which a set has no such figures
-_ROWS = 1024
+_ROWS = 512  # rows and columns of distances at a time
 
 
-def manifold_figures(features: str, x: np.ndarray, y: np.ndarray) -> Iterator[Figure]:
+def manifold_figures(
+    features: str,
+    x: np.ndarray,
+    y: np.ndarray,
+    u: np.ndarray | None = None,
+    v: np.ndarray | None = None,
+) -> Iterator[Figure]:
     """`precision/<features>`, `recall/..`, `density/..` and `coverage/..`.
 
     Each is a mean over images: precision and density over the samples, recall and coverage over
@@ -30,33 +36,43 @@ def manifold_figures(features: str, x: np.ndarray, y: np.ndarray) -> Iterator[Fi
     Args:
       features: name of the feature network, and of a class where there is one.
       x: [n, d] features of the samples, n >= 6. y: [m, d] of the reference images, m >= 6.
+      u: [n] how much each sample counts in these means, v: [m] each reference image, and its ball
+        in the density (None: all the same). Balls do not depend on weights; a row without weight
+        is not in the set.
 
     Raises:
-      ValueError: fewer than 6 images in a set, or different d.
+      ValueError: fewer than 6 images with a weight in a set, or different d.
     """
+    x, u = _weighted(x, u)
+    y, v = _weighted(y, v)
     if min(len(x), len(y)) < ENOUGH or x.shape[1:] != y.shape[1:]:
         raise ValueError(f"needs {ENOUGH} images in each set, of the same features: "
                          f"{x.shape} and {y.shape}")  # fmt: skip
-    # Squared distances by products lose digits where the mean is far away.
-    centre = y.mean(axis=0, dtype=np.float64)
-    x, y = np.asarray(x, np.float64) - centre, np.asarray(y, np.float64) - centre
     own = radii(x, NEIGHBOURS)
     narrow, wide = radii(y, NEIGHBOURS), radii(y, NEIGHBOURS_DENSITY)
+    ball = v * (len(y) / v.sum())
     precise, dense = np.zeros(len(x), bool), np.zeros(len(x))
     recalled, covered = np.zeros(len(y), bool), np.zeros(len(y), bool)
     for start in range(0, len(x), _ROWS):
         rows = slice(start, start + _ROWS)
         squared = _squared(x[rows], y)
         precise[rows] = (squared <= narrow).any(axis=1)
-        dense[rows] = (squared <= wide).sum(axis=1) / NEIGHBOURS_DENSITY
+        dense[rows] = (squared <= wide) @ ball / NEIGHBOURS_DENSITY
         recalled |= (squared <= own[rows, None]).any(axis=0)
         covered |= (squared <= wide).any(axis=0)
-    error = 1.96 * dense.std(ddof=1) / math.sqrt(len(x))
-    mean = float(dense.mean())
-    yield wilson(f"precision/{features}", precise)
-    yield wilson(f"recall/{features}", recalled)
+    mean = float(np.average(dense, weights=u))
+    spread = u * u @ (dense - mean) ** 2 / u.sum() ** 2
+    error = 1.96 * math.sqrt(spread * len(x) / (len(x) - 1))
+    yield wilson(f"precision/{features}", precise, u)
+    yield wilson(f"recall/{features}", recalled, v)
     yield Figure(f"density/{features}", mean, max(0.0, mean - error), mean + error, len(x))
-    yield wilson(f"coverage/{features}", covered)
+    yield wilson(f"coverage/{features}", covered, v)
+
+
+def _weighted(x: np.ndarray, weights: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    """Rows with a weight, and their weights."""
+    w = np.ones(len(x)) if weights is None else np.asarray(weights, np.float64)
+    return (x if w.all() else x[w > 0]), w[w > 0]
 
 
 def radii(x: np.ndarray, k: int) -> np.ndarray:
@@ -70,15 +86,25 @@ def radii(x: np.ndarray, k: int) -> np.ndarray:
     return np.concatenate(found)
 
 
-def wilson(name: str, hits: np.ndarray) -> Figure:
-    """The share of true values [n] with its 95 % score interval (Wilson 1927)."""
-    n, share, z = len(hits), float(np.mean(hits)), 1.96
+def wilson(name: str, hits: np.ndarray, weights: np.ndarray | None = None) -> Figure:
+    """The weighted share of true values [n] with its 95 % score interval (Wilson 1927), that of as
+    many equal weights as these are worth (Kish 1965)."""
+    weights = np.ones(len(hits)) if weights is None else weights
+    share, z = float(np.average(hits, weights=weights)), 1.96
+    n = float(weights.sum() ** 2 / (weights @ weights))
     middle = (share + z * z / (2 * n)) / (1 + z * z / n)
-    half = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n)) / (1 + z * z / n)
-    return Figure(name, share, max(0.0, middle - half), min(1.0, middle + half), n)
+    half = z * math.sqrt(max(0.0, share * (1 - share)) / n + z * z / (4 * n * n)) / (1 + z * z / n)
+    return Figure(name, share, max(0.0, middle - half), min(1.0, middle + half), len(hits))
 
 
 def _squared(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """[n, m] squared Euclidean distances, not below 0."""
-    squared = (x * x).sum(1)[:, None] - 2 * (x @ y.T) + (y * y).sum(1)
-    return np.maximum(squared, 0)
+    """[n, m] squared Euclidean distances in float64, not below 0."""
+    # By products they lose digits where the mean is far away.
+    centre = y[:_ROWS].mean(axis=0, dtype=np.float64)
+    x = x - centre
+    own = (x * x).sum(1)[:, None]
+    found = np.empty((len(x), len(y)))
+    for start in range(0, len(y), _ROWS):
+        part = y[start : start + _ROWS] - centre
+        found[:, start : start + _ROWS] = own - 2 * (x @ part.T) + (part * part).sum(1)
+    return np.maximum(found, 0, out=found)

@@ -122,6 +122,14 @@ def read_baseline(path: Path) -> dict[str, Figure]:
     return read_figures(path)
 
 
+def exit_code(found: Collection[str], changed: bool) -> int:
+    """Of an audit: 1 where a limit is broken, else 3 where evidence is insufficient for one, else 4
+    where figures moved, else 0."""
+    if FAIL in found:
+        return 1
+    return 3 if OPEN in found else 4 if changed else 0
+
+
 def as_json(verdicts: list[Verdict], changed: list[Moved], compared: int) -> dict[str, Any]:
     """What `metrics.json` keeps of both; infinite limits become null there."""
     return {

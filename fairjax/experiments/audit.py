@@ -6,20 +6,19 @@ them is said by a table of labels or by the judge of a run. Out come the figures
 that of a run with one arm, "samples".
 """
 
-import io
 import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from absl import flags
 from ml_collections import ConfigDict
-from PIL import Image
 
-from fairjax.data import decode, folder, labels
+from fairjax.data import decode
 from fairjax.errors import InputError
+from fairjax.experiments import audit_predictions
+from fairjax.experiments.audit_images import FEWEST, drawn, images_of, shape_of
 from fairjax.experiments.command import read_flags, run_program
 
 if TYPE_CHECKING:
@@ -28,18 +27,6 @@ if TYPE_CHECKING:
 log = logging.getLogger("fairjax")
 
 SHOWN = 400  # samples that are kept for the page
-FEWEST = 6  # images in a set below which there is nothing to compare
-# The table that belongs to a set of images.
-TABLES = {"samples": "labels", "reference": "reference_labels", "judge_images": "judge_labels"}
-# Exit codes beside 0 and 2; the first that applies.
-FAILED, OPEN, MOVED = 1, 3, 4
-
-
-class ImageSet(NamedTuple):
-    """Images and what a table says of them."""
-
-    pixels: np.ndarray  # uint8 [n, H, W, C], may be memory-mapped
-    rows: list[dict[str, Any] | None]  # one of each image
 
 
 def audit_flags() -> flags.FlagValues:
@@ -85,6 +72,16 @@ def audit_flags() -> flags.FlagValues:
                       flag_values=values)  # fmt: skip
     flags.DEFINE_integer("feature_resolution", 128, "Pixels at which it sees an image.", 32,
                          flag_values=values)  # fmt: skip
+    flags.DEFINE_string("onnx_features", None, "A network of yours (.onnx): distances in the rows "
+                        "of its first output as well.", flag_values=values)  # fmt: skip
+    flags.DEFINE_enum("onnx_scale", "imagenet", ["imagenet", "symmetric", "unit", "bytes"],
+                      "How it wants pixels, as --judge_scale.", flag_values=values)  # fmt: skip
+    flags.DEFINE_string("inception", None, "pt_inception-2015-12-05-6726825d.pth of pytorch-fid: "
+                        "also FID, KID and the like in its features, and the Inception score.",
+                        flag_values=values)  # fmt: skip
+    flags.DEFINE_string("weights", None, "Column of --labels or --reference_labels, or of both: "
+                        "how much an image counts in distances, fidelity and variety (not in "
+                        "shares).", flag_values=values)  # fmt: skip
     flags.DEFINE_string("limits", None, 'JSON file of limits: {"<figure>": {"min": x, "max": y}}. '
                         "Exit code 1 if a figure breaks one, 3 if evidence is insufficient.",
                         flag_values=values)  # fmt: skip
@@ -96,12 +93,19 @@ def audit_flags() -> flags.FlagValues:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Runs the command; its exit codes are in `--help`, 2 where the input cannot be used."""
+    """Runs the command; its exit codes are in `--help`, 2 where the input cannot be used.
+
+    With --predictions it is `fairjax.experiments.audit_predictions`.
+    """
+    argv = list(sys.argv if argv is None else argv)
+    if any(arg.lstrip("-").partition("=")[0] == "predictions" for arg in argv[1:]):
+        return audit_predictions.main(argv)
     run_program(
         argv,
         lambda argv: sys.exit(_run(argv)),
         audit_flags,
-        about=": measures who is in samples and how good they are, beside a reference set.",
+        about=": measures who is in samples and how good they are, beside a reference set; with "
+        "--predictions=FILE --help: what a classifier decides, by group.",
         example="python launch/audit.py --samples=DIR --labels=samples.csv --reference=DIR "
         "--reference_labels=reference.csv --out=audit",
     )
@@ -126,7 +130,8 @@ def _run(argv: list[str]) -> int:
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError("it exists and is not an empty folder", str(out), "Give a new folder")
     # Imported here, so that --help and a wrong flag do not wait for the libraries.
-    from fairjax.evaluate import verdicts
+    from fairjax.evaluate import features, verdicts
+    from fairjax.evaluate.measured import PART
     from fairjax.experiments import workdir
     from fairjax.experiments.audit_figures import (
         Judged,
@@ -136,6 +141,7 @@ def _run(argv: list[str]) -> int:
         saved,
     )
     from fairjax.experiments.judge_stage import read_judge
+    from fairjax.experiments.observed import observe
     from fairjax.experiments.saved_generator import load_generator
     from fairjax.report.build import build
     from fairjax.report.words import AUDITED
@@ -143,29 +149,41 @@ def _run(argv: list[str]) -> int:
     limits = verdicts.read_limits(Path(values.limits)) if values.limits else {}
     before = verdicts.read_baseline(Path(values.baseline)) if values.baseline else {}
     workdir.log_to(None)
+    networks = features.networks(
+        values.features, values.feature_resolution, values.inception, values.onnx_features,
+        values.onnx_scale, f"--onnx_features={values.onnx_features}",
+    )  # fmt: skip
     judges = [_foreign_judge(values)] if foreign else [
         read_judge(Path(path), f"--judge={path}") for path in values.judge
     ]  # fmt: skip
     generator = load_generator(source) if _is_generator(source) else None
-    shape = _shape(values, generator, [(judge.resolution, judge.channels) for judge in judges])
+    shape = shape_of(values, generator, [(judge.resolution, judge.channels) for judge in judges])
     if generator is None:
-        samples = _images(values.samples, "samples", shape, values.labels)
+        folder = images_of(values.samples, "samples", shape, values.labels, values.weights)
+        n, rows, weights = len(folder.pixels), folder.rows, folder.weights
+        images = (folder.pixels[i : i + PART] for i in range(0, n, PART))
     else:
-        samples = _drawn(generator, values.n, values.seed, shape)
-    reference = _images(values.reference, "reference", shape, values.reference_labels)
-    if judges:
-        judged = [Judged.by_judge(judge, samples, reference) for judge in judges]
-    else:
-        judged = Judged.by_labels(samples, reference, values.attributes)
-    known = names_of(judged, values.features, values.sets > 1)
-    verdicts.check_names(limits, known, f"--limits={values.limits}")
-    figures = figures_of(
-        samples.pixels, reference.pixels, judged, values.features, values.feature_resolution
+        n, rows, weights = values.n, [None] * values.n, None
+        images = drawn(generator, n, values.seed, shape)
+    reference = images_of(
+        values.reference, "reference", shape, values.reference_labels, values.weights
     )
+    if values.weights and weights is None and reference.weights is None:
+        raise InputError("no table has this column", f"--weights={values.weights}", "Name one")
+    if judges:
+        judged = [Judged.by_judge(judge, reference) for judge in judges]
+    else:
+        judged = Judged.by_labels(rows, reference.rows, values.attributes)
+    known = names_of(judged, [network.name for network in networks], values.sets > 1)
+    verdicts.check_names(limits, known, f"--limits={values.limits}")
+    scores = {judge.label: judge.score for judge in judges}
+    seen = observe(images, n, scores, [(network, n) for network in networks], weights, SHOWN)
+    judged = [one._replace(samples=seen.scores.get(one.label, one.samples)) for one in judged]
+    figures = figures_of(seen.measured, reference, judged, networks)
     if values.sets > 1:
         seeds = range(values.seed + 1, values.seed + values.sets)
-        more = (_drawn(generator, values.n, seed, shape).pixels for seed in seeds)
-        figures += over_sets(judges, judged, more)
+        more = (observe(drawn(generator, n, seed, shape), n, scores).scores for seed in seeds)
+        figures += over_sets(judged, more)
     named = {figure.name: figure for figure in figures}
     ruled = verdicts.judged(named, limits)
     changed, compared = verdicts.moved(before, named)
@@ -174,14 +192,11 @@ def _run(argv: list[str]) -> int:
     about = ConfigDict({"name": f"audit of {given}"})
     workdir.describe(out, about, ["python", *argv])
     checks = verdicts.as_json(ruled, changed, compared) if limits or before else {}
-    saved(out, AUDITED, samples.pixels[:SHOWN], judged, len(reference.pixels), figures, checks)
+    saved(out, AUDITED, seen.first, judged, len(reference.pixels), figures, checks)
     page = build(out)
     _say(ruled, changed, compared, bool(before))
     log.info("figures: %s, open %s", out / f"arms/{AUDITED}/eval/metrics.json", page)
-    found = {verdict.verdict for verdict in ruled}
-    if verdicts.FAIL in found:
-        return FAILED
-    return OPEN if verdicts.OPEN in found else MOVED if changed else 0
+    return verdicts.exit_code({verdict.verdict for verdict in ruled}, bool(changed))
 
 
 def _check_foreign(values: flags.FlagValues) -> None:
@@ -206,7 +221,7 @@ def _foreign_judge(values: flags.FlagValues) -> "SavedJudge":
 
     score = OnnxJudge(Path(values.judge[0]), values.judge_scale)
     shape = decode.Shape(score.resolution, "center", 3)
-    tested = _images(values.judge_images, "judge_images", shape, values.judge_labels)
+    tested = images_of(values.judge_images, "judge_images", shape, values.judge_labels)
     label, names = values.attributes[0], tuple(values.judge_classes)
     truth = classes_by_name(label, names, tested.rows, "--judge_labels")
     return with_errors(score, label, names, score.resolution, tested.pixels, truth,
@@ -227,61 +242,3 @@ def _say(ruled: list[Any], changed: list[Any], compared: int, asked: bool) -> No
 
 def _is_generator(path: Path) -> bool:
     return path.suffix in (".pkl", ".safetensors") or (path / "generator.safetensors").is_file()
-
-
-def _shape(
-    values: flags.FlagValues, generator: Any, of_judges: list[tuple[int, int]]
-) -> decode.Shape:
-    """The size to which all images are brought."""
-    wanted = {*of_judges}
-    if len(wanted) > 1:
-        raise InputError(f"judges of images of {sorted(wanted)} (pixels, channels)", "--judge",
-                         "Audit with one after the other")  # fmt: skip
-    if wanted:
-        resolution, channels = wanted.pop()
-        if values.resolution not in (None, resolution):
-            raise InputError(f"the judge sees {resolution} pixels",
-                             f"--resolution={values.resolution}", "Leave it out")  # fmt: skip
-        return decode.Shape(resolution, "center", channels)
-    if values.resolution is not None:
-        return decode.Shape(values.resolution, "center", 3)
-    if generator is not None:
-        return decode.Shape(int(generator.net.resolution), "center", 3)
-    first = folder.listing(Path(values.samples).expanduser(), "samples", "--samples")[0][0]
-    try:
-        with Image.open(io.BytesIO(decode.read(first.place))) as image:
-            return decode.Shape(min(image.size), "center", 3)
-    except (OSError, ValueError, Image.DecompressionBombError) as error:
-        raise InputError(f"{first.id}: {error}", "--samples", "Remove the file") from error
-
-
-def _drawn(generator: Any, n: int, seed: int, shape: decode.Shape) -> ImageSet:
-    """n images of a generator, brought to the size of all others."""
-    from fairjax.experiments.sample import draw
-
-    pixels, _ = draw(generator, n=n, seed=seed)
-    if pixels.shape[1:] != (shape.resolution, shape.resolution, shape.channels):
-        pictures = (Image.fromarray(image.squeeze()) for image in pixels)
-        pixels = np.stack([decode.prepare(picture, shape) for picture in pictures])
-    return ImageSet(pixels, [None] * len(pixels))
-
-
-def _images(given: str, title: str, shape: decode.Shape, table: str | None) -> ImageSet:
-    """The images of a folder or zip, with the rows of a table or of its `dataset.json`."""
-    where = f"--{title}={given}"
-    found, rows = folder.listing(Path(given).expanduser(), title, where)
-    entry, errors = folder.images_of(found, shape, log.info)
-    bad = [f"{found[i].id}: {text}" for i, text in sorted(errors.items())]
-    if bad or len(found) < FEWEST:
-        what = f"{len(bad)} files cannot be used: {'; '.join(bad[:5])}" if bad else (
-            f"only {len(found)} images")  # fmt: skip
-        raise InputError(what, where, "Remove or mend them" if bad else "Give hundreds")
-    if table:
-        flag = f"--{TABLES[title]}={table}"
-        rows = labels.read_table(Path(table).expanduser(), flag)
-        matched, unused = labels.match(rows, [f.keys for f in found], flag)
-        if unused:
-            log.info("%s: %d of %d rows fit no image", flag, unused, len(rows))
-    else:
-        matched = labels.match(rows, [f.keys for f in found], where)[0] if rows else []
-    return ImageSet(entry.images, matched or [None] * len(found))

@@ -2,8 +2,7 @@
 
 import csv
 import logging
-from collections.abc import Callable, Iterable, Sequence
-from functools import partial
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,7 +12,6 @@ from fairjax.data import labels
 from fairjax.data.cache import write_json
 from fairjax.data.proportions import class_names, classes
 from fairjax.errors import InputError
-from fairjax.evaluate import features
 from fairjax.evaluate.fairness import (
     KINDS,
     JudgeErrors,
@@ -21,12 +19,17 @@ from fairjax.evaluate.fairness import (
     fairness_figures,
     proportions,
 )
+from fairjax.evaluate.features import UNTRAINED, Network
 from fairjax.evaluate.figures import Figure, write_figures
+from fairjax.evaluate.measured import Measured, measured_once
 from fairjax.evaluate.quality import by_class, overall, within
+from fairjax.experiments.audit_images import ImageSet
 from fairjax.experiments.judge_stage import SavedJudge
-from fairjax.models import random_features
+from fairjax.train.progress import Meter
 
 log = logging.getLogger("fairjax")
+
+Rows = list[dict[str, Any] | None]  # what a table says of each image
 
 
 class Judged(NamedTuple):
@@ -48,8 +51,9 @@ class Judged(NamedTuple):
     errors: JudgeErrors | None
 
     @classmethod
-    def by_judge(cls, judge: SavedJudge, samples: Any, reference: Any) -> "Judged":
-        """What a judge says; the reference images' own labels are used where a table has them.
+    def by_judge(cls, judge: SavedJudge, reference: ImageSet) -> "Judged":
+        """What a judge says of the reference images, whose own labels are used where a table has
+        them; of the samples nothing yet.
 
         Raises InputError where the table has other classes than the judge.
         """
@@ -57,28 +61,29 @@ class Judged(NamedTuple):
         if any(reference.rows):
             truth = classes_by_name(judge.label, judge.classes, reference.rows,
                                     "--reference_labels")  # fmt: skip
-        return cls(judge.label, judge.classes, judge.score(samples.pixels),
-                   judge.score(reference.pixels), truth, judge.errors)  # fmt: skip
+        none = np.zeros((0, len(judge.classes)))
+        return cls(judge.label, judge.classes, none, judge.score(reference.pixels), truth,
+                   judge.errors)  # fmt: skip
 
     @classmethod
     def by_labels(
-        cls, samples: Any, reference: Any, wanted: Sequence[str] | None
+        cls, samples: Rows, reference: Rows, wanted: Sequence[str] | None
     ) -> list["Judged"]:
         """What the tables say; [] where there are none.
 
         Raises InputError where one of the sets has no labels, or lacks a wanted attribute.
         """
-        if not any(samples.rows) and not any(reference.rows):
+        if not any(samples) and not any(reference):
             if wanted:
                 raise InputError("no labels", f"--attributes={','.join(wanted)}", "Give --labels")
             return []
-        for rows, flag in ((samples.rows, "labels"), (reference.rows, "reference_labels")):
+        for rows, flag in ((samples, "labels"), (reference, "reference_labels")):
             if not any(rows):
                 raise InputError("not given, while the other set has labels", f"--{flag}",
                                  "Give a table for both sets, or --judge")  # fmt: skip
         # Both at once, so that a value has the same code in both sets.
-        codes, values = labels.encode([*samples.rows, *reference.rows], where="--labels")
-        n, found = len(samples.rows), []
+        codes, values = labels.encode([*samples, *reference], where="--labels")
+        n, found = len(samples), []
         for label in wanted or list(values):
             names = label.split("+")
             missing = [name for name in names if name not in values]
@@ -122,16 +127,16 @@ def classes_by_name(
     return np.where(of < 0, -1, place[np.maximum(of, 0)])
 
 
-def names_of(judged: Sequence[Judged], network: str, several: bool) -> list[str]:
+def names_of(judged: Sequence[Judged], networks: Sequence[str], several: bool) -> list[str]:
     """The names of all figures that an audit can have; some classes may prove too small."""
     names: list[str] = []
-    best = "random_conv" if network == "none" else network
-    quality = ("precision", "recall", "density", "coverage")
     classes_of = [f"{one.label}/{k}" for one in judged for k in range(len(one.classes))]
-    for of in ("", *(f"/{name}" for name in classes_of)):
-        names += [f"kid/{name}{of}" for name in dict.fromkeys(("random_conv", best))]
-        names += [f"{figure}/{best}{of}" for figure in quality]
-    names += [f"frechet/{best}"] if best != "random_conv" else []
+    for network in networks:
+        whole = ("frechet", "inception_score") if network != UNTRAINED else ()
+        names += [f"{figure}/{network}" for figure in whole]
+        quality = ("precision", "recall", "density", "coverage") if _full(network, networks) else ()
+        for of in ("", *(f"/{name}" for name in classes_of)):
+            names += [f"{figure}/{network}{of}" for figure in ("kid", *quality)]
     for one in judged:
         kinds = KINDS if one.errors is not None else ("hard",)
         some = np.eye(len(one.classes))
@@ -143,15 +148,19 @@ def names_of(judged: Sequence[Judged], network: str, several: bool) -> list[str]
     return names
 
 
+def _full(network: str, networks: Sequence[str]) -> bool:
+    """Whether fidelity and variety are measured in its features: not if there are better ones."""
+    return network != UNTRAINED or len(networks) == 1
+
+
 def figures_of(
-    samples: np.ndarray,
-    reference: np.ndarray,
+    samples: Mapping[str, Measured],
+    reference: ImageSet,
     judged: Sequence[Judged],
-    network: str,
-    resolution: int,
+    networks: Sequence[Network],
 ) -> list[Figure]:
     """Shares and discrepancies of each attribute set; distances, fidelity and variety, overall and
-    within the classes. samples uint8 [n, H, W, C], reference [m, H, W, C]."""
+    within the classes. `samples` has what each network saw of them."""
     found: list[Figure] = []
     for one in judged:
         known = np.isfinite(one.samples).all(1), np.isfinite(one.reference).all(1)
@@ -161,41 +170,36 @@ def figures_of(
                                   one.label, kinds=kinds)  # fmt: skip
         if not known[0].all():
             log.info("%s: %d samples have no label", one.label, (~known[0]).sum())
-    # The untrained network is that with which trainings are followed, so figures can be compared.
-    networks: dict[str, Callable[[np.ndarray], np.ndarray]] = {
-        "random_conv": partial(features.random_conv, widths=random_features.NARROW)
-    }
-    if network != "none":
-        networks[network] = partial(features.imagenet, resolution=resolution)
-    for name, of in networks.items():
-        log.info("features: %s of %d samples and %d reference images", name, len(samples),
-                 len(reference))  # fmt: skip
-        ours, theirs = (of(images).astype(np.float64) for images in (samples, reference))
-        best = name == list(networks)[-1]
-        found += overall(name, ours, theirs, best)
+    for network in networks:
+        ours, name = samples[network.name], network.name
+        with Meter(f"reference images, {name}", len(reference.pixels)) as meter:
+            theirs = measured_once(network, reference.pixels, None, reference.weights,
+                                   meter.update)  # fmt: skip
+        full = _full(name, [other.name for other in networks])
+        found += overall(name, ours, theirs, full)
         for one in judged:
             truth = one.reference.argmax(-1) if one.truth is None else one.truth
-            seen = np.isfinite(one.samples).all(1)
-            classes_of = by_class(ours[seen], theirs, one.samples[seen], truth, one.classes)
-            parts = [(f"{one.label}/{k}", title, x, y) for k, title, x, y in classes_of]
-            found += within(name, parts, best)
+            known = np.isfinite(one.samples).all(1)
+            decided = np.where(known, one.samples.argmax(-1), -1)[: len(ours.rows.x)]
+            parts = by_class(decided, truth[: len(theirs.rows.x)], one.classes)
+            found += within(name, [(f"{one.label}/{k}", title, ours.rows.at(x), theirs.rows.at(y))
+                                   for k, title, x, y in parts], full)  # fmt: skip
     return found
 
 
-def over_sets(
-    judges: Sequence[SavedJudge], judged: Sequence[Judged], more: Iterable[np.ndarray]
-) -> list[Figure]:
+def over_sets(judged: Sequence[Judged], more: Iterable[Mapping[str, np.ndarray]]) -> list[Figure]:
     """The published figure (Choi et al. 2020, section 4.1): the discrepancy of the judge's bare
     decisions, as mean over sets of samples.
 
     Its 95 % interval is 1.96 standard errors over the sets: it speaks of the drawing of samples
-    only, not of the judge's errors. `more` are the sets after the first, uint8 [n, H, W, C].
+    only, not of the judge's errors. `more` has what the judges say of the sets after the first,
+    {label: [n, k]}.
     """
     shares = [[proportions(one.samples, "hard")] for one in judged]
     n = len(judged[0].samples)
-    for images in more:
-        for judge, found in zip(judges, shares, strict=True):
-            found.append(proportions(judge.score(images), "hard"))
+    for scores in more:
+        for one, found in zip(judged, shares, strict=True):
+            found.append(proportions(scores[one.label], "hard"))
     figures = []
     for one, found in zip(judged, shares, strict=True):
         k = len(one.classes)

@@ -17,6 +17,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from absl import flags
 from ml_collections import ConfigDict
@@ -39,9 +40,15 @@ def bench_flags() -> flags.FlagValues:
     flags.DEFINE_string("arm", None, "Arm of the config; default: the first.", flag_values=values)
     flags.DEFINE_float("seconds", 60.0, "About how long the steps of each side are timed.", 0.1,
                        flag_values=values)  # fmt: skip
-    flags.DEFINE_enum("against", None, ["pytorch"], "Time an equal iteration on the networks of "
-                      "the official PyTorch code, round by round with ours.",
+    flags.DEFINE_enum("against", None, ["pytorch", "torch-fidelity"], "Time an equal iteration on "
+                      "the networks of the official PyTorch code, round by round with ours; with "
+                      "--features the network and distances of torch-fidelity.",
                       flag_values=values)  # fmt: skip
+    flags.DEFINE_bool("features", False, "Instead of a config's steps: the features of "
+                      "Inception-v3 (random weights), Fréchet distance and KID.",
+                      flag_values=values)  # fmt: skip
+    flags.DEFINE_string("baseline", "erm", "Of classifiers: the arm beside which --arm is timed, "
+                        "in alternating windows.", flag_values=values)  # fmt: skip
     flags.DEFINE_string("peer_path", "", "Your checkout of stylegan2-ada-pytorch.",
                         flag_values=values)  # fmt: skip
     flags.DEFINE_string("peer_python", "", "Interpreter that has torch; default: this one.",
@@ -63,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         argv,
         _run,
         bench_flags,
-        about=": times the training steps of a config.\n\n"
+        about=": times the training steps of a config, or --features.\n\n"
         "  --config=FILE[:variant], --config.<key>=<value>: as in launch/train.py",
         example="python launch/bench.py --config=configs/quickstart.py",
     )
@@ -81,21 +88,35 @@ def _split(argv: list[str]) -> tuple[list[str], list[str]]:
     return of_config, others
 
 
+def _values(argv: list[str]) -> flags.FlagValues:
+    """The flags that are not about the config."""
+    values = bench_flags()
+    read_flags(values, _split(argv)[1], elsewhere=("config",))
+    if values.out and Path(values.out).is_dir():
+        raise InputError("it is a folder", f"--out={values.out}", "Give a file")
+    if values.against and values.features != (values.against == "torch-fidelity"):
+        raise InputError("torch-fidelity is timed with --features, pytorch without",
+                         f"--against={values.against}", "Take the other")  # fmt: skip
+    return values
+
+
 def _parsed(argv: list[str]) -> tuple[flags.FlagValues, ConfigDict]:
     """Command line -> (flags, config with the arm applied)."""
-    of_config, others = _split(argv)
-    values = bench_flags()
-    read_flags(values, others, elsewhere=("config",))
-    base = parse(of_config).config
+    values = _values(argv)
+    base = parse(_split(argv)[0]).config
     validate(base)
     names = list(base.arms)
     arm = values.arm or names[0]
     if arm not in names:
         raise InputError(f"no arm {arm!r}", "--arm", nearest(arm, names))
     values.arm = arm
-    config = with_arm(base, arm)
-    if values.out and Path(values.out).is_dir():
-        raise InputError("it is a folder", f"--out={values.out}", "Give a file")
+    if base.experiment == "robust_classification":
+        if values.baseline not in names:
+            raise InputError(f"no arm {values.baseline!r}", "--baseline",
+                             nearest(values.baseline, names))  # fmt: skip
+        config = base
+    else:
+        config = with_arm(base, arm)
     return values, config
 
 
@@ -113,17 +134,42 @@ def _peer_device(backend: str, config: ConfigDict) -> str:
 
 
 def _run(argv: list[str]) -> None:
-    values, config = _parsed(argv)
+    values = _values(argv)
+    if values.features:
+        _features(argv, values)
+    else:
+        _steps(argv, *_parsed(argv))
+
+
+def _features(argv: list[str], values: flags.FlagValues) -> None:
+    from fairjax.experiments import bench_features, workdir
+    from fairjax.experiments.bench_peer import fidelity
+    from fairjax.experiments.bench_report import cores
+
+    workdir.log_to(None)
+    if values.against:
+        with fidelity(values.peer_python, bench_features.SHAPE, cores()) as peer:
+            report = bench_features.measure(values.seconds, peer)
+    else:
+        report = bench_features.measure(values.seconds, None)
+    _say(argv, values, {}, report, [bench_features.table(report)])
+
+
+def _steps(argv: list[str], values: flags.FlagValues, config: ConfigDict) -> None:
     if values.against:  # two programs share a card: none takes all of its memory at once
         os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     import jax
 
-    from fairjax.experiments import bench_forms, bench_profile, workdir
+    from fairjax.experiments import bench_classifier, bench_forms, bench_profile, workdir
     from fairjax.experiments.bench_report import cores, measure, table
 
     workdir.log_to(None)
     validate(config, jax.device_count())
-    if not values.against:
+    show = table
+    if config.experiment == "robust_classification":
+        report = bench_classifier.measure(config, values.arm, values.baseline, values.seconds)
+        show = bench_classifier.table
+    elif not values.against:
         report = measure(config, values.seconds, None, values.profile)
     else:
         device = _peer_device(jax.default_backend(), config)
@@ -133,20 +179,26 @@ def _run(argv: list[str]) -> None:
         report["forms_ms"] = bench_forms.measure(config)
     if values.start:
         report["start_seconds"] = start_seconds(argv)
+    found = report.pop("profile", None)
+    tables = [bench_profile.table(found)] if found else []
+    tables += [bench_forms.table(report["forms_ms"])] if values.forms else []
+    about = {"config": config.name, "arm": values.arm}
+    _say(argv, values, about, report, [*tables, show(report)])
+
+
+def _say(
+    argv: list[str], values: flags.FlagValues, about: dict[str, str], report: dict[str, Any],
+    tables: list[Any],
+) -> None:  # fmt: skip
+    """The tables to stderr, the JSON line to stdout and to --out."""
     facts = {
         "date": f"{datetime.datetime.now(datetime.UTC):%Y-%m-%dT%H:%M:%SZ}",
         "command": shlex.join(["python", *argv]),
-        "config": config.name,
-        "arm": values.arm,
     }
-    found = report.pop("profile", None)
-    line = json.dumps(facts | report)
+    line = json.dumps(facts | about | report)
     console = Console(stderr=True, width=None if sys.stderr.isatty() else WIDTH)
-    if found:
-        console.print(bench_profile.table(found))
-    if values.forms:
-        console.print(bench_forms.table(report["forms_ms"]))
-    console.print(table(report))
+    for shown in tables:
+        console.print(shown)
     print(line, flush=True)
     if values.out:
         Path(values.out).parent.mkdir(parents=True, exist_ok=True)

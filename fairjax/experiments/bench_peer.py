@@ -1,4 +1,4 @@
-"""Starts and asks the PyTorch side of `launch/bench.py --against=pytorch`."""
+"""Starts and asks the PyTorch side of `launch/bench.py --against=..`."""
 
 import json
 import os
@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from fairjax.config import d_widths
 from fairjax.errors import InputError
 
-WORKER = Path(__file__).with_name("bench_torch.py")
+STEPS, FIDELITY = (Path(__file__).with_name(f"bench_{name}.py") for name in ("torch", "fidelity"))
 NETWORKS = "training/networks.py"
 SHAPE = ("batch", "z_dim", "w_dim", "mapping_layers", "channel_base", "channel_max", "d_width",
          "half_resolutions", "g_architecture", "d_architecture", "mbstd_group", "conv_clamp",
@@ -20,39 +20,35 @@ SHAPE = ("batch", "z_dim", "w_dim", "mapping_layers", "channel_base", "channel_m
          "learning_rate_g", "learning_rate_d", "beta1", "beta2", "ema_kimg")  # fmt: skip
 
 
-class Peer:
-    """The worker process; a context manager. Between two questions it waits in a read.
+# What a worker lacks: (flag, how to mend it).
+MENDS = {
+    "torch": ("--against", 'pip install -e ".[peer]", or give --peer_python, an interpreter that '
+              "has torch"),
+    "networks": ("--peer_path", "Use a clean checkout and a Python that it runs with"),
+    "torch-fidelity": ("--against", "pip install torch-fidelity there, or give --peer_python"),
+}  # fmt: skip
+
+
+class Worker:
+    """A program on the other side; a context manager. Between two questions it waits in a read.
 
     Args:
-      path: checkout of stylegan2-ada-pytorch.
+      script: the program.
       python: interpreter that has torch; "" = this one.
-      config: the arm that both sides train.
-      threads: number of threads for torch.
-      device: "cpu", or "cuda" with float16 where ours has bfloat16.
+      request: the first question; the answer is `facts`.
 
     Raises:
-      InputError: no checkout, no interpreter, no torch, or networks that cannot be built.
+      InputError: no interpreter, or something that it lacks.
     """
 
-    def __init__(self, path: str, python: str, config: ConfigDict, threads: int, device: str):
-        folder = Path(path).expanduser().resolve()
-        if not path or not (folder / NETWORKS).is_file():
-            raise InputError(
-                f"no checkout of stylegan2-ada-pytorch in {path!r} (it has no {NETWORKS})",
-                "--peer_path",
-                "Clone https://github.com/NVlabs/stylegan2-ada-pytorch and give its folder",
-            )
+    def __init__(self, script: Path, python: str, request: dict[str, Any]):
         self.python = python or sys.executable
-        shape = {"resolution": config.data.resolution, "channels": config.data.channels}
-        shape |= {name: config.gan[name] for name in SHAPE}
-        base, most = d_widths(config.gan)
-        shape |= {"device": device, "d_widths": {"channel_base": base, "channel_max": most}}
         # Threads that spin at the end of every parallel loop would slow down whatever else runs:
         # our side while it is timed and, on a machine that is not idle, PyTorch itself.
         environment = {"OMP_WAIT_POLICY": "passive"} | os.environ
         try:
             self._process = subprocess.Popen(
-                [self.python, str(WORKER)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                [self.python, str(script)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                 text=True, env=environment,
             )  # fmt: skip
         except OSError as error:
@@ -62,7 +58,7 @@ class Peer:
                 "Give the interpreter of an environment that has torch",
             ) from error
         try:
-            self.facts = self.ask({"threads": threads, "path": str(folder), "shape": shape})
+            self.facts = self.ask(request)
             self.facts["omp_wait_policy"] = environment["OMP_WAIT_POLICY"]
         except BaseException:
             self.close()
@@ -81,16 +77,12 @@ class Peer:
         if not line:
             raise InputError(
                 f"the worker ended (exit code {self._process.wait()}); its words are above",
-                "--against=pytorch",
+                "--against",
                 "Look at them; memory may be short",
             )
         answer: dict[str, Any] = json.loads(line)
-        if answer.get("what") == "torch":
-            mend = 'pip install -e ".[peer]", or give --peer_python, an interpreter that has torch'
-            raise InputError(answer["error"], "--against=pytorch", mend)
         if "error" in answer:
-            mend = "Use a clean checkout and a Python that it runs with"
-            raise InputError(answer["error"], "--peer_path", mend)
+            raise InputError(answer["error"], *MENDS[answer["what"]])
         return answer
 
     def __call__(self, program: str, times: int) -> float:
@@ -111,8 +103,42 @@ class Peer:
             self._process.kill()
             self._process.wait()
 
-    def __enter__(self) -> "Peer":
+    def __enter__(self) -> "Worker":
         return self
 
     def __exit__(self, *exc: object) -> None:
         self.close()
+
+
+class Peer(Worker):
+    """The training steps of an arm in the networks of a checkout.
+
+    Args:
+      path: checkout of stylegan2-ada-pytorch.
+      python: interpreter that has torch; "" = this one.
+      config: the arm that both sides train.
+      threads: number of threads for torch.
+      device: "cpu", or "cuda" with float16 where ours has bfloat16.
+
+    Raises:
+      InputError: no checkout, no interpreter, no torch, or networks that cannot be built.
+    """
+
+    def __init__(self, path: str, python: str, config: ConfigDict, threads: int, device: str):
+        folder = Path(path).expanduser().resolve()
+        if not path or not (folder / NETWORKS).is_file():
+            raise InputError(
+                f"no checkout of stylegan2-ada-pytorch in {path!r} (it has no {NETWORKS})",
+                "--peer_path",
+                "Clone https://github.com/NVlabs/stylegan2-ada-pytorch and give its folder",
+            )
+        shape = {"resolution": config.data.resolution, "channels": config.data.channels}
+        shape |= {name: config.gan[name] for name in SHAPE}
+        base, most = d_widths(config.gan)
+        shape |= {"device": device, "d_widths": {"channel_base": base, "channel_max": most}}
+        super().__init__(STEPS, python, {"threads": threads, "path": str(folder), "shape": shape})
+
+
+def fidelity(python: str, shape: dict[str, int], threads: int) -> Worker:
+    """torch-fidelity's Inception-v3 and distances, of the sizes of `bench_features`."""
+    return Worker(FIDELITY, python, {"threads": threads, "shape": shape})

@@ -164,13 +164,14 @@ def _names(config: ConfigDict) -> list[str]:
 
 
 def _timing(config: ConfigDict, samples: list[dict[str, float]]) -> dict[str, Any]:
-    ms = {name: _spread([r[name] for r in samples]) for name in _names(config)}
+    ms = {name: spread([r[name] for r in samples]) for name in _names(config)}
     rate = {name: config.gan.batch * 1000 / ms[name]["median"]
             for name in ms if ms[name]["median"] > 0}  # fmt: skip
     return {"ms": ms, "images_per_second": rate}
 
 
-def _spread(values: list[float]) -> dict[str, float]:
+def spread(values: list[float]) -> dict[str, float]:
+    """Median and quartiles."""
     low, median, high = np.quantile(values, [0.25, 0.5, 0.75])
     return {"median": float(median), "low": float(low), "high": float(high)}
 
@@ -183,7 +184,7 @@ def speed_over(ours: list[float], theirs: list[float]) -> dict[str, float] | Non
     """
     if min(*ours, *theirs) <= 0:
         return None
-    found = _spread([b / a for a, b in zip(ours, theirs, strict=True)])
+    found = spread([b / a for a, b in zip(ours, theirs, strict=True)])
     return found | {"median": float(np.median(theirs) / np.median(ours))}
 
 
@@ -225,16 +226,17 @@ def table(report: dict[str, Any]) -> Table:
         for name in ("PyTorch ms", "images/s", "ours / PyTorch"):
             shown.add_column(name, justify="right", no_wrap=True)
     for name, ms in report["ms"].items():
-        row = [TITLES[name], _words(ms, ".1f"), _number(report["images_per_second"].get(name)),
+        row = [TITLES[name], words(ms, ".1f"), _number(report["images_per_second"].get(name)),
                f"{report['gflop'][name]:.1f}", _number(report["gflops"].get(name))]  # fmt: skip
         if peer:
-            row += [_words(peer["ms"][name], ".1f"), _number(peer["images_per_second"].get(name)),
-                    _words(report["speed_over_peer"][name], ".2f")]  # fmt: skip
+            row += [words(peer["ms"][name], ".1f"), _number(peer["images_per_second"].get(name)),
+                    words(report["speed_over_peer"][name], ".2f")]  # fmt: skip
         shown.add_row(*row)
     return shown
 
 
-def _words(value: dict[str, float] | None, form: str) -> str:
+def words(value: dict[str, float] | None, form: str) -> str:
+    """`median [low, high]`."""
     if value is None:
         return "-"
     return f"{value['median']:{form}} [{value['low']:{form}}, {value['high']:{form}}]"

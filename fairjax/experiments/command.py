@@ -20,6 +20,7 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from fairjax import config as configuration
+from fairjax.classifier_config import TREES
 from fairjax.data import cache
 from fairjax.errors import InputError
 from fairjax.train import stopping
@@ -41,8 +42,9 @@ def command_flags(argv: list[str]) -> flags.FlagValues:
         "config, or a new folder there.", flag_values=values,
     )  # fmt: skip
     flags.DEFINE_string(
-        "stage", None, "Run only this stage (data, ratio, weights, judge, gan, eval, report, or a "
-        "full name such as arms/main/gan); the stages before it must be done.", flag_values=values,
+        "stage", None, "Run only this stage (data, ratio, weights, judge, gan, eval, report; of "
+        "classifiers data, first, fit, head, eval, report; or a full name such as "
+        "arms/main/gan); the stages before it must be done.", flag_values=values,
     )  # fmt: skip
     flags.DEFINE_bool(
         "dry_run", False, "Print the resolved config, stages, parameters, memory, steps and "
@@ -146,7 +148,7 @@ def _run(argv: list[str]) -> None:
     # Imported here, so that --help and a wrong config do not wait for the libraries.
     import jax
 
-    from fairjax.experiments import fair_generation, workdir
+    from fairjax.experiments import fair_generation, robust_classification, workdir
     from fairjax.experiments.dry_run import report_plan
     from fairjax.experiments.stages import Stages
     from fairjax.train import devices
@@ -163,12 +165,15 @@ def _run(argv: list[str]) -> None:
             "Set it to cpu, or install JAX for your device",
         ) from error
     validate(config, count)
+    robust = config.experiment == "robust_classification"
+    experiment = robust_classification if robust else fair_generation
     if values.dry_run:
-        print(report_plan(config, values.compile))
+        print(robust_classification.describe(config) if robust
+              else report_plan(config, values.compile))  # fmt: skip
         return
     folder = workdir.choose(config, values.workdir, values.stage)
     workdir.log_to(None)
-    stages = Stages(folder, fair_generation.plan(config), values.stage)  # refuses what was changed
+    stages = Stages(folder, experiment.plan(config), values.stage)  # refuses what was changed
     pending = stages.pending()
     with workdir.lock(folder):
         if devices.is_lead():
@@ -184,7 +189,7 @@ def _run(argv: list[str]) -> None:
         for sentence in cautions(config):
             log.warning("%s", sentence)
         with devices.together():
-            page = fair_generation.run(config, folder, values.stage)
+            page = experiment.run(config, folder, values.stage)
         if page.exists():
             log.info("open %s", page)
 
@@ -334,13 +339,14 @@ _ITEMS: dict[str, tuple[Any, str]] = {
 
 
 def _check_form(config: Any) -> None:
-    """Raises InputError unless a config has exactly the keys of `defaults()`, arms apart, and
-    lists and arms hold values of the right kind."""
+    """Raises InputError unless a config has exactly the keys of its experiment's `defaults()`, arms
+    apart, and lists and arms hold values of the right kind."""
     where, mend = "config", "Start from fairjax.config.defaults() and change what differs"
     if not isinstance(config, ConfigDict):
         raise InputError(f"get_config returned a {type(config).__name__}", where, mend)
-    known, there = ([n for n in configuration.paths(tree) if not n.startswith("config.arms.")]
-                    for tree in (configuration.defaults(), config))  # fmt: skip
+    tree = TREES.get(config.get("experiment"), TREES["fair_generation"])
+    known, there = ([n for n in configuration.paths(one) if not n.startswith("config.arms.")]
+                    for one in (tree.defaults(), config))  # fmt: skip
     problems = [f"unknown key {name}. {configuration.nearest(name, known)}"
                 for name in there if name not in known]  # fmt: skip
     missing = [name for name in known if name not in there]
@@ -349,6 +355,8 @@ def _check_form(config: Any) -> None:
     if problems:
         raise InputError("; ".join(problems), where, mend)
     for key, (kind, example) in _ITEMS.items():
+        if f"config.{key}" not in known:
+            continue
         value: Any = config
         for part in key.split("."):
             value = value[part]
@@ -360,12 +368,12 @@ def _check_form(config: Any) -> None:
                          if not (names and all(isinstance(n, str) for n in names))]  # fmt: skip
     for name, arm in config.arms.items():
         if not isinstance(arm, ConfigDict):
-            problems.append(f"arms.{name} (={arm!r}) must be a dict of gan keys")
+            problems.append(f"arms.{name} (={arm!r}) must be a dict of {tree.part} keys")
             continue
         for key, value in arm.items():
-            if key in config.gan:  # validate() names the nearest keys of the others
+            if key in config[tree.part]:  # validate() names the nearest keys of the others
                 try:
-                    ConfigDict(config.gan)[key] = value
+                    ConfigDict(config[tree.part])[key] = value
                 except (TypeError, ValueError) as error:
                     problems.append(f"arms.{name}.{key} (={value!r}): {error}")
     if problems:

@@ -15,6 +15,7 @@ from fairjax.data import prepare as data
 from fairjax.data.folder import number_columns
 from fairjax.data.prepare import Dataset
 from fairjax.errors import InputError
+from fairjax.evaluate.features import networks
 from fairjax.experiments import (
     gan_stage,
     judge_stage,
@@ -84,6 +85,9 @@ def run(config: ConfigDict, workdir: Path, only: str | None = None) -> Path:
         later = tree.gan.condition or taken_from(tree.gan)
         if waits and not begun and not later:
             gan_stage.start_of(tree)
+    if any(name.endswith("/eval") for name in stages.pending()):
+        # A wrong file of a feature network is refused now, not after the training.
+        networks("none", 0, config.eval.inception, config.eval.onnx, config.eval.onnx_scale)
     make = _Bodies(workdir, config)
     sets = [tuple(names) for names in config.judge.attribute_sets]
     ratios = ratio_stage.stage_names(config)

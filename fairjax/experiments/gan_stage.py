@@ -1,6 +1,7 @@
 """Stages `gan` and `eval` of one arm: train the generator, then measure it."""
 
 import logging
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,13 +13,14 @@ from ml_collections import ConfigDict
 from fairjax.config import digest, named_arm, with_arm
 from fairjax.data.cache import write_json
 from fairjax.data.prepare import Dataset
-from fairjax.evaluate.figures import write_figures
+from fairjax.evaluate.figures import Figure, write_figures
+from fairjax.evaluate.smoothness import EPSILON
 from fairjax.experiments import keys, penalty_stage, ratio_stage
 from fairjax.experiments.centres import save_centres
 from fairjax.experiments.real_examples import conditions, for_second, real_examples
 from fairjax.experiments.stages import read_json
 from fairjax.experiments.weights_stage import load_weights
-from fairjax.experiments.yardstick import Yardstick
+from fairjax.experiments.yardstick import RATIO, Yardstick
 from fairjax.train import loop
 from fairjax.train.conditions import Conditions
 from fairjax.train.devices import is_lead
@@ -166,6 +168,31 @@ def start_of(
     return start_from(config.gan, gan.g, gan.d, state, labels)
 
 
+def _truncated(
+    config: ConfigDict, gan: Gan, saved: Any, key: jax.Array, yardstick: Yardstick
+) -> Iterator[Figure]:
+    """`psi<psi>/<figure>`: proportions and KID of truncated samples, for each of `eval.psis`."""
+    for psi in config.eval.psis:
+        samples = gan.sample(saved["generator"], key, config.eval.samples_during,
+                             config.eval.batch, saved["mapping_mean"]["w_avg"], psi)  # fmt: skip
+        for figure in (
+            *yardstick.fairness(yardstick.judged(samples), draws=200),
+            *yardstick.cheap_quality(samples),
+        ):
+            kind, hard = figure.name.split("/")[0], "/hard/" in figure.name
+            if kind == "kid" or (hard and kind in ("share", "fairness_discrepancy")):
+                yield figure._replace(name=f"psi{psi:g}/{figure.name}")
+
+
+def _steps(
+    config: ConfigDict, gan: Gan, params: Any, key: jax.Array
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Images at the ends of short steps in W, about `eval.samples_during` of them."""
+    batch = config.eval.batch
+    for i in range(-(-config.eval.samples_during // batch)):
+        yield gan.step_ends(params, jax.random.fold_in(key, i), batch, EPSILON)
+
+
 def measure_arm(
     workdir: Path, base: ConfigDict, dataset: Dataset, name: str, yardstick: Yardstick, folder: Path
 ) -> None:
@@ -173,23 +200,33 @@ def measure_arm(
     config = with_arm(base, name)
     saved = load_tree(workdir / f"arms/{name}/gan/generator.safetensors")
     key = keys.root(config.seed, "final samples")
-    samples, w = programs(config, conditions(config, dataset)).sample_with_styles(
-        saved["generator"], key, config.eval.samples, config.eval.batch
-    )
-    judged = yardstick.judged(samples)
-    close, pairs = yardstick.neighbours(samples[: config.eval.feature_samples], judged)
+    gan = programs(config, conditions(config, dataset))
+    drawn = gan.drawn(saved["generator"], key, config.eval.samples, config.eval.batch)
+    w = []
+
+    def images() -> Iterator[np.ndarray]:
+        for part, styles in drawn:
+            w.append(styles)
+            yield part
+
+    seen = yardstick.observe(images(), config.eval.samples)
+    judged = {label: p for label, p in seen.scores.items() if label != RATIO}
+    close, pairs = yardstick.neighbours(seen)
     figures = [
         *yardstick.fairness(judged),
-        *yardstick.quality(samples, judged),
-        *yardstick.ratio_scores(samples),
+        *yardstick.quality(seen),
+        *yardstick.ratio_scores(seen),
         *close,
+        *_truncated(config, gan, saved, key, yardstick),
+        *yardstick.smoothness(_steps(config, gan, saved["generator"], key)),
     ]
     if is_lead():
-        shown = {"images": samples[:256]} | {f"judge/{k}": p[:256] for k, p in judged.items()}
+        n = len(seen.first)
+        shown = {"images": seen.first} | {f"judge/{k}": p[:n] for k, p in judged.items()}
         np.savez(folder / "samples.npz", allow_pickle=False, **shown)
         np.savez(folder / "neighbours.npz", allow_pickle=False, **pairs)
         for label, probabilities in judged.items():
-            save_centres(folder, label, w, probabilities)
+            save_centres(folder, label, np.concatenate(w), probabilities)
         write_figures(folder / "metrics.json", figures)
     for figure in figures:
         if figure.name.startswith(("fairness", "kid/eff", "ratio_score", "memor")):

@@ -7,8 +7,7 @@ logits amount to together is decided by the stage `weights`.
 """
 
 import logging
-from collections.abc import Callable, Mapping
-from functools import partial
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -130,12 +129,11 @@ def train_fold(
         save_tree(folder / "network.safetensors", best)
 
 
-def _features(network: str, config: ConfigDict) -> Callable[..., np.ndarray]:
-    """The frozen network: (images, positions=None, done=...) -> float32 [n, d]."""
-    if network == IMAGENET:
-        size = config.ratio.feature_resolution
-        return partial(features.imagenet_levels, resolution=size)
-    return partial(features.random_conv, widths=random_features.WIDE)
+def _network(name: str, config: ConfigDict) -> features.Network:
+    """A frozen network of `FROZEN`."""
+    if name == IMAGENET:
+        return features.efficientnet_levels(config.ratio.feature_resolution)
+    return features.random_conv(random_features.WIDE)
 
 
 def fit_heads(config: ConfigDict, dataset: Dataset, network: str, folder: Path) -> None:
@@ -144,7 +142,7 @@ def fit_heads(config: ConfigDict, dataset: Dataset, network: str, folder: Path) 
     positions = np.concatenate([dataset.training, dataset.roles["ratio_test"]])
     n = len(dataset.training)
     with Meter(f"ratio features, {network}", len(positions)) as meter:
-        found = _features(network, config)(dataset.images, positions=positions, done=meter.update)
+        found = features.extract(_network(network, config), dataset.images, positions, meter.update)
     reference = dataset.domain[dataset.training] == 1
     heads, logits = linear_head.fit(found[:n], reference, folds(dataset, config))
     log.info("ratio: heads on features of %s, penalty 1 / %g", network, heads.strength)
@@ -208,7 +206,7 @@ class RatioScore:
         logits = np.full((self._config.ratio.folds, len(images)), self._offset)
         for network, slope in self._slopes.items():
             if network in FROZEN:
-                found = _features(network, self._config)(images)
+                found = features.extract(_network(network, self._config), images)
                 logits += slope * self._heads[network](found)
             else:
                 two = np.stack([self._network.predict(fold, images) for fold in self._folds])

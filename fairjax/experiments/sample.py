@@ -2,7 +2,7 @@
 
 import functools
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +58,14 @@ def sample_flags() -> flags.FlagValues:
                         "until there are equally many of each class that it sees (its errors "
                         "remain); the others are left out, and the cost is printed.",
                         flag_values=values)  # fmt: skip
+    flags.DEFINE_string("flip", None, "Judge of a run, RUN/judge/ATTRIBUTE, of two classes: makes "
+                        "--n pairs, an image and its like with the other value of this attribute. "
+                        "Both are judged; labels.csv lists the pairs in which just that changed, "
+                        "pairs.csv all.", flag_values=values)  # fmt: skip
+    flags.DEFINE_list("keep", [], "Judges of what a pair must have in common, comma-separated.",
+                      flag_values=values)  # fmt: skip
+    flags.DEFINE_integer("fit", 5000, "Images from which the directions of --flip and --keep are "
+                         "learnt.", 100, flag_values=values)  # fmt: skip
     flags.DEFINE_integer("cutoff", None, "Truncate this many layers, from the coarsest; default: "
                          "all.", 0, flag_values=values)  # fmt: skip
     flags.DEFINE_enum("noise", "random", ["random", "const", "none"], "Noise images of the layers: "
@@ -85,6 +93,8 @@ def _run(argv: list[str]) -> None:
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError("it exists and is not an empty folder", str(out), "Give a new folder")
     saved = load_generator(Path(values.generator))
+    if values.flip or values.keep:
+        return _pairs(values, saved, out)
     options = {
         "seed": values.seed, "psi": values.psi, "centre": values.centre, "cutoff": values.cutoff,
         "noise": values.noise, "batch": values.batch, "only": values["class"].value,
@@ -115,6 +125,26 @@ def _run(argv: list[str]) -> None:
     print(f"{len(images)} images in {out}, an overview in {out / 'grid.png'}")
     if cost:
         print(f"{cost['drawn']} images were drawn for them, {cost['drawn'] / len(images):.2f} each")
+
+
+def _pairs(values: flags.FlagValues, saved: Trained, out: Path) -> None:
+    """The images, tables and figures of --flip and --keep."""
+    from fairjax.experiments import pairs
+    from fairjax.experiments.judge_stage import read_judge
+
+    unused = [name for name in ("balance", "centre", "class", "label", "cutoff")
+              if values[name].value is not None]  # fmt: skip
+    if not values.flip or unused or values.psi != 1:
+        raise InputError(f"pairs with --{', --'.join(unused) or 'psi or without --flip'}",
+                         "--flip", "Give --flip, --keep, --n, --fit and --seed only")  # fmt: skip
+    judges = [read_judge(Path(path), f"--flip and --keep: {path}")
+              for path in (values.flip, *values.keep)]  # fmt: skip
+    made, planes = pairs.make_pairs(saved, judges, values.n, values.fit, values.seed, values.batch)
+    for figure in pairs.write(out, saved, judges, made, planes, values.seed):
+        interval = f" [{figure.low:.3f}, {figure.high:.3f}]" if np.isfinite(figure.low) else ""
+        print(f"{figure.name} = {figure.value:.3f}{interval}")
+    print(f"{made.kept.sum()} of {values.n} pairs are in {out / 'labels.csv'}, all are in "
+          f"{out / 'pairs.csv'}")  # fmt: skip
 
 
 def balanced(
@@ -164,7 +194,21 @@ def balanced(
     return np.stack(kept), found, {"index": index, "drawn": last}
 
 
-def draw(
+def draw(saved: Trained, *, n: int, **options: Any) -> tuple[np.ndarray, list[str]]:
+    """n images uint8 [n, H, W, C] of a generator, and the class of each (none without labels);
+    options: as of `drawn`."""
+    from fairjax.train.progress import Meter
+
+    parts, names = [], []
+    with Meter("images", n) as meter:
+        for images, found in drawn(saved, n=n, **options):
+            parts.append(images)
+            names += found
+            meter.update(sum(map(len, parts)))
+    return np.concatenate(parts), names
+
+
+def drawn(
     saved: Trained,
     *,
     n: int,
@@ -178,8 +222,8 @@ def draw(
     label: Sequence[Any] | None = None,
     judge: Callable[[np.ndarray], np.ndarray] | None = None,
     first: int = 0,
-) -> tuple[np.ndarray, list[str]]:
-    """n images uint8 [n, H, W, C] of a generator, and the class of each (none without labels).
+) -> Iterator[tuple[np.ndarray, list[str]]]:
+    """What `draw` gives, batch by batch.
 
     They are images `first` to `first` + n - 1 of the seed: image i depends on (seed, i) alone, not
     on n or the batch. Truncation (`psi`, `cutoff`) is that
@@ -194,7 +238,6 @@ def draw(
 
     from fairjax.models.stylegan2 import num_ws
     from fairjax.train.conditions import cumulative
-    from fairjax.train.progress import Meter
 
     net, layers = saved.net, num_ws(saved.net.resolution)
     by_table = centre is not None and Path(centre).suffix.lower() in TABLES
@@ -213,7 +256,7 @@ def draw(
         variables["buffers"] = saved.noise
     until = layers if cutoff is None else cutoff
 
-    styles, images = _programs(net, noise)
+    styles, images = programs(net, noise)
     given = variables, np.asarray(labels, np.float32), cumulative(prior)
     if table is not None:
         its_seed, members = table
@@ -221,26 +264,23 @@ def draw(
         w = [styles(part, jax.random.key(its_seed), *given)[0]
              for part in padded.reshape(-1, batch)]  # fmt: skip
         centres = np.concatenate(w)[: len(members)].mean(0, keepdims=True)
-    parts, found = [], []
-    with Meter("images", n) as meter:
-        for start in range(0, n, batch):
-            inputs = first + start + np.arange(batch), jax.random.key(seed)
-            w, chosen = styles(*inputs, *given)
-            own = np.asarray(chosen) if kind == "class" else np.zeros(batch, int)
-            if kind == "judged" and judge is not None:
-                whole = images(*inputs, variables, w, jnp.zeros_like(w), jnp.ones(batch), until)
-                own = judge(np.asarray(whole)).argmax(-1)
-            pull = np.where(counts[own] > 0, psi, 1.0).astype(np.float32)
-            goal = jnp.asarray(centres[own], jnp.float32)
-            parts.append(np.asarray(images(*inputs, variables, w, goal, jnp.asarray(pull), until)))
-            found += np.asarray(chosen).tolist()
-            meter.update(min(start + batch, n))
     names = [] if saved.conditions is None or label is not None else saved.conditions["classes"]
-    return np.concatenate(parts)[:n], [names[c] for c in found[:n]] if names else []
+    for start in range(0, n, batch):
+        inputs = first + start + np.arange(batch), jax.random.key(seed)
+        w, chosen = styles(*inputs, *given)
+        own = np.asarray(chosen) if kind == "class" else np.zeros(batch, int)
+        if kind == "judged" and judge is not None:
+            whole = images(*inputs, variables, w, jnp.zeros_like(w), jnp.ones(batch), until)
+            own = judge(np.asarray(whole)).argmax(-1)
+        pull = np.where(counts[own] > 0, psi, 1.0).astype(np.float32)
+        goal = jnp.asarray(centres[own], jnp.float32)
+        made = np.asarray(images(*inputs, variables, w, goal, jnp.asarray(pull), until))
+        classes = [names[c] for c in np.asarray(chosen)[: n - start]] if names else []
+        yield made[: n - start], classes
 
 
 @functools.cache
-def _programs(net: Any, noise: str) -> tuple[Any, Any]:
+def programs(net: Any, noise: str) -> tuple[Any, Any]:
     """(indices, key, ..) -> styles w [n, w_dim] and classes [n]; and these styles -> images.
 
     All else is an argument of theirs: whoever draws again from networks of this shape compiles

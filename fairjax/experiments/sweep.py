@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 from absl import flags
 from ml_collections import ConfigDict
 
+from fairjax.classifier_config import with_arm as classifier_arm
 from fairjax.config import nearest, with_arm
 from fairjax.errors import InputError
 from fairjax.experiments.bench_work import phase_flop
@@ -33,6 +34,7 @@ log = logging.getLogger("fairjax")
 
 TRAIN = Path(__file__).resolve().parents[2] / "launch/train.py"
 ASSUMED_RATE = 40e9  # FLOP/s, for the cost of a cell that was never run
+ASSUMED_STEP = 0.01  # seconds, of a classifier
 # Exit codes of a run that was told to stop, also before it could save.
 STOPPED = (130, 143, -signal.SIGINT, -signal.SIGTERM)
 
@@ -155,9 +157,10 @@ def _run(argv: list[str]) -> int:
             rows += fresh
             ran += 1
             for row in fresh:
-                log.info("sweep: %s, seed %d, %s: discrepancy %s over the last %d evaluations",
-                         job.cell, job.seed, row["method"], row["discrepancy"],
-                         row["evaluations"])  # fmt: skip
+                log.info("sweep: %s, seed %d, %s: %s", job.cell, job.seed, row["method"],
+                         f"worst group {row['worst_group']:.3f}" if "worst_group" in row else
+                         f"discrepancy {row['discrepancy']} over the last "
+                         f"{row['evaluations']} evaluations")  # fmt: skip
     log.info("sweep: %d runs made, %d failed; rows in %s", ran, len(failed), out)
     return 1 if failed else 0
 
@@ -239,6 +242,10 @@ def _cost(job: Job, config: ConfigDict, rows: list[dict[str, Any]]) -> tuple[flo
     known = [row["seconds"]["run"] for row in same if (row.get("seconds") or {}).get("run")]
     if known:
         return sum(known) / len(known), "as runs before"
+    if config.experiment == "robust_classification":
+        fits = [classifier_arm(config, arm).fit for arm in config.arms]
+        steps = sum(fit.epochs / fit.batch for fit in fits) * config.data.n_biased
+        return ASSUMED_STEP * steps, f"steps at an assumed {ASSUMED_STEP} s"
     flop = 0.0
     for arm in config.arms:
         tree = with_arm(config, arm)

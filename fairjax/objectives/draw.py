@@ -55,6 +55,38 @@ def balanced(sets: list[np.ndarray], batch: int) -> Table:
     return tuple(Stratum(_checked(s), c) for s, c in zip(sets, counts, strict=True))
 
 
+def stratified(sets: list[np.ndarray], batch: int) -> Table:
+    """From each set as many draws as its size demands (largest remainders; ties: first)."""
+    sizes = np.array([len(s) for s in sets], np.float64)
+    exact = batch * sizes / sizes.sum()
+    counts = np.floor(exact).astype(int)
+    counts[np.argsort(counts - exact, kind="stable")[: batch - counts.sum()]] += 1
+    return tuple(Stratum(_checked(s), int(c)) for s, c in zip(sets, counts, strict=True) if c)
+
+
+def epochs(seed: int, step: int, sets: list[np.ndarray], batch: int, each: int = 0) -> np.ndarray:
+    """Returns int32 [batch]: step n of a walk that takes every position of an epoch once.
+
+    An epoch is a random order of all sets' positions, or with `each` of that many of each set,
+    drawn anew, without replacement, for each epoch. What is left at its end is left out.
+
+    Args:
+      seed, step: 0 or more; a function of both, as `draw`.
+      sets: positions.
+      batch: at most the positions of an epoch, else an epoch is repeated within the batch.
+      each: images per set; 0 = all.
+    """
+    size = sum(min(len(s), each) if each else len(s) for s in sets)
+    if not size:
+        raise ValueError("cannot draw from an empty set of examples")
+    steps = max(size // batch, 1)
+    epoch, part = divmod(step, steps)
+    rng = np.random.Generator(np.random.Philox(key=seed, counter=[0, 0, epoch, 1]))
+    chosen = [rng.permutation(s)[:each] if each else s for s in sets]
+    order = rng.permutation(np.concatenate(chosen))
+    return np.resize(order[part * batch : (part + 1) * batch], batch).astype(np.int32)
+
+
 def draw(seed: int, step: int, table: Table) -> np.ndarray:
     """Returns int32 [batch], in random order: the same for the same arguments on any machine.
 

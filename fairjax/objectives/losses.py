@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import optax
 
 
@@ -36,3 +37,32 @@ ADVERSARIAL = {"hinge": HINGE, "logistic": LOGISTIC}
 def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
     """Softmax cross-entropy in nats: logits [batch, k], labels int [batch] -> [batch]."""
     return optax.softmax_cross_entropy_with_integer_labels(logits.astype(float), labels)
+
+
+def binary(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    """Sum over the classes of the sigmoid cross-entropy of "is it this class": [batch]."""
+    targets = jax.nn.one_hot(labels, logits.shape[-1])
+    return optax.sigmoid_binary_cross_entropy(logits.astype(float), targets).sum(-1)
+
+
+def focal(logits: jax.Array, labels: jax.Array, gamma: float) -> jax.Array:
+    """(1 - p)^gamma times the cross-entropy, p of the true class (Lin et al., 2017, eq. 4)."""
+    losses = cross_entropy(logits, labels)
+    return (-jnp.expm1(-losses)) ** gamma * losses if gamma else losses
+
+
+def multiclass_hinge(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    """max(0, 1 + largest other logit - true logit): [batch] (Crammer and Singer, 2001)."""
+    true = jax.nn.one_hot(labels, logits.shape[-1], dtype=bool)
+    rival = jnp.where(true, -jnp.inf, logits).max(-1)
+    return jax.nn.relu(1 + rival - jnp.where(true, logits, 0).sum(-1))
+
+
+def of_examples(loss: str, focal_gamma: float) -> Callable[[jax.Array, jax.Array], jax.Array]:
+    """The per-example loss of a name in `fit.loss`: (logits [b, k], labels [b]) -> [b]."""
+    return {
+        "cross_entropy": cross_entropy,
+        "binary": binary,
+        "focal": lambda logits, labels: focal(logits, labels, focal_gamma),
+        "hinge": multiclass_hinge,
+    }[loss]

@@ -1,4 +1,4 @@
-"""From a loss vector to the scalar that is minimised: weighted mean and group DRO.
+"""From a loss vector to the scalar that is minimised: means, group DRO, CVaR.
 
 All sums run over the global batch; nothing here knows about devices.
 """
@@ -111,6 +111,53 @@ def running_losses(
     _vectors(means=means, present=present, before=before)
     moved = jnp.where(before < 0, means, momentum * before + (1 - momentum) * means)
     return jax.lax.stop_gradient(jnp.where(present, moved, before))
+
+
+def present_mean(means: jax.Array, present: jax.Array) -> jax.Array:
+    """Mean over the present groups of their mean losses; 0 where none is present."""
+    return jnp.sum(jnp.where(present, means, 0)) / jnp.maximum(jnp.sum(present), 1)
+
+
+def cvar(losses: jax.Array, weights: jax.Array, alpha: float) -> jax.Array:
+    """Mean of the worst share alpha of a batch, the examples having masses proportional to weights.
+
+    CVaR (Rockafellar and Uryasev, 2000); alpha = 1 is the weighted mean over the total weight. The
+    example at the boundary counts in part; the gradient takes who is worst as given.
+    """
+    _vectors(losses=losses, weights=weights)
+    mass = weights / jnp.maximum(jnp.sum(weights), 1e-30)
+    order = jnp.argsort(-jax.lax.stop_gradient(losses))
+    before = jnp.cumsum(mass[order]) - mass[order]
+    counted = jnp.clip(alpha - before, 0, mass[order])
+    return jnp.sum(counted * losses[order]) / alpha
+
+
+def cvar_groups(
+    means: jax.Array, present: jax.Array, shares: jax.Array, scores: jax.Array, alpha: float
+) -> jax.Array:
+    """CVaR over groups: mass alpha is filled from the group with the largest score (Oren et al.,
+    2019; greedy, as in the published code of group DRO).
+
+    Args:
+      means: loss per group [k], from `group_means`. present: bool [k].
+      shares: [k], of the training images, sum 1.
+      scores: [k], by which groups are ordered, such as `running_losses` plus an adjustment.
+      alpha: in (0, 1]; 1 weighs each group by its share.
+
+    Returns:
+      sum over the present groups of (mass it gets / alpha) * mean; no gradient through the order.
+    """
+    _vectors(means=means, present=present, shares=shares, scores=scores)
+    order = jnp.argsort(-jax.lax.stop_gradient(scores))
+    before = jnp.cumsum(shares[order]) - shares[order]
+    counted = jnp.clip(alpha - before, 0, shares[order]) / alpha
+    return jnp.sum(jnp.where(present[order], counted * means[order], 0))
+
+
+def top_k(losses: jax.Array, weights: jax.Array, k: int) -> jax.Array:
+    """Mean of the k largest weighted losses of a batch (Fan et al., 2017); k = batch: the mean."""
+    _vectors(losses=losses, weights=weights)
+    return jax.lax.top_k(weights * losses, k)[0].mean()
 
 
 def _vectors(**named: jax.Array) -> None:

@@ -1,22 +1,21 @@
 """Turns the files of a workdir into `report/index.html`, `metrics.json` and `model_card.md`."""
 
-import os
-import re
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
 
-from fairjax import __version__
 from fairjax.data.cache import write_json
-from fairjax.evaluate.figures import without_nan
-from fairjax.report import pictures, sheets, tables, words
-from fairjax.report.workdir import Arm, Run, read
+from fairjax.evaluate.figures import as_entries, without_nan
+from fairjax.report import card, figure_tables, pictures, sheets, tables, words
+from fairjax.report.answer import answer
+from fairjax.report.pages import write_pages
+from fairjax.report.workdir import Arm, Run, insufficient, read
 
 _MANIFEST: dict[str, Any] = {  # what the templates name, for runs that have not come that far
     "source": "",
     "resolution": 0,
+    "hash": "",
     "roles": {},
     "licences": [],
     "bad_files": [],
@@ -39,23 +38,42 @@ def build(workdir: Path) -> Path:
     """
     workdir = Path(workdir)
     run = read(workdir)
-    room = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=lambda name: name is not None and name.endswith(".html.j2"),
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    room.filters["markdown"] = _markdown
-    room.filters["whole"] = _whole
-    context = _context(run)
     folder = workdir / "report"
-    page = folder / "index.html"
     folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / "metrics.json", without_nan(tables.metrics(run)))
-    _write(folder / "model_card.md", room.get_template("model_card.md.j2").render(context))
-    _write(page, room.get_template("page.html.j2").render(context))
-    return page
+    write_json(folder / "metrics.json", without_nan(metrics(run)))
+    templates = {"model_card.md.j2": "model_card.md", "data_sheet.md.j2": "data_sheet.md",
+                 "page.html.j2": "index.html"}  # fmt: skip
+    write_pages(folder, _context(run), templates)
+    return folder / "index.html"
+
+
+def metrics(run: Run) -> dict[str, Any]:
+    """`report/metrics.json`: every figure of the run in one place."""
+    said = answer(run)
+
+    return {
+        "answer": {
+            "headline": said.headline,
+            "sentences": said.sentences,
+            "evidence": said.evidence,
+            "caveats": said.caveats,
+        },
+        "insufficient_evidence": {
+            arm.name: {name: insufficient(run, arm, name) for name in run.judges}
+            for arm in run.arms
+        },
+        "weights": {
+            "figures": as_entries(run.weight_figures.values()),
+            "chain": run.weights.get("chain", []),
+        },
+        "arms": {
+            arm.name: {
+                "figures": as_entries(arm.figures.values()),
+                "last_four": as_entries(figure_tables.last_four(arm).values()),
+            }
+            for arm in run.arms
+        },
+    }
 
 
 def _context(run: Run) -> dict[str, Any]:
@@ -63,9 +81,7 @@ def _context(run: Run) -> dict[str, Any]:
     return {
         "run": run,
         "manifest": _MANIFEST | run.manifest,
-        "version": __version__,
-        "css": Path(__file__).with_name("page.css").read_text("utf-8"),
-        "answer": words.answer(run),
+        "answer": answer(run),
         "headline": pictures.headline(run),
         "facts": tables.facts(run),
         "arms": tables.arms(run),
@@ -78,15 +94,22 @@ def _context(run: Run) -> dict[str, Any]:
         "judges": [(judge, tables.confusion(judge)) for judge in run.judges.values()],
         "chain": pictures.chain(run),
         "curves": pictures.curves(run),
-        "last_four": tables.last_four_table(run),
+        "truncation": pictures.truncation(run),
+        "cost": tables.cost(run),
+        "last_four": figure_tables.last_four_table(run),
         "dro": pictures.dro(run),
         "samples": [_samples(run, arm) for arm in run.arms],
-        "main_figures": tables.main_figures(run),
-        "all_figures": tables.all_figures(run),
-        "limits": tables.limits(run),
-        "moved": tables.moved(run),
+        "main_figures": figure_tables.main_figures(run),
+        "within_groups": figure_tables.within_groups(run),
+        "all_figures": figure_tables.all_figures(run),
+        "limits": figure_tables.limits(run),
+        "moved": figure_tables.moved(run),
+        "threats": card.threats(run),
+        "limits_of_use": card.limits_of_use(run),
+        "unmeasured": card.unmeasured(run),
+        "uses": tables.ROLES,
+        "trained_with_labels": card.trained_with_labels(run),
         "trained": "gan" in run.config or not run.config,  # else an audit of foreign samples
-        "label_free": _label_free(run),
         "neighbours": [_neighbours(run, arm) for arm in run.arms],
     }
 
@@ -126,15 +149,6 @@ def _samples(run: Run, arm: Arm) -> dict[str, Any]:
     }
 
 
-def _label_free(run: Run) -> tables.Table | None:
-    """The figures that need no label, for runs without a judge."""
-    table = tables.all_figures(run)
-    if run.judges or table is None:
-        return None
-    heads = ("kid/", "ratio_score/", "frechet/", "memorisation/")
-    return tables.Table(table.heads, [row for row in table.rows if row[0].note.startswith(heads)])
-
-
 def _neighbours(run: Run, arm: Arm) -> dict[str, Any]:
     parts = arm.neighbours or {}
     sheet = None
@@ -150,22 +164,3 @@ def _neighbours(run: Run, arm: Arm) -> dict[str, Any]:
     distances = np.sort(np.asarray(parts.get("distance", ())))[:1]
     closest = words.plain(float(distances[0])) if len(distances) else ""
     return {"arm": arm, "sheet": sheet, "figures": measured, "closest": closest}
-
-
-def _markdown(text: object) -> str:
-    """Text of the user's files as one line of Markdown that holds no markup of its own."""
-    line = " ".join(str(text).split())
-    for mark, instead in (("&", "&amp;"), ("<", "&lt;"), ("|", "\\|"), ("`", "'")):
-        line = line.replace(mark, instead)
-    return line
-
-
-def _whole(text: str) -> str:
-    """The same text, in which no line breaks within `86 % [84, 88]`."""
-    return re.sub(r" (?=[\[%])|(?<=,) (?=-?[\d.]+\])", "\u00a0", text)
-
-
-def _write(path: Path, text: str) -> None:
-    draft = path.with_name(path.name + ".draft")
-    draft.write_text(text, "utf-8")
-    os.replace(draft, path)

@@ -1,11 +1,11 @@
-"""Rows of many runs -> tables in Markdown and charts: methods beside a baseline.
+"""Rows of many runs -> tables and the answer: methods beside a baseline.
 
 A cell's name has parts joined by "+"; cells that differ only in their part "perc.." are one group,
 over which reductions are pooled.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -18,7 +18,8 @@ from fairjax.evaluate.comparison import (
     reduction,
     slope_per_doubling,
 )
-from fairjax.report.drawing import COLOURS, Line, Picture, curves, scatter
+from fairjax.report.answer import Answer
+from fairjax.report.tables import Table, text_table
 
 Rows = Sequence[Mapping[str, Any]]
 KIDS = ("kid/efficientnet_lite0", "kid/random_conv")
@@ -75,12 +76,62 @@ class _Pairs:
         return [r["discrepancy"] for r in self._mine], [r["discrepancy"] for r in self._theirs]
 
 
-def fairness_table(rows: Rows, baseline: str, planned: Mapping[str, Sequence[str]]) -> str:
-    """Per cell and method: discrepancy, swing, reduction, KID and its ratio to the baseline's.
+class Section(NamedTuple):
+    """One part of a comparison: its title, a table, and sentences below it."""
+
+    title: str
+    table: Table
+    said: list[str]
+
+
+def sections(rows: Rows, baseline: str, planned: Mapping[str, Sequence[str]]) -> list[Section]:
+    """All tables, in the order in which they are read.
 
     Args:
+      baseline: the method that the others are compared with.
       planned: cell -> methods that should be there; what has no row says "not run".
     """
+    found = [Section("Methods", fairness_table(rows, baseline, planned), [])]
+    if not rows:
+        return found
+    return [
+        *found,
+        Section("Pooled over sizes of the reference set", pooled_table(rows, baseline), []),
+        Section("Where fairness is lost, and the density ratio", chain_table(rows), front(rows)),
+        Section("Does it last? The second half of training", lasting_table(rows), []),
+    ]
+
+
+def answer(rows: Rows, baseline: str) -> Answer:
+    """What the runs say together; a method is called fairer only where its intervals are."""
+    sentences, lower = [], dict[str, list[float]]()
+    for group, method, pairs in _pooled(rows, baseline):
+        found, kids = pairs.reduction(), pairs.kid_ratio()
+        lower.setdefault(method, []).append(found.low)
+        less = f"{_percent(Interval(abs(found.value), found.low, found.high))} less"
+        if found.value < 0:
+            more = Interval(-found.value, -found.high, -found.low)
+            less = f"{_percent(more)} more"
+        runs = len(pairs.cells)
+        counted = f"{runs} pairs of runs" if runs > 1 else "one pair of runs, so no interval"
+        sentences.append(
+            f"{group}: {method} has {less} discrepancy than {baseline} ({counted}); its KID is "
+            f"{_words(kids, 2)} times as large."
+        )
+    if not lower:
+        return Answer(f"No method stands beside {baseline}", "open", [], [], [])
+    proven = [method for method, ends in lower.items() if np.nanmin([*ends, np.inf]) > 0
+              and np.isfinite(ends).any()]  # fmt: skip
+    if not proven:
+        return Answer(f"No method is proven to repeat less of the bias than {baseline}", "open",
+                      sentences, [], [])  # fmt: skip
+    verb = "repeats" if len(proven) == 1 else "repeat"
+    headline = f"{' and '.join(proven)} {verb} less of the bias than {baseline}"
+    return Answer(headline, "good", sentences, [], [])
+
+
+def fairness_table(rows: Rows, baseline: str, planned: Mapping[str, Sequence[str]]) -> Table:
+    """Per cell and method: discrepancy, swing, reduction, KID and its ratio to the baseline's."""
     head = ["cell", "method", "seeds", "discrepancy", "swing", "reduction", "paired p", "KID",
             "KID ratio", "ratio within classes"]  # fmt: skip
     lines = []
@@ -89,7 +140,7 @@ def fairness_table(rows: Rows, baseline: str, planned: Mapping[str, Sequence[str
         here = [row for row in rows if row["cell"] == cell]
         for method in dict.fromkeys([*planned.get(cell, ()), *(row["method"] for row in here)]):
             lines.append([cell, method, *_cells_of(here, rows, cell, method, baseline)])
-    return _markdown(head, lines)
+    return text_table(head, lines)
 
 
 def _cells_of(here: Rows, rows: Rows, cell: str, method: str, baseline: str) -> list[str]:
@@ -114,23 +165,29 @@ def _cells_of(here: Rows, rows: Rows, cell: str, method: str, baseline: str) -> 
             _words(pairs.kid_ratio(kid_within), 2)]  # fmt: skip
 
 
-def pooled_table(rows: Rows, baseline: str) -> str:
+def pooled_table(rows: Rows, baseline: str) -> Table:
     """Reduction and KID ratio of each method, pooled over the pairs of a group of cells."""
-    lines = []
+    lines = [
+        [group, method, str(len({*pairs.cells})), str(len(pairs.cells)),
+         _percent(pairs.reduction()), _words(pairs.kid_ratio(), 2),
+         _words(pairs.kid_ratio(kid_within), 2)]
+        for group, method, pairs in _pooled(rows, baseline)
+    ]  # fmt: skip
+    head = ["group", "method", "cells", "pairs", "reduction", "KID ratio", "ratio within classes"]
+    return text_table(head, lines)
+
+
+def _pooled(rows: Rows, baseline: str) -> Iterator[tuple[str, str, _Pairs]]:
+    """(group of cells, method, its pairs with the baseline), where there are any."""
     for group in dict.fromkeys(group_of(row["cell"]) for row in rows):
         cells = {row["cell"] for row in rows if group_of(row["cell"]) == group}
         for method in dict.fromkeys(row["method"] for row in rows if row["cell"] in cells):
             pairs = _Pairs(rows, method, baseline, cells)
             if method != baseline and pairs.cells:
-                lines.append([group, method, str(len({*pairs.cells})), str(len(pairs.cells)),
-                              _percent(pairs.reduction()),
-                              _words(pairs.kid_ratio(), 2),
-                              _words(pairs.kid_ratio(kid_within), 2)])  # fmt: skip
-    head = ["group", "method", "cells", "pairs", "reduction", "KID ratio", "ratio within classes"]
-    return _markdown(head, lines)
+                yield group, method, pairs
 
 
-def chain_table(rows: Rows) -> str:
+def chain_table(rows: Rows) -> Table:
     """Per cell, mean over seeds: discrepancy of the data and of the generators, ratio figures."""
     methods = list(dict.fromkeys(row["method"] for row in rows))
     head = ["cell", "biased set", "union", "weighted union", *methods, "log-loss", "Bayes gap",
@@ -146,10 +203,10 @@ def chain_table(rows: Rows) -> str:
         line += [_mean((row.get("ratio", {}).get(name) or [None])[0] for row in seeds)
                  for name in ratios]  # fmt: skip
         lines.append(line)
-    return _markdown(head, lines)
+    return text_table(head, lines)
 
 
-def lasting_table(rows: Rows) -> str:
+def lasting_table(rows: Rows) -> Table:
     """Per cell and method, over the second half of training: does the discrepancy rise again?
 
     The slope per doubling of kimg, and the KID in random features of the last quarter over that of
@@ -171,43 +228,7 @@ def lasting_table(rows: Rows) -> str:
                           f"{last / third:.2f}" if third > 0 else "-"])  # fmt: skip
     head = ["cell", "method", "seeds", "evaluations", "slope per doubling of kimg",
             "KID, last / third quarter"]  # fmt: skip
-    return _markdown(head, lines)
-
-
-def pictures(rows: Rows) -> dict[str, Picture]:
-    """Charts by file name: over kimg for each cell, over perc for each group, and Pareto."""
-    methods = list(dict.fromkeys(row["method"] for row in rows))
-    colour = {m: COLOURS[i % len(COLOURS)] for i, m in enumerate(methods)}
-    out: dict[str, Picture] = {}
-    for cell in dict.fromkeys(row["cell"] for row in rows):
-        here = [row for row in rows if row["cell"] == cell]
-        for which, index, title in (
-            ("discrepancy", 1, "Fairness discrepancy"),
-            ("kid", 2, "KID, random features"),
-        ):
-            shown = [line for m in methods if (line := _curve(here, m, index, colour[m])).x]
-            alt = f"{title} of {', '.join(methods)} over training in {cell}, mean over seeds"
-            if shown:
-                out[f"{which}_kimg_{cell}"] = curves(shown, f"{title}: {cell}", alt, top=np.nan)
-    for group in dict.fromkeys(group_of(row["cell"]) for row in rows):
-        here = [row for row in rows if group_of(row["cell"]) == group]
-        if len({row["perc"] for row in here}) > 1:
-            for which in ("discrepancy", "kid"):
-                lines = [_over_perc(here, m, which, colour[m]) for m in methods]
-                alt = f"{which} of {', '.join(methods)} over the size of the reference set, {group}"
-                out[f"{which}_perc_{group}"] = curves(
-                    [line for line in lines if line.x], f"{which}: {group}", alt, top=np.nan,
-                    across="reference set / biased set (perc)",
-                )  # fmt: skip
-        points = []
-        for m in methods:
-            mine = [r for r in here if r["method"] == m and r["discrepancy"] is not None]
-            if mine:
-                found = [r["discrepancy"] for r in mine]
-                points.append(Line(m, [kid(r) for r in mine], found, colour[m]))
-        alt = f"KID and fairness discrepancy of every run in {group}"
-        out[f"pareto_{group}"] = scatter(points, f"Fairness discrepancy: {group}", "KID", alt)
-    return out
+    return text_table(head, lines)
 
 
 def front(rows: Rows) -> list[str]:
@@ -227,27 +248,6 @@ def front(rows: Rows) -> list[str]:
     return said
 
 
-def _curve(rows: Rows, method: str, index: int, colour: str) -> Line:
-    points = [point for row in rows if row["method"] == method for point in row.get("curve", ())]
-    return _mean_line(method, ((point[0], point[index]) for point in points), colour)
-
-
-def _over_perc(rows: Rows, method: str, which: str, colour: str) -> Line:
-    mine = [row for row in rows if row["method"] == method and row["discrepancy"] is not None]
-    of = kid if which == "kid" else lambda row: row["discrepancy"]
-    return _mean_line(method, ((row["perc"], of(row)) for row in mine), colour)
-
-
-def _mean_line(label: str, points: Iterable[tuple[float, float | None]], colour: str) -> Line:
-    """The mean of y at each x; points without y are left out."""
-    found: dict[float, list[float]] = {}
-    for x, y in points:
-        if y is not None:
-            found.setdefault(x, []).append(y)
-    xs = sorted(found)
-    return Line(label, xs, [float(np.mean(found[x])) for x in xs], colour)
-
-
 def _mean(values: Iterable[Any]) -> str:
     known = [float(v) for v in values if v is not None]
     return f"{np.mean(known):.3f}" if known else "-"
@@ -264,8 +264,3 @@ def _words(value: Interval, digits: int = 3) -> str:
 
 def _percent(value: Interval) -> str:
     return _words(Interval(*(100 * x for x in value)), 0) + " %"
-
-
-def _markdown(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
-    rule = ["---"] * len(head)
-    return "\n".join("| " + " | ".join(line) + " |" for line in (head, rule, *lines))

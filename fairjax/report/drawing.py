@@ -199,14 +199,17 @@ def chain(entries: Sequence[tuple[str, float, float, float, str]]) -> Picture:
 
 
 def shares(
-    rows: Sequence[tuple[str, float, float, float, str]], target: float | None, name: str
+    rows: Sequence[tuple[str, float, float, float, str]],
+    target: float | None,
+    title: str,
+    dashed: str = "dashed: the reference",
 ) -> Picture:
-    """Share of one class per source, as dots with intervals on a scale from 0 to 100 %.
+    """Shares, as dots with intervals on a scale from 0 to 100 %.
 
     Args:
       rows: (label, share, low, high, colour) from top to bottom; NaN ends are not drawn.
-      target: the reference's share, a dashed line; None where it is not known.
-      name: the class.
+      target: where a dashed line stands; None = nowhere. dashed: what it is.
+      title: what they are shares of.
     """
 
     def draw(axes: Axes, theme: Mapping[str, str]) -> None:
@@ -231,10 +234,11 @@ def shares(
         axes.set_xlim(0, 101)
         axes.grid(axis="y", visible=False)
         axes.grid(axis="x", color=theme["line"], linewidth=0.7)
-        axes.set_xlabel(f"share of {name}, in % (dashed: the reference; bars: 95 % intervals)")
+        axes.set_xlabel(f"{title}, in % ({dashed}; bars: 95 % intervals)")
 
     words = "; ".join(f"{label} {100 * value:.0f} %" for label, value, *_ in rows)
-    return _picture(draw, "", f"Share of {name}: {words}", 960, 88 + 40 * len(rows))
+    alt = f"{title[0].upper()}{title[1:]}: {words}"
+    return _picture(draw, "", alt, 960, 88 + 40 * len(rows))
 
 
 def _picture(

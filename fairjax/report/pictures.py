@@ -33,7 +33,11 @@ def headline(run: Run) -> drawing.Picture | None:
         if share is not None and not insufficient(run, arm, run.main_set):
             label = f"{arm.name} ({words.kind_of_arm(arm)})"
             rows.append((label, share.value, share.low, share.high, colour_of(run, arm)))
-    return drawing.shares(rows, target, name) if len(rows) > (biased is not None) else None
+    return (
+        drawing.shares(rows, target, f"share of {name}")
+        if len(rows) > (biased is not None)
+        else None
+    )
 
 
 def weight_histogram(run: Run) -> drawing.Picture | None:
@@ -111,6 +115,38 @@ def curves(run: Run) -> list[drawing.Picture]:
         _drawn(run, "Discriminator loss, real + fake", _discriminator_loss),
     ]
     return [chart for chart in charts if chart is not None]
+
+
+def truncation(run: Run) -> list[drawing.Picture]:
+    """Over psi: the share of the class that the biased set has most of, and KID."""
+    judge, charts = run.judges.get(run.main_set), []
+    wanted: list[tuple[str, str, tuple[str, float] | None]] = [
+        ("kid/random_conv", "KID in random_conv features", None)
+    ]
+    if judge is not None:
+        index = words.shown_class(run)
+        name = judge.classes[index]
+        target = words.role_share(run, "train_reference", name)
+        level = None if target is None else ("reference", target)
+        wanted.insert(
+            0, (f"share/{run.main_set}/{index}/hard/corrected", f"Share of {name}", level)
+        )
+    for figure, title, level in wanted:
+        lines = []
+        for arm in run.arms:
+            found = {float(psi or 1): f.value for key, f in arm.figures.items()
+                     for psi, rest in [words.of_psi(key)] if rest == figure}  # fmt: skip
+            points = [(psi, y) for psi, y in sorted(found.items()) if math.isfinite(y)]
+            if len(points) > 1:
+                x, y = map(list, zip(*points, strict=True))
+                lines.append(drawing.Line(arm.name, x, y, colour_of(run, arm)))
+        if lines:
+            alt = f"{title} over psi: " + ", ".join(
+                f"{line.label} {line.y[0]:.3g} at {line.x[0]:g}, {line.y[-1]:.3g} at 1"
+                for line in lines)  # fmt: skip
+            across = "truncation psi (1 = none)"
+            charts.append(drawing.curves(lines, title, alt, level, top=math.nan, across=across))
+    return charts
 
 
 def dro(run: Run) -> list[drawing.Picture]:

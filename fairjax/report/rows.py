@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from fairjax.config import defaults, with_arm
+from fairjax.classifier_config import TREES
 from fairjax.errors import InputError
 from fairjax.evaluate.figures import without_nan
 from fairjax.report.workdir import Arm, Run, flat, read
 
 QUARTER = 0.75  # the figure of a run is a mean over the evaluations after this share of it
-KEYS = ("cell", "seed", "method", "attribute", "discrepancy")
+KEYS = ("cell", "seed", "method", "attribute")
+MEASURED = ("discrepancy", "worst_group")  # one of the two: of a generator, of a classifier
 
 
 def rows_of(workdir: Path, cell: str = "") -> list[dict[str, Any]]:
@@ -29,7 +30,9 @@ def rows_of(workdir: Path, cell: str = "") -> list[dict[str, Any]]:
       evaluations of the last quarter: hard, corrected, against the reference), swing (their
       standard deviation), evaluations, curve [[kimg, discrepancy, kid/random_conv]], figures
       {name: [value, low, high]}, chain, ratio, seconds, settings (those that differ from the
-      defaults), hardware, versions, date.
+      defaults), hardware, versions, date. Those of classifiers: cell, seed, method, attribute (the
+      target), worst_group and average (accuracies on the test images), figures, collapsed, and the
+      last five.
 
     Raises:
       InputError: the folder holds no finished run, or one without a judge.
@@ -37,6 +40,8 @@ def rows_of(workdir: Path, cell: str = "") -> list[dict[str, Any]]:
     run = read(workdir)
     if not (workdir / "report/DONE").exists() or not run.arms:
         raise InputError("no finished run", str(workdir), "Run it to its end first")
+    if "fit" in run.config:
+        return [without_nan(_classifier_row(run, arm, cell or run.title)) for arm in run.arms]
     if not run.main_set:
         raise InputError("no attribute was judged", str(workdir), "Compare runs with labels")
     return [without_nan(_row(run, arm, cell or run.title)) for arm in run.arms]
@@ -47,7 +52,13 @@ def _row(run: Run, arm: Arm, cell: str) -> dict[str, Any]:
     evaluated = [line for line in arm.stream if name in line]
     kimg = float(arm.settings["gan.kimg"])
     last = [line[name] for line in evaluated if line["kimg"] > QUARTER * kimg]
-    wanted = ("kid/", "frechet/", "memorisation/", f"fairness_discrepancy/{run.main_set}/hard")
+    wanted = (
+        "kid/",
+        "frechet/",
+        "inception_score/",
+        "memorisation/",
+        f"fairness_discrepancy/{run.main_set}/hard",
+    )
     figures = {key: [f.value, f.low, f.high] for key, f in arm.figures.items()
                if key.startswith(wanted)}  # fmt: skip
     kinds = ("log_loss", "bayes_gap", "log_ratio", "mean_ratio", "effective", "calibration_error")
@@ -69,7 +80,28 @@ def _row(run: Run, arm: Arm, cell: str) -> dict[str, Any]:
         "figures": figures,
         "chain": chain,
         "ratio": ratio,
-        "seconds": {"gan": _seconds(run.workdir / f"arms/{arm.name}/gan"),
+        **_circumstances(run, arm, "gan"),
+    }
+
+
+def _classifier_row(run: Run, arm: Arm, cell: str) -> dict[str, Any]:
+    return {
+        "cell": cell,
+        "seed": run.config["seed"],
+        "method": arm.name,
+        "attribute": run.config["data"]["group_attributes"][0],
+        "worst_group": arm.figures["worst_group_accuracy/test"].value,
+        "average": arm.figures["average_accuracy/test"].value,
+        "figures": {key: [f.value, f.low, f.high] for key, f in arm.figures.items()},
+        "collapsed": arm.checks.get("collapsed", ""),
+        **_circumstances(run, arm, "fit"),
+    }
+
+
+def _circumstances(run: Run, arm: Arm, stage: str) -> dict[str, Any]:
+    """How long it took, with which settings, where and when."""
+    return {
+        "seconds": {stage: _seconds(run.workdir / f"arms/{arm.name}/{stage}"),
                     "run": sum(_seconds(p.parent) for p in run.workdir.rglob("DONE"))},
         "settings": changed(arm.settings),
         "hardware": run.versions.get("devices", ""),
@@ -84,8 +116,9 @@ def changed(settings: Mapping[str, Any]) -> dict[str, Any]:
     So a row stays comparable when the program gets new settings. The seed and the name of the run
     are left out, and so are the arms: the settings are those of one.
     """
+    defaults = TREES[settings.get("experiment", "fair_generation")].defaults()
     usual, found = (json.loads(json.dumps(dict(tree), default=list))
-                    for tree in (flat(defaults().to_dict()), settings))  # fmt: skip
+                    for tree in (flat(defaults.to_dict()), settings))  # fmt: skip
     apart = ("seed", "name")
     return {key: value for key, value in sorted(found.items())
             if value != usual.get(key) and key not in apart
@@ -94,7 +127,7 @@ def changed(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 def settings_of(config: ConfigDict, method: str) -> dict[str, Any]:
     """The `settings` of the rows that a run of this config will leave for a method."""
-    return changed(flat(with_arm(config, method).to_dict()))
+    return changed(flat(TREES[config.experiment].with_arm(config, method).to_dict()))
 
 
 def _seconds(folder: Path) -> float:
@@ -121,6 +154,7 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
         try:
             row = json.loads(line)
             missing = [key for key in KEYS if key not in row]
+            missing += [] if any(key in row for key in MEASURED) else [MEASURED[0]]
         except (ValueError, TypeError) as error:
             raise _no_row(path, number, str(error)) from error
         if missing:

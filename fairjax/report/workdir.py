@@ -14,6 +14,7 @@ from fairjax.evaluate.figures import Figure, from_entries
 
 ENOUGH_SAMPLES = 100
 ENOUGH_TESTED = 50
+CHECKS = ("limits", "moved", "compared", "collapsed")
 
 
 @dataclass(frozen=True)
@@ -40,9 +41,10 @@ class Arm:
     Attributes:
       name: folder name under `arms/`.
       settings: the arm's settings by dotted key, the run's own where the arm does not change them.
-      stream: lines of `gan/metrics.jsonl`.
+      stream: lines of `gan/metrics.jsonl` (of a classifier: `fit/metrics.jsonl`).
       figures: `eval/metrics.json`, name -> Figure.
-      checks: what an audit wrote there beside them: "limits", "moved", "compared".
+      checks: what an audit wrote there beside them: "limits", "moved", "compared"; of a
+        classifier "collapsed", the class that it always decides for.
       samples: uint8 [m, H, W, C] or None.
       judged: set -> float [m, k], the judge's probabilities for the samples.
       neighbours: {"samples", "neighbours", "distance"} or None.
@@ -83,6 +85,9 @@ class Run:
     examples: dict[str, np.ndarray]
     weights: dict[str, Any]
     weight_figures: dict[str, Figure]
+    seconds: dict[str, float] = field(
+        default_factory=dict
+    )  # of each finished stage, in their order
     judges: dict[str, Judge] = field(default_factory=dict)
     arms: tuple[Arm, ...] = ()
 
@@ -115,6 +120,7 @@ def read(workdir: Path) -> Run:
         examples=_arrays(workdir / "data" / "examples.npz"),
         weights=weights,
         weight_figures=from_entries(weights.get("figures") or {}),
+        seconds=_seconds(workdir),
         judges={
             path.parent.name: _judge(path) for path in sorted(workdir.glob("judge/*/summary.json"))
         },
@@ -206,6 +212,7 @@ def _judge(path: Path) -> Judge:
 def _arms(workdir: Path, config: dict[str, Any]) -> tuple[Arm, ...]:
     """Arms in the order of the config, then those that only have a folder."""
     overrides = config.get("arms") or {}
+    trained = "fit" if "fit" in config else "gan"
     folders = [path.name for path in sorted(workdir.glob("arms/*")) if path.is_dir()]
     shared = flat({key: value for key, value in config.items() if key != "arms"})
     arms = []
@@ -218,8 +225,9 @@ def _arms(workdir: Path, config: dict[str, Any]) -> tuple[Arm, ...]:
         arms.append(
             Arm(
                 name=name,
-                settings=shared | {f"gan.{key.removeprefix('gan.')}": own[key] for key in own},
-                stream=_stream(root / "gan" / "metrics.jsonl"),
+                settings=shared
+                | {f"{trained}.{key.removeprefix(f'{trained}.')}": own[key] for key in own},
+                stream=_stream(root / trained / "metrics.jsonl"),
                 figures=from_entries(measured.pop("figures", None) or {}),
                 samples=samples.get("images"),
                 judged={
@@ -229,10 +237,18 @@ def _arms(workdir: Path, config: dict[str, Any]) -> tuple[Arm, ...]:
                 },
                 neighbours=neighbours or None,
                 grids=sorted((root / "gan" / "samples").glob("*.png")),
-                checks={k: measured[k] for k in ("limits", "moved", "compared") if k in measured},
+                checks={k: measured[k] for k in CHECKS if k in measured},
             )
         )
     return tuple(arms)
+
+
+def _seconds(workdir: Path) -> dict[str, float]:
+    """Stage -> how long it took, in the order in which they were finished; not of the report."""
+    records = sorted(workdir.rglob("DONE"), key=lambda path: path.stat().st_mtime)
+    names = [path.parent.relative_to(workdir).as_posix() for path in records]
+    return {name: float(_json(path).get("seconds", 0))
+            for name, path in zip(names, records, strict=True) if name != "report"}  # fmt: skip
 
 
 def _date(path: Path) -> str:

@@ -3,6 +3,7 @@
 What is trained of it and how is in `fairjax.train.gan`.
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -11,7 +12,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from fairjax.models.initialize import FAST_COMPILE
-from fairjax.models.stylegan2 import as_bytes, num_ws
+from fairjax.models.stylegan2 import as_bytes, num_ws, truncate
 from fairjax.train.conditions import Conditions, draw_classes
 from fairjax.train.devices import replicated, spread
 from fairjax.train.gan_state import networks
@@ -29,6 +30,7 @@ class Pair:
         self.g, self.d = networks(gan, resolution, channels, c_dim)
         # Replicated: in a run of several processes each must be able to read all of it.
         self._sample = jax.jit(self._images, static_argnums=2, out_shardings=replicated())
+        self._ends = jax.jit(self._step_ends, static_argnums=2, out_shardings=replicated())
 
     def fixed_noise(self, key: jax.Array) -> Any:
         """Noise images for sampling with `noise="const"`, one for each layer; training has none."""
@@ -110,30 +112,78 @@ class Pair:
         logits: Any = self.d.apply({"params": params}, images, **more)
         return logits
 
-    def _images(self, params: Any, key: jax.Array, n: int) -> tuple[jax.Array, jax.Array]:
+    def _images(
+        self, params: Any, key: jax.Array, n: int, centre: jax.Array, psi: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
         k_z, k_noise = jax.random.split(key)
-        z = spread(jax.random.normal(k_z, (n, self.gan.z_dim)))
         known = self.conditions
-        c = self._labels(None if known is None else self._drawn(known.prior, key, n))
-        w: Any = self.g.apply({"params": params}, z, **c, method="mapping")
-        ws = jnp.broadcast_to(w[:, None], (n, num_ws(self.resolution), self.gan.w_dim))
-        images = self._synthesised(params, ws, k_noise)
+        classes = None if known is None else self._drawn(known.prior, key, n)
+        w = self._mapped(params, k_z, n, classes)
+        goal = centre if centre.ndim == 1 else centre[classes]
+        images = self._synthesised(params, truncate(self._every_layer(w), goal, psi), k_noise)
         return as_bytes(images), w
 
-    def sample(self, params: Any, key: jax.Array, n: int, batch: int) -> np.ndarray:
-        """n images uint8 [n, H, W, C] without truncation; equal keys give equal images.
+    def _every_layer(self, w: jax.Array) -> jax.Array:
+        return jnp.broadcast_to(w[:, None], (len(w), num_ws(self.resolution), self.gan.w_dim))
+
+    def sample(
+        self,
+        params: Any,
+        key: jax.Array,
+        n: int,
+        batch: int,
+        centre: np.ndarray | None = None,
+        psi: float = 1.0,
+    ) -> np.ndarray:
+        """n images uint8 [n, H, W, C]; equal keys give equal latents and noise.
+
+        Args:
+          centre: where truncation by `psi` pulls to: the mean w [w_dim], or that of each class
+            [classes, w_dim]; needed for a psi other than 1.
 
         With labels the classes are drawn from the prior.
         """
-        return self.sample_with_styles(params, key, n, batch)[0]
+        return np.concatenate([x for x, _ in self.drawn(params, key, n, batch, centre, psi)])
 
-    def sample_with_styles(
-        self, params: Any, key: jax.Array, n: int, batch: int
+    def drawn(
+        self,
+        params: Any,
+        key: jax.Array,
+        n: int,
+        batch: int,
+        centre: np.ndarray | None = None,
+        psi: float = 1.0,
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """What `sample` draws, batch by batch, and the w [.., w_dim] behind each image, before
+        truncation."""
+        assert centre is not None or psi == 1
+        goal = np.zeros((*self._classes_shape(), self.gan.w_dim)) if centre is None else centre
+        goal = np.asarray(goal, np.float32)
+        for start in range(0, n, batch):
+            own = jax.random.fold_in(key, start // batch)
+            images, w = jax.tree.map(np.asarray, self._sample(params, own, batch, goal, psi))
+            yield images[: n - start], w[: n - start]
+
+    def _step_ends(
+        self, params: Any, key: jax.Array, n: int, epsilon: float
+    ) -> tuple[jax.Array, jax.Array]:
+        k_z, k_other, k_noise = jax.random.split(key, 3)
+        known = self.conditions
+        classes = None if known is None else self._drawn(known.prior, key, n)
+        w, other = (self._mapped(params, k, n, classes) for k in (k_z, k_other))
+        at, beside = (
+            self._synthesised(params, self._every_layer(x), k_noise) * 127.5 + 127.5
+            for x in (w, w + epsilon * (other - w))
+        )
+        return at, beside
+
+    def step_ends(
+        self, params: Any, key: jax.Array, batch: int, epsilon: float
     ) -> tuple[np.ndarray, np.ndarray]:
-        """What `sample` draws, and the w [n, w_dim] behind each image."""
-        parts = [
-            jax.tree.map(np.asarray, self._sample(params, jax.random.fold_in(key, i), batch))
-            for i in range(-(-n // batch))
-        ]
-        images, w = (np.concatenate(part)[:n] for part in zip(*parts, strict=True))
-        return images, w
+        """Images at w and a share `epsilon` of the way to another w, of equal noise and label.
+
+        Returns:
+          two float32 [batch, H, W, C] on the scale of bytes, neither rounded nor clipped.
+        """
+        at, beside = self._ends(params, key, batch, epsilon)
+        return np.asarray(at), np.asarray(beside)

@@ -61,7 +61,8 @@ class Task:
     may have nothing to report. `evaluate(state, i)`, after i steps, may return a changed state (the
     best parameters so far). `sample(state)` returns an image grid uint8 [H, W, C].
     `parameters(state)` is what a new run lists in the log. `start(state)`, in a new run only, puts
-    arrays of a file into what `init` made.
+    arrays of a file into what `init` made. `finished(state)` is asked after an evaluation: whether
+    training ends before its last step.
     """
 
     name: str
@@ -71,6 +72,7 @@ class Task:
     sample: Callable[[Any], np.ndarray] | None = None
     parameters: Callable[[Any], Any] | None = None
     start: Callable[[Any], Any] | None = None
+    finished: Callable[[Any], bool] | None = None
 
 
 @dataclass(frozen=True)
@@ -188,7 +190,7 @@ def _run(task: Task, feed: Batches, key: jax.Array, rhythm: Rhythm, folder: Path
             log.info("%s: resumed at step %d of %d", task.name, start, rhythm.total)
             if is_lead():
                 _remove_damaged(folder / "samples")
-        if start >= rhythm.total:
+        if start >= rhythm.total or (task.finished is not None and task.finished(state)):
             return state
         images = rhythm.images_per_step
         with (
@@ -245,6 +247,7 @@ def _steps(
             if evaluates and task.evaluate is not None:
                 state, figures = task.evaluate(state, step)
                 streams.write(step, step * images / 1000, figures)
+            ends = evaluates and task.finished is not None and task.finished(state)
             if rhythm.due(rhythm.sample, step) and task.sample is not None:
                 picture = task.sample(state)  # in every process: it may run on all devices
                 if is_lead():
@@ -252,12 +255,15 @@ def _steps(
                     path.parent.mkdir(exist_ok=True)
                     gray = picture.shape[-1] == 1
                     Image.fromarray(picture[..., 0] if gray else picture).save(path)
-            if saves:
+            if saves or ends:
                 if not bool(finite(state)):
                     raise diverged(task.name, step, not_finite(state), checkpoints.latest)
                 checkpoints.save(step, state)
             if stop is not None:
                 raise stopping.Interrupted(stop)
+            if ends:
+                log.info("%s: finished at step %d of %d", task.name, step, rhythm.total)
+                break
     finally:
         close = getattr(examples, "close", None)
         if close is not None:

@@ -1,0 +1,189 @@
+"""The default configuration tree of `robust_classification`: classifiers that do not fail groups.
+
+Every training method is a choice in independent slots below `fit` (sampler, weights, loss,
+objective, penalties, input transform, stages); an arm changes some of them. All code reads
+`config.a.b`; a default that is not in this file does not exist.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from ml_collections import ConfigDict
+
+from fairjax import config as generation
+
+# Keys of the other experiment's `data` tree that this one has no use for: what they would ask for
+# is set by `source_config`.
+UNUSED = ("n_ratio_test", "n_judge_fit", "n_metric_reference", "paper_setting")
+TARGET, PROTECTED = "target", "protected"
+
+
+def defaults() -> ConfigDict:
+    """Returns the full tree; every field that a config file or an override may set."""
+    data = generation.defaults().data.to_dict()
+    for key in UNUSED:
+        del data[key]
+    data |= {
+        # digits | avatars | folder | celeba | waterbirds | shapes3d | tfds:<name>
+        "source": "digits",
+        # proportions (the counts and shares below) | official (celeba, waterbirds: all images)
+        "split": "proportions",
+        # The target comes first; the others together are the protected attribute.
+        "group_attributes": ("large", "colour"),
+        "n_biased": 2400,  # training images, with `biased_proportions` over the groups
+        "perc": 0.25,  # validation images per training image, with `reference_proportions`
+        "n_judge_test": 4000,  # test images, as even over the groups as they are there
+        "protected_known": "both",  # both | validation | none: where training may look at it
+        "digits": {  # unless biased_proportions says otherwise
+            "correlation": 0.98,  # share of each class that has the class's own colour
+            "minority_share": 0.5,  # share of the second class
+            "label_noise": 0.0,  # share of training and validation targets that are wrong
+        },
+        "waterbirds": {"dir": ""},  # metadata.csv and the folders beside it
+    }
+    return ConfigDict(
+        {
+            "experiment": "robust_classification",
+            "name": "robust_classification",
+            "seed": 0,
+            "data": data,
+            "fit": _fit(),
+            # Each arm is one classifier: {name: {key below fit: value}}.
+            "arms": {"main": {}},
+        }
+    )
+
+
+def _fit() -> dict[str, Any]:
+    return {
+        # Network and optimiser.
+        "model": "cnn",  # cnn | resnet18 | mlp | linear
+        "width": 16,  # channels of the first stage; units of the mlp are 8 times as many
+        "stem": "small",  # resnet18: imagenet | stride2 | small
+        "optimiser": "sgd",  # sgd | adam
+        "learning_rate": 0.02,
+        "momentum": 0.9,  # sgd
+        "weight_decay": 1e-4,  # coupled: decay * theta is added to every gradient, as in torch
+        "batch": 128,
+        "epochs": 80.0,
+        "evaluations": 20,  # how often the validation images are looked at
+        "select": "last",  # last | average | worst_group | worst_class, on the validation images
+        "patience": 0,  # evaluations without a better one after which training ends; 0 = none
+        # Groups of training images: [y], [a] or [y, a].
+        "groups": "both",  # both | target | protected
+        # Sampler. The draws are a function of (seed, step).
+        # uniform | epoch (each image once) | balanced (each batch) | epoch_balanced (a new balanced
+        # subset each epoch) | over | under (one balanced subset) | stratified | weighted (by
+        # `weights`)
+        "sampler": "epoch",
+        "mine": 0,  # images of a batch that are trained on, by their loss; 0 = all
+        "mine_by": "highest",  # highest | proportional
+        # Weights in the loss; with sampler=weighted, of the draws.
+        "weights": "none",  # none | inverse | sqrt | effective | reweighing
+        "effective_beta": 0.999,
+        # Loss per example.
+        "loss": "cross_entropy",  # cross_entropy | binary | focal | hinge
+        "focal_gamma": 2.0,
+        # Objective.
+        # mean | group_mean | group_dro | max | cvar | cvar_groups | top_k
+        "objective": "mean",
+        "dro_eta": 0.01,
+        "dro_c": (0.0,),  # C of the adjustment C / sqrt(n_g): one number, or one per group
+        "dro_absent": "skip",  # skip | zero (the published classifier code)
+        "dro_start": "uniform",  # uniform | shares
+        "cvar_alpha": 0.2,  # share of the examples, or mass of the groups, that counts
+        "top_k": 32,
+        # Penalties, each with a factor; 0 = off.
+        "spectral": 0.0,  # spectral / 2 * mean((logits - spectral_gamma)^2)
+        "spectral_gamma": (0.0,),  # one number, or one per class
+        "spectral_start": 0.0,  # share of the training after which it begins
+        "l1": 0.0,
+        "gap": "none",  # none | parity | opportunity | odds: spread of the mean scores over a
+        "gap_weight": 1.0,
+        "gap_form": "penalty",  # penalty | constraint (gap <= slack, by a multiplier)
+        "gap_slack": 0.02,
+        "gap_rate": 0.1,
+        "mmd": 0.0,  # between the features of the values of a, within each class
+        "adversary": 0.0,  # factor of the reversed gradient
+        "adversary_on": "features",  # features | logits
+        "adversary_given": "none",  # none | target: what the adversary is told
+        "adversary_width": 64,
+        "adversary_learning_rate": 1e-3,
+        # Input transform.
+        "transform": "none",  # none | mixup | lisa | fgsm | pgd
+        "mix_alpha": 2.0,
+        "lisa_within_class": 0.5,  # share of pairs of one class; the others are of one value of a
+        "attack_eps": 8.0,  # of 255
+        "attack_steps": 7,  # pgd
+        # Stages before and after the fit.
+        "first": "none",  # none | jtt: weights for what a first, short fit gets wrong
+        "jtt_epochs": 1.0,
+        "jtt_factor": 20.0,
+        "head": "none",  # none | dfr (on validation images) | crt (on training images)
+        "head_smote": 0,  # crt: neighbours of SMOTE on the features; 0 = no new examples
+    }
+
+
+def with_arm(config: ConfigDict, name: str) -> ConfigDict:
+    """Returns a copy whose `fit` tree carries the overrides of one arm."""
+    merged = ConfigDict(config.to_dict())
+    for key, value in config.arms[name].items():
+        merged.fit[key] = value
+    return merged
+
+
+def source_config(config: ConfigDict) -> ConfigDict:
+    """The config as the data sources read it: the roles of the other experiment.
+
+    Training images are `train_biased`, validation images `train_reference`, test images
+    `judge_test`, which is even over the groups.
+    """
+    tree = config.to_dict()
+    tree["data"] |= {key: 0 for key in UNUSED}
+    tree["judge"] = {"attribute_sets": (tuple(config.data.group_attributes),)}
+    return ConfigDict(tree)
+
+
+def needs(fit: ConfigDict) -> dict[str, str]:
+    """Where an arm (applied) needs labels of the protected attribute: "training" and "validation",
+    each with the key of `fit` that needs them. An arm without an entry needs only the target."""
+    by_group = fit.groups != TARGET
+    of_groups = {
+        "sampler": fit.sampler not in ("uniform", "epoch", "weighted") and by_group,
+        "weights": fit.weights == "reweighing" or (fit.weights != "none" and by_group),
+        "objective": fit.objective in ("group_mean", "group_dro", "max", "cvar_groups")
+        and by_group,
+        "gap": fit.gap != "none",
+        "mmd": fit.mmd > 0,
+        "adversary": fit.adversary > 0,
+        "transform": fit.transform == "lisa",
+    }
+    on_validation = {
+        "select": fit.select == "worst_group" and by_group,
+        "head": fit.head == "dfr" and by_group,
+    }
+    found = {}
+    for where, keys in (("training", of_groups), ("validation", on_validation)):
+        if first := [key for key, needed in keys.items() if needed]:
+            found[where] = first[0]
+    return found
+
+
+def tiny(config: ConfigDict) -> None:
+    """Shrinks a config so that all its stages end in about a minute on a laptop."""
+    config.data.update(resolution=8, n_biased=400, n_judge_test=400)
+    config.fit.update(width=4, batch=32, epochs=4.0, evaluations=2)
+
+
+class Tree(NamedTuple):
+    """The config tree of an experiment, and the part of it that an arm changes."""
+
+    defaults: Callable[[], ConfigDict]
+    with_arm: Callable[[ConfigDict, str], ConfigDict]
+    part: str
+
+
+TREES = {
+    "fair_generation": Tree(generation.defaults, generation.with_arm, "gan"),
+    "robust_classification": Tree(defaults, with_arm, "fit"),
+}

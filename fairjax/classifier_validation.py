@@ -1,0 +1,139 @@
+"""Every problem of a config of `robust_classification` at once, before anything is computed."""
+
+from collections.abc import Callable
+
+from ml_collections import ConfigDict
+
+from fairjax.classifier_config import needs, with_arm
+from fairjax.config import nearest, paths
+from fairjax.errors import InputError
+
+WORDS = {
+    "model": ("cnn", "resnet18", "mlp", "linear"),
+    "stem": ("imagenet", "stride2", "small"),
+    "optimiser": ("sgd", "adam"),
+    "select": ("last", "average", "worst_group", "worst_class"),
+    "groups": ("both", "target", "protected"),
+    "sampler": ("uniform", "epoch", "balanced", "epoch_balanced", "over", "under", "stratified",
+                "weighted"),
+    "mine_by": ("highest", "proportional"),
+    "weights": ("none", "inverse", "sqrt", "effective", "reweighing"),
+    "loss": ("cross_entropy", "binary", "focal", "hinge"),
+    "objective": ("mean", "group_mean", "group_dro", "max", "cvar", "cvar_groups", "top_k"),
+    "dro_absent": ("skip", "zero"),
+    "dro_start": ("uniform", "shares"),
+    "gap": ("none", "parity", "opportunity", "odds"),
+    "gap_form": ("penalty", "constraint"),
+    "adversary_on": ("features", "logits"),
+    "adversary_given": ("none", "target"),
+    "transform": ("none", "mixup", "lisa", "fgsm", "pgd"),
+    "first": ("none", "jtt"),
+    "head": ("none", "dfr", "crt"),
+}  # fmt: skip
+POSITIVE = ("width", "learning_rate", "batch", "epochs", "evaluations", "top_k", "adversary_width",
+            "adversary_learning_rate", "mix_alpha", "attack_eps", "attack_steps", "jtt_epochs",
+            "jtt_factor", "gap_rate")  # fmt: skip
+NOT_NEGATIVE = ("weight_decay", "patience", "mine", "focal_gamma", "dro_eta", "spectral", "l1",
+                "gap_weight", "gap_slack", "mmd", "adversary", "head_smote")  # fmt: skip
+SHARES = ("momentum", "effective_beta", "spectral_start", "lisa_within_class")
+HIDDEN = {"both": (), "validation": ("training",), "none": ("training", "validation")}
+OFFICIAL = ("celeba", "waterbirds")
+Need = Callable[[bool, str, str], None]
+
+
+def data_problems(config: ConfigDict, need: Need) -> None:
+    """What the shared checks of `data` do not know of.
+
+    Args:
+      need: called with (whether it is so, dotted key, the rule in words).
+    """
+    data = config.data
+    names = tuple(data.group_attributes)
+    need(len(names) >= 1 and len({*names}) == len(names), "data.group_attributes",
+         "the target and then the protected attributes, each once")  # fmt: skip
+    need(data.split in ("proportions", "official"), "data.split", "proportions or official")
+    need(data.split != "official" or data.source in OFFICIAL, "data.split",
+         f"proportions unless data.source is {' or '.join(OFFICIAL)}")  # fmt: skip
+    need(data.source != "waterbirds" or (bool(data.waterbirds.dir) and data.split == "official"),
+         "data.waterbirds.dir", "the official folder, with data.split=official")  # fmt: skip
+    need(data.protected_known in HIDDEN, "data.protected_known", f"one of {', '.join(HIDDEN)}")
+    need(data.n_judge_test >= 4, "data.n_judge_test", "at least 4")
+    for key in ("correlation", "minority_share"):
+        need(0 < data.digits[key] < 1, f"data.digits.{key}", "between 0 and 1")
+    need(0 <= data.digits.label_noise <= 0.5, "data.digits.label_noise", "from 0 to 0.5")
+
+
+def arm_problems(config: ConfigDict, devices: int) -> list[str]:
+    """Problems of `arms` and of `fit` with each arm applied."""
+    problems = [] if len(config.arms) else ["arms must be at least one arm"]
+    for name, overrides in config.arms.items():
+        if not all(c.isalnum() or c in "_-" for c in name):
+            problems.append(f"arms: the name '{name}' may have letters, digits, _ and - only")
+        unknown = [key for key in overrides if key not in config.fit]
+        for key in unknown:
+            near = nearest(f"fit.{key}", paths(config.fit, "fit"))
+            problems.append(f"arms.{name}.{key} is no key of fit. {near}")
+        if unknown:
+            continue
+        try:
+            arm = with_arm(config, name)
+        except TypeError as error:
+            problems.append(f"arms.{name}: {error}")
+            continue
+        for problem in _fit_problems(arm, devices):
+            said = f"{problem} (arm {name})"
+            if not any(p.startswith(problem) for p in problems):
+                problems.append(said)
+    return problems
+
+
+def _fit_problems(config: ConfigDict, devices: int) -> list[str]:
+    fit, problems = config.fit, []
+
+    def need(ok: bool, key: str, rule: str) -> None:
+        if not ok:
+            problems.append(f"fit.{key} (={fit[key]!r}) must be {rule}")
+
+    for key, words in WORDS.items():
+        need(fit[key] in words, key, f"one of {', '.join(words)}")
+    for key in POSITIVE:
+        need(0 < fit[key] < float("inf"), key, "positive and finite")
+    for key in NOT_NEGATIVE:
+        need(0 <= fit[key] < float("inf"), key, "0 or more, and finite")
+    for key in SHARES:
+        need(0 <= fit[key] <= 1, key, "from 0 to 1")
+    need(0 < fit.cvar_alpha <= 1, "cvar_alpha", "above 0 and at most 1")
+    need(fit.effective_beta < 1, "effective_beta", "below 1")
+    need(fit.batch % max(devices, 1) == 0, "batch", f"a multiple of {devices} devices")
+    need(fit.mine <= fit.batch, "mine", f"at most fit.batch ({fit.batch})")
+    need(fit.top_k <= (fit.mine or fit.batch) or fit.objective != "top_k", "top_k",
+         f"at most the {fit.mine or fit.batch} images of a step")  # fmt: skip
+    for key in ("dro_c", "spectral_gamma"):
+        numbers = isinstance(fit[key], tuple | list) and len(fit[key]) > 0
+        need(numbers and all(isinstance(x, int | float) for x in fit[key]), key,
+             "one or more numbers, such as (2.0,)")  # fmt: skip
+    need(fit.sampler != "weighted" or fit.weights != "none" or fit.first != "none", "sampler",
+         "another, unless fit.weights (or fit.first) gives weights to draw by")  # fmt: skip
+    need(fit.first == "none" or fit.weights == "none", "weights",
+         "none with fit.first=jtt, which makes the weights")  # fmt: skip
+    need(not fit.head_smote or fit.head == "crt", "head_smote", "0 unless fit.head is crt")
+    need(not fit.patience or fit.select != "last", "patience", "0 with fit.select=last")
+    need(fit.loss != "hinge" or fit.head == "none", "loss",
+         "another, as the heads are logistic regressions")  # fmt: skip
+    several = len(config.data.group_attributes) > 1
+    for where, key in needs(fit).items():
+        hidden = where in HIDDEN.get(config.data.protected_known, ())
+        why = "data.protected_known hides it" if several else "data.group_attributes names none"
+        need(several and not hidden, key, "another, as it needs the protected attribute of "
+             f"{where} images, and {why}. fit.groups=target makes groups of classes")  # fmt: skip
+    return problems
+
+
+def refuse(config: ConfigDict, problems: list[str]) -> None:
+    """Raises one `InputError` for all problems, if there are any."""
+    if problems:
+        raise InputError(
+            f"{len(problems)} problem(s): " + "; ".join(problems),
+            f"config {config.name}",
+            "Change these keys in the config file or by --config.<key>=<value>",
+        )

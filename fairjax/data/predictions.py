@@ -1,0 +1,148 @@
+"""A table of somebody's predictions: labels, scores or decisions, and attributes of each row."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fairjax.data.labels import read_lines
+from fairjax.errors import InputError
+
+MOST_GROUPS = 50
+WHERE = "--predictions"
+
+
+class Predictions(NamedTuple):
+    """n rows with a known label.
+
+    Attributes:
+      truth: bool [n], whether the label is the positive one.
+      decided: bool [n].
+      scores: float [n] in [0, 1] of the positive class; None where the table has none.
+      columns: every column of the table, its values as str ("" = unknown), [n] each.
+      positive: the label's value that counts as positive. dropped: rows without a label.
+    """
+
+    truth: np.ndarray
+    decided: np.ndarray
+    scores: np.ndarray | None
+    columns: dict[str, np.ndarray]
+    positive: str
+    dropped: int
+
+
+def read(
+    path: Path, label: str, score: str | None, decision: str | None, positive: str | None,
+    threshold: float,
+) -> Predictions:  # fmt: skip
+    """Reads a CSV or Parquet table.
+
+    Args:
+      label: column of the true class. score: of a probability of the positive class.
+      decision: of the class that was decided for; without it, a score of at least `threshold`
+        decides for the positive one.
+      positive: the positive class; None where the labels are 0 and 1, or only two and one of them
+        is a usual word for "yes".
+
+    Raises:
+      InputError: a column that is not there, a score outside [0, 1], a label of one class only.
+    """
+    where = f"{WHERE}={path}"
+    head, body = read_lines(path, where)
+    if not body:
+        raise InputError("no rows", where, "Give a table with rows")
+    for flag, name in (("--label", label), ("--score", score), ("--decision", decision)):
+        if name and name not in head:
+            raise InputError(f"no column {name!r}", f"{flag}={name}",
+                             f"The columns are {', '.join(head)}")  # fmt: skip
+    if not score and not decision:
+        raise InputError("neither scores nor decisions", where, "Give --score or --decision")
+    table = {name: np.array([_word(line[i]) for line in body]) for i, name in enumerate(head)}
+    known = table[label] != ""
+    line_of = np.flatnonzero(known) + 2
+    table = {name: values[known] for name, values in table.items()}
+    labels = table[label]
+    positive = _positive(np.unique(labels), positive, label)
+    truth = labels == positive
+    if truth.all() or not truth.any():
+        raise InputError(f"every label is {'' if truth.all() else 'other than '}{positive!r}",
+                         f"--label={label}", "Give a table with both classes")  # fmt: skip
+    scores = _scores(table[score], line_of, f"--score={score}") if score else None
+    if decision:
+        decided = table[decision] == positive
+        unknown = np.flatnonzero(table[decision] == "")
+        if len(unknown):
+            raise InputError(f"row {line_of[unknown[0]]} has no decision", f"--decision={decision}",
+                             "Fill it in or remove the row")  # fmt: skip
+        if not np.isin(table[decision], labels).all():
+            other = next(v for v in table[decision] if v not in labels)
+            raise InputError(f"a decision {other!r}, which no label is", f"--decision={decision}",
+                             "Write labels and decisions in the same words")  # fmt: skip
+    else:
+        assert scores is not None
+        decided = scores >= threshold
+    return Predictions(truth, decided, scores, table, positive, int((~known).sum()))
+
+
+def groups(
+    table: Predictions, attributes: Sequence[str], flag: str
+) -> tuple[tuple[str, ...], np.ndarray]:
+    """(names of the groups, group of each row [n], -1 where a value is unknown).
+
+    Args:
+      attributes: columns; several make a group of every combination that occurs.
+
+    Raises:
+      InputError: no such column, or too many groups to say anything of.
+    """
+    for name in attributes:
+        if name not in table.columns:
+            raise InputError(f"no column {name!r}", flag,
+                             f"The columns are {', '.join(table.columns)}")  # fmt: skip
+    rows = list(zip(*(table.columns[name] for name in attributes), strict=True))
+    whole = [", ".join(values) if all(values) else "" for values in rows]
+    names, of = np.unique(whole, return_inverse=True)
+    kept = [name for name in names if name]
+    if len(kept) > MOST_GROUPS:
+        raise InputError(f"{len(kept)} groups", flag, f"At most {MOST_GROUPS}: put values together")
+    first = len(names) - len(kept)  # "" comes first
+    return tuple(kept), of - first
+
+
+def _word(value: Any) -> str:
+    """A cell as text: 1, 1.0, "1" and True are the same label."""
+    if value is None or (isinstance(value, float) and np.isnan(value)):
+        return ""
+    text = str(value).strip()
+    text = {"True": "1", "False": "0"}.get(text, text)
+    return text[:-2] if text.endswith(".0") and text[:-2].lstrip("-").isdigit() else text
+
+
+def _positive(found: np.ndarray, given: str | None, label: str) -> str:
+    if given is not None:
+        if _word(given) not in found:
+            raise InputError(f"no label is {given!r}", f"--positive={given}",
+                             f"The labels are {', '.join(found[:10])}")  # fmt: skip
+        return _word(given)
+    usual = [value for value in found if value.lower() in ("1", "yes", "true", "positive")]
+    if len(found) <= 2 and len(usual) == 1:
+        return str(usual[0])
+    raise InputError(f"the labels {', '.join(found[:10])}", f"--label={label}",
+                     "Say which one counts as positive: --positive=VALUE")  # fmt: skip
+
+
+def _scores(values: np.ndarray, line_of: np.ndarray, where: str) -> np.ndarray:
+    scores = np.array([_number(value) for value in values])
+    wrong = np.flatnonzero(~((scores >= 0) & (scores <= 1)))
+    if len(wrong):
+        found = f"row {line_of[wrong[0]]} holds {str(values[wrong[0]])!r}"
+        raise InputError(found, where, "Scores are probabilities of the positive class, 0 to 1")
+    return scores
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return float("nan")

@@ -1,0 +1,56 @@
+"""Accuracies of a classifier by group, each with an interval."""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from fairjax.data.groups import Grouping
+from fairjax.evaluate.figures import Figure
+from fairjax.evaluate.manifold import wilson
+
+Z = 1.959964  # 95 %
+
+
+def group_figures(
+    decided: np.ndarray, target: np.ndarray, groups: Grouping, shares: np.ndarray, part: str
+) -> Iterator[Figure]:
+    """Average, worst-group, worst-class and group accuracies of one set of examples.
+
+    Intervals are 95 %: Wilson's for a proportion; for the average weighted as in training a normal
+    one with the variances of the groups' rates, each with Jeffreys' 1/2 added. That of the worst
+    group is the Wilson interval of the group that came out worst: it does not know that the
+    smallest of several was picked, which makes it look worse than it is.
+
+    Args:
+      decided: int [n], classes that were decided for. target: int [n], the truth.
+      groups: of these examples.
+      shares: float [k], of each of the groups among the training images. Waterbirds' "average
+        accuracy" weights the groups' accuracies by them (Sagawa et al., 2020, appendix C.1).
+      part: "test" or "train", the end of every name.
+    """
+    right = np.asarray(decided) == target
+    sets = groups.sets()
+    rates = np.array([right[members].mean() for members in sets])
+    worst = int(rates.argmin())
+    name, sizes = groups.names[worst], groups.sizes
+    yield wilson(f"worst_group_accuracy/{part}", right[sets[worst]])._replace(note=f"of {name}")
+    yield wilson(f"average_accuracy/{part}", right)
+    if shares.sum() > 0:
+        shares = shares / shares.sum()
+        value = float(shares @ rates)
+        p = (rates * sizes + 0.5) / (sizes + 1)
+        half = Z * float(np.sqrt(shares**2 @ (p * (1 - p) / sizes)))
+        yield Figure(
+            f"average_accuracy/{part}/train_weighted", value, max(0.0, value - half),
+            min(1.0, value + half), len(right), "groups weighted as in training",
+        )  # fmt: skip
+    of_class = [right[target == c] for c in np.unique(target)]
+    yield wilson(f"worst_class_accuracy/{part}", min(of_class, key=lambda r: r.mean()))
+    for g, members in enumerate(sets):
+        yield wilson(f"accuracy/{groups.names[g]}/{part}", right[members])
+
+
+def constant_class(decided: np.ndarray) -> int | None:
+    """The class that a collapsed classifier always decides for; None where it knows several."""
+    found = np.unique(decided)
+    return int(found[0]) if len(found) == 1 else None

@@ -1,0 +1,167 @@
+"""The command line of `launch/audit.py --predictions=FILE`: where is a classifier unfair?
+
+A table of labels, scores or decisions and attributes flows in, of any classifier; out come rates by
+group, gaps between groups with intervals, their verdicts, tables and a page.
+"""
+
+import csv
+import logging
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from absl import flags
+from ml_collections import ConfigDict
+
+from fairjax.data import predictions
+from fairjax.data.predictions import Predictions
+from fairjax.errors import InputError
+from fairjax.evaluate.figures import Figure, write_figures
+from fairjax.evaluate.rates import (
+    Groups,
+    amplification_figure,
+    confusion,
+    gap_figures,
+    privileged_figures,
+    rate_figures,
+)
+from fairjax.evaluate.scores import score_distance_figure, score_figures
+from fairjax.experiments.command import read_flags, run_program
+
+log = logging.getLogger("fairjax")
+
+ALL = "all"  # the one group of everybody
+
+
+def audit_flags() -> flags.FlagValues:
+    """The flags of the program."""
+    values = flags.FlagValues()
+    flags.DEFINE_string("predictions", None, "Table (.csv, .parquet), one row an example.",
+                        flag_values=values)  # fmt: skip
+    flags.DEFINE_string("label", "label", "Column of the true class.", flag_values=values)
+    flags.DEFINE_string("score", None, "Column of the probability of the positive class.",
+                        flag_values=values)  # fmt: skip
+    flags.DEFINE_string("decision", None, "Column of the class decided for; default: positive from "
+                        "--threshold on.", flag_values=values)  # fmt: skip
+    flags.DEFINE_float("threshold", 0.5, "Of the scores.", 0.0, 1.0, flag_values=values)
+    flags.DEFINE_string("positive", None, "The positive class; default: 1 or yes. All other labels "
+                        "count as negative.", flag_values=values)  # fmt: skip
+    flags.DEFINE_list("attributes", None, "Columns by which rows are grouped; a+b for every "
+                      "combination of two.", flag_values=values)  # fmt: skip
+    flags.DEFINE_multi_string("privileged", [], "ATTRIBUTES=GROUP, the group beside which the "
+                              "others stand in signed differences and in disparate impact; one "
+                              "flag for each of --attributes.", flag_values=values)  # fmt: skip
+    flags.DEFINE_string("limits", None, 'JSON file of limits: {"<figure>": {"min": x, "max": y}}. '
+                        "Exit code 1 if a figure breaks one, 3 if evidence is insufficient.",
+                        flag_values=values)  # fmt: skip
+    flags.DEFINE_string("baseline", None, "metrics.json of an earlier audit: which figures moved "
+                        "since? Exit code 4 if any did (and no limit says 1 or 3).",
+                        flag_values=values)  # fmt: skip
+    flags.DEFINE_string("out", None, "New or empty folder.", flag_values=values)
+    return values
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Runs the command; its exit codes are in `--help`, 2 where the input cannot be used."""
+    run_program(
+        argv,
+        lambda argv: sys.exit(_run(argv)),
+        audit_flags,
+        about=": measures by group what a classifier decides. Without --predictions: samples of a "
+        "generator.",
+        example="python launch/audit.py --predictions=test.csv --label=y --score=p "
+        "--attributes=sex,sex+age --out=audit",
+    )
+
+
+def _run(argv: list[str]) -> int:
+    values = audit_flags()
+    read_flags(values, argv, needed=("predictions", "attributes", "out"))
+    out = Path(values.out)
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise InputError("it exists and is not an empty folder", str(out), "Give a new folder")
+    from fairjax.evaluate import verdicts
+    from fairjax.experiments import workdir
+    from fairjax.report import audited_predictions
+
+    limits = verdicts.read_limits(Path(values.limits)) if values.limits else {}
+    before = verdicts.read_baseline(Path(values.baseline)) if values.baseline else {}
+    workdir.log_to(None)
+    path = Path(values.predictions).expanduser()
+    table = predictions.read(path, values.label, values.score, values.decision, values.positive,
+                             values.threshold)  # fmt: skip
+    if table.dropped:
+        log.info("%s: %d rows without a label are left out", path, table.dropped)
+    sets = [_groups(table, name) for name in values.attributes]
+    figures = list(_figures(table, sets, _privileged(values.privileged, sets)))
+    named = {figure.name: figure for figure in figures}
+    verdicts.check_names(limits, named, f"--limits={values.limits}")
+    ruled = verdicts.judged(named, limits)
+    changed, compared = verdicts.moved(before, named)
+    out.mkdir(parents=True, exist_ok=True)
+    title = f"audit of {path.name}"
+    workdir.describe(out, ConfigDict({"name": title}), ["python", *argv])
+    checks = verdicts.as_json(ruled, changed, compared) if limits or before else {}
+    write_figures(out / "metrics.json", figures, checks)
+    _write_table(out / "figures.csv", figures)
+    page = audited_predictions.build(out, title, table, sets, named, checks)
+    for v in ruled:
+        log.info("limit: %s: %s = %.4g [%.4g, %.4g]", v.verdict, *v.figure[:4])
+    for m in changed:
+        log.info("moved: %s from %.4g to %.4g", m.name, m.before.value, m.now.value)
+    log.info("figures: %s, open %s", out / "metrics.json", page)
+    found = {verdict.verdict for verdict in ruled}
+    return verdicts.exit_code(found, bool(changed))
+
+
+def _groups(table: Predictions, name: str) -> Groups:
+    names, of = predictions.groups(table, name.split("+"), f"--attributes={name}")
+    if len(names) < 2:
+        raise InputError(f"one group: {', '.join(names)}", f"--attributes={name}",
+                         "Give a column with two values or more")  # fmt: skip
+    return Groups(name, names, of)
+
+
+def _privileged(given: Sequence[str], sets: Sequence[Groups]) -> dict[str, int]:
+    """Attributes -> number of the privileged group."""
+    found = {}
+    for text in given:
+        label, _, value = text.partition("=")
+        groups = next((g for g in sets if g.label == label), None)
+        if groups is None or value not in groups.names:
+            known = [f"{g.label}={name}" for g in sets for name in g.names]
+            raise InputError("no such group", f"--privileged={text}",
+                             f"Groups: {', '.join(known[:10])}")  # fmt: skip
+        found[label] = groups.names.index(value)
+    return found
+
+
+def _figures(
+    table: Predictions, sets: Sequence[Groups], privileged: dict[str, int]
+) -> Iterator[Figure]:
+    everybody = Groups(ALL, (ALL,), np.zeros(len(table.truth), int))
+    for groups in (everybody, *sets):
+        counts = confusion(table.truth, table.decided, groups.of, len(groups.names))
+        yield from rate_figures(counts, groups)
+        if table.scores is not None:
+            yield from score_figures(table.truth, table.scores, groups)
+        if groups is everybody:
+            continue
+        yield from gap_figures(counts, groups)
+        yield amplification_figure(counts, groups)
+        if table.scores is not None and len(groups.names) == 2:
+            yield score_distance_figure(table.truth, table.scores, groups)
+        if groups.label in privileged:
+            yield from privileged_figures(counts, groups, privileged[groups.label])
+
+
+def _write_table(path: Path, figures: Sequence[Figure]) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer: Any = csv.writer(file)
+        writer.writerow(Figure._fields)
+        writer.writerows(
+            ["" if isinstance(v, float) and not np.isfinite(v) else v for v in figure]
+            for figure in figures
+        )

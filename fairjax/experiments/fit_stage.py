@@ -1,0 +1,288 @@
+"""Stages of one arm of `robust_classification`: first, fit, head, eval."""
+
+import csv
+import logging
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from fairjax.classifier_config import needs
+from fairjax.data.feed import batches
+from fairjax.data.groups import Grouping, grouped
+from fairjax.data.prepare import Dataset
+from fairjax.errors import InputError
+from fairjax.evaluate.figures import Figure, write_figures
+from fairjax.evaluate.groups import constant_class, group_figures
+from fairjax.experiments import keys
+from fairjax.experiments.stages import read_arrays
+from fairjax.objectives import draw
+from fairjax.objectives import weights as weighing
+from fairjax.train import heads, loop
+from fairjax.train.classifier import probabilities
+from fairjax.train.devices import is_lead, local_slice, put_replicated
+from fairjax.train.group_classifier import Examples, GroupClassifier, Held
+from fairjax.train.weight_files import load_tree, save_tree
+
+log = logging.getLogger("fairjax")
+
+
+class Part(NamedTuple):
+    """Images of one role whose target is known."""
+
+    positions: np.ndarray  # int32 [n], into the images of the dataset
+    target: np.ndarray  # int32 [n]
+    protected: np.ndarray  # int32 [n], -1 = unknown or not to be looked at
+
+
+def part(config: ConfigDict, dataset: Dataset, role: str) -> Part:
+    """The training ("train_biased"), validation ("train_reference") or test ("judge_test") images.
+
+    Raises:
+      InputError: no image has a target.
+    """
+    names = tuple(config.data.group_attributes)
+    positions = dataset.roles[role]
+    positions = positions[dataset.classes(names[:1], positions) >= 0]
+    if not len(positions):
+        raise InputError(f"no image of {role} has a known {names[0]}", "data.group_attributes",
+                         "Name an attribute that the labels hold")  # fmt: skip
+    target, protected = (dataset.classes(n, positions) for n in (names[:1], names[1:]))
+    hidden = {"both": (), "validation": ("train_biased",),
+              "none": ("train_biased", "train_reference")}[config.data.protected_known]  # fmt: skip
+    if role in hidden or not names[1:]:
+        protected = np.full_like(protected, -1)
+    return Part(positions, target, protected)
+
+
+def groups_of(config: ConfigDict, dataset: Dataset, of: Part, by: str) -> Grouping:
+    """The groups of a part, with readable names."""
+    names = tuple(config.data.group_attributes)
+    titles = dataset.class_names(names[:1]), dataset.class_names(names[1:])
+    return grouped(of.target, of.protected, by, *titles)
+
+
+def refuse_without_labels(config: ConfigDict, dataset: Dataset, arm: str) -> None:
+    """Raises InputError where an arm (applied) needs protected labels that no image has."""
+    for where, key in needs(config.fit).items():
+        role = {"training": "train_biased", "validation": "train_reference"}[where]
+        if not (part(config, dataset, role).protected >= 0).any():
+            raise InputError(
+                f"arm {arm} needs the protected attribute of {where} images, and none is known",
+                f"fit.{key} (={config.fit[key]!r})",
+                "Give labels, or set fit.groups=target where the method can do with classes",
+            )
+
+
+def network(config: ConfigDict, dataset: Dataset, steps: int = 1) -> GroupClassifier:
+    """The programs of an arm (applied)."""
+    names = tuple(config.data.group_attributes)
+    size = {"resolution": config.data.resolution, "channels": config.data.channels}
+    values = len(dataset.class_names(names[1:])) if names[1:] else 1
+    return GroupClassifier(config.fit, classes=len(dataset.class_names(names[:1])), values=values,
+                           steps=steps, **size)  # fmt: skip
+
+
+def example_weights(fit: ConfigDict, train: Part, groups: Grouping) -> np.ndarray:
+    """Weight of each training image, mean 1; those of unknown attribute get 1 by reweighing."""
+    if fit.weights == "none":
+        return np.ones(len(train.target))
+    if fit.weights == "reweighing":
+        known = train.protected >= 0
+        found = np.ones(len(known))
+        found[known] = weighing.reweighing(train.target[known], train.protected[known])
+        return found
+    return weighing.by_group(groups.of, fit.weights, fit.effective_beta)
+
+
+def sampler(
+    fit: ConfigDict, groups: Grouping, weights: np.ndarray, seed: int
+) -> Callable[[int], np.ndarray]:
+    """Step -> int32 [batch], positions in the training list: a pure function of (seed, step)."""
+    everything, sets = np.arange(len(groups.of)), groups.sets()
+    least = int(groups.sizes.min())
+    if fit.sampler == "epoch":
+        return lambda step: draw.epochs(seed, step, [everything], fit.batch)
+    if fit.sampler == "epoch_balanced":
+        return lambda step: draw.epochs(seed, step, sets, fit.batch, each=least)
+    if fit.sampler == "under":
+        rng = np.random.default_rng(seed)
+        kept = np.concatenate([rng.choice(s, least, replace=False) for s in sets])
+        return lambda step: draw.epochs(seed, step, [kept], fit.batch)
+    table = {
+        "uniform": lambda: draw.uniform(everything, fit.batch),
+        "balanced": lambda: draw.balanced(sets, fit.batch),
+        "over": lambda: draw.weighted(weighing.by_group(groups.of, "inverse"), fit.batch),
+        "stratified": lambda: draw.stratified(sets, fit.batch),
+        "weighted": lambda: draw.weighted(weights, fit.batch),
+    }[fit.sampler]()
+    return lambda step: draw.draw(seed, step, table)
+
+
+def adjustment(fit: ConfigDict, groups: Grouping, arm: str) -> np.ndarray:
+    """C / sqrt(n_g) of each group, [k] (Sagawa et al., 2020, section 3.3).
+
+    Raises:
+      InputError: neither one C nor one for each group.
+    """
+    c = np.asarray(fit.dro_c, np.float64)
+    if len(c) not in (1, len(groups.names)):
+        raise InputError(
+            f"{len(c)} numbers for the {len(groups.names)} groups ({'; '.join(groups.names)})",
+            f"fit.dro_c (arm {arm})",
+            "Give one number, or one for each group",
+        )
+    return c / np.sqrt(groups.sizes)
+
+
+def first(config: ConfigDict, dataset: Dataset, arm: str, folder: Path) -> None:
+    """JTT's first classifier (Liu et al., 2021): plain and short; its errors get a weight.
+
+    Raises:
+      InputError: it makes no errors on the training images, so that nothing would be weighted.
+    """
+    plain = ConfigDict(config.to_dict())
+    plain.fit.update(
+        epochs=config.fit.jtt_epochs, sampler="epoch", weights="none", objective="mean", mine=0,
+        transform="none", select="last", patience=0, spectral=0.0, l1=0.0, gap="none", mmd=0.0,
+        adversary=0.0, groups="target", evaluations=1,
+    )  # fmt: skip
+    best = _train(plain, dataset, arm, "first", folder, None)
+    train = part(config, dataset, "train_biased")
+    logits = network(plain, dataset).predict(best, dataset.images[train.positions])[1]
+    wrong = logits.argmax(-1) != train.target
+    log.info("arm %s: the first classifier errs on %d of %d training images", arm, wrong.sum(),
+             len(wrong))  # fmt: skip
+    if not wrong.any():
+        raise InputError(
+            "the error set is empty",
+            f"fit.jtt_epochs (={config.fit.jtt_epochs:g}, arm {arm})",
+            "Train the first classifier for less long, or with more weight_decay",
+        )
+    if is_lead():
+        weights = weighing.upweighted(wrong, config.fit.jtt_factor)
+        np.savez(folder / "weights.npz", allow_pickle=False, weights=weights, wrong=wrong)
+
+
+def fit(config: ConfigDict, dataset: Dataset, arm: str, folder: Path) -> dict[str, Any]:
+    """Trains an arm (applied); writes its network."""
+    given = None
+    if config.fit.first == "jtt":
+        given = read_arrays(folder.parent / "first/weights.npz", "weights")["weights"]
+    best = _train(config, dataset, arm, "fit", folder, given)
+    if is_lead():
+        save_tree(folder / "network.safetensors", best)
+    return {}
+
+
+def _train(
+    config: ConfigDict,
+    dataset: Dataset,
+    arm: str,
+    stage: str,
+    folder: Path,
+    given: np.ndarray | None,
+) -> Any:
+    """Trains on `train_biased`; returns the chosen {"encoder", "head", "stats"}."""
+    tree = config.fit
+    train, held = (part(config, dataset, r) for r in ("train_biased", "train_reference"))
+    groups = groups_of(config, dataset, train, tree.groups)
+    weights = example_weights(tree, train, groups) if given is None else given
+    in_loss = np.ones(len(weights)) if tree.sampler == "weighted" else weights
+    known = Examples(
+        *(put_replicated(np.asarray(x, np.int32))
+          for x in (train.target, train.protected, groups.of)),
+        *(put_replicated(np.asarray(x, np.float32))
+          for x in (in_loss, groups.sizes / groups.sizes.sum(), adjustment(tree, groups, arm))),
+    )  # fmt: skip
+    log.info("arm %s, %s: groups of the training images: %s", arm, stage, ", ".join(
+        f"{i} = {name} ({n})" for i, (name, n) in enumerate(zip(groups.names, groups.sizes,
+                                                                strict=True))))  # fmt: skip
+    of_held = groups_of(config, dataset, held, tree.groups).of
+    steps = max(1, round(tree.epochs * len(train.target) / tree.batch))
+    task = network(config, dataset, steps).task(
+        f"{arm} {stage}", known, Held(dataset.images[held.positions], held.target, of_held)
+    )
+    # All arms see the same draws and begin alike: they differ in what their words say only.
+    order = sampler(tree, groups, weights, keys.number(config.seed, "fit draw"))
+
+    def feed(start: int, stop: int) -> Iterator[dict[str, np.ndarray]]:
+        local = local_slice(tree.batch)
+        return batches(dataset.images, order, train.positions, start, stop, local=local)
+
+    every = max(1, steps // tree.evaluations)
+    rhythm = loop.Rhythm(steps, tree.batch, log=min(50, every), save=every, evaluate=every)
+    return loop.run(task, feed, keys.root(config.seed, "fit"), rhythm, folder).best
+
+
+def head(config: ConfigDict, dataset: Dataset, arm: str, folder: Path) -> dict[str, Any]:
+    """Fits the last layer anew on features of the trained network; writes the whole network."""
+    tree = config.fit
+    net = network(config, dataset)
+    variables = load_tree(folder.parent / "fit/network.safetensors")
+    role = "train_reference" if tree.head == "dfr" else "train_biased"
+    seen = part(config, dataset, role)
+    features = net.predict(variables, dataset.images[seen.positions])[0].astype(np.float64)
+    seed = keys.number(config.seed, "head")
+    output: dict[str, Any] = {}
+    if tree.head == "dfr":
+        of = groups_of(config, dataset, seen, tree.groups).of
+        variables["head"], output["strength"] = heads.dfr(features, seen.target, of, seed)
+    else:
+        variables["head"] = heads.crt(features, seen.target, tree.head_smote, seed)
+    if is_lead():
+        save_tree(folder / "network.safetensors", variables)
+    return output
+
+
+def measure(config: ConfigDict, dataset: Dataset, arm: str, folder: Path) -> None:
+    """Writes metrics.json and predictions.csv of an arm (applied)."""
+    net = network(config, dataset)
+    stage = "fit" if config.fit.head == "none" else "head"
+    variables = load_tree(folder.parent / stage / "network.safetensors")
+    names = tuple(config.data.group_attributes)
+    classes = dataset.class_names(names[:1])
+    train, test = (part(config, dataset, r) for r in ("train_biased", "judge_test"))
+    known = train._replace(protected=dataset.classes(names[1:], train.positions)
+                           if names[1:] else train.protected)  # fmt: skip
+    of_train, of_test = (groups_of(config, dataset, p, "both") for p in (known, test))
+    sizes = dict(zip(of_train.names, of_train.sizes, strict=True))
+    figures: list[Figure] = []
+    extra: dict[str, Any] = {"groups": list(of_test.names), "collapsed": ""}
+    for name, p, groups in (("test", test, of_test), ("train", known, of_train)):
+        logits = net.predict(variables, dataset.images[p.positions])[1]
+        decided = logits.argmax(-1)
+        shares = np.array([float(sizes.get(g, 0)) for g in groups.names])
+        figures += group_figures(decided, p.target, groups, shares, name)
+        if name == "test":
+            constant = constant_class(decided)
+            if constant is not None:
+                extra["collapsed"] = classes[constant]
+            _write_predictions(folder / "predictions.csv", dataset, names, p, logits)
+    if extra["collapsed"]:
+        log.warning("arm %s is a constant predictor: it always says '%s'", arm, extra["collapsed"])
+    if is_lead():
+        write_figures(folder / "metrics.json", figures, extra)
+    for figure in figures[:2]:
+        log.info("arm %s: %s %.3f [%.3f, %.3f] %s", arm, figure.name, figure.value, figure.low,
+                 figure.high, figure.note)  # fmt: skip
+
+
+def _write_predictions(
+    path: Path, dataset: Dataset, names: tuple[str, ...], test: Part, logits: np.ndarray
+) -> None:
+    """One line per test image: id, target, decision, probability of each class, attributes."""
+    if not is_lead():
+        return
+    p = probabilities(logits)
+    columns = [dataset.attribute_names.index(name) for name in names]
+    with path.open("w", newline="", encoding="utf-8") as file:
+        out = csv.writer(file)
+        titles = [f"probability {c}" for c in dataset.class_names(names[:1])]
+        out.writerow(["id", "target", "decision", *titles, *names[1:]])
+        for row, position in enumerate(test.positions):
+            values = dataset.attributes[position, columns[1:]].tolist()
+            out.writerow([dataset.ids[position], test.target[row], int(p[row].argmax()),
+                          *(f"{x:.6f}" for x in p[row]), *values])  # fmt: skip

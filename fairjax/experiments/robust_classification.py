@@ -1,0 +1,122 @@
+"""The classifier experiment: biased images in; classifiers, their accuracy by group, a page out."""
+
+import json
+import logging
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from fairjax.classifier_config import source_config, with_arm
+from fairjax.data import prepare as data
+from fairjax.data.prepare import Dataset
+from fairjax.errors import InputError
+from fairjax.experiments import fit_stage
+from fairjax.experiments.stages import Stages, read_json
+from fairjax.report import classifiers
+
+log = logging.getLogger("fairjax")
+
+# The part of `fit` that only the stages before and after the fit read.
+FIRST = ("jtt_epochs", "jtt_factor")
+HEAD = ("head", "head_smote")
+
+
+def plan(config: ConfigDict) -> dict[str, Any]:
+    """Stage name -> the part of the config that it reads; the order is the order of the run."""
+    c = config.to_dict()
+    seed = {"seed": c["seed"]}
+    known = {"protected_known": c["data"].pop("protected_known")}
+    stages: dict[str, Any] = {"data": seed | {"data": c["data"]}}
+    for arm in config.arms:
+        tree = with_arm(config, arm).fit.to_dict()
+        last = {key: tree.pop(key) for key in HEAD}
+        early = {key: tree.pop(key) for key in FIRST}
+        if tree["first"] != "none":
+            stages[f"arms/{arm}/first"] = seed | known | {"fit": tree | early}
+        stages[f"arms/{arm}/fit"] = seed | known | {"fit": tree}
+        if last["head"] != "none":
+            stages[f"arms/{arm}/head"] = seed | known | {"fit": last | {"groups": tree["groups"]}}
+        stages[f"arms/{arm}/eval"] = {"of": "test and training images"}
+    stages["report"] = {}
+    return stages
+
+
+def run(config: ConfigDict, workdir: Path, only: str | None = None) -> Path:
+    """Runs all stages that are not done (or those named `only`).
+
+    Returns:
+      workdir/report/index.html (there once the report stage has run).
+
+    Raises:
+      InputError: input that cannot be used. Interrupted, Diverged: see `fairjax.train.stopping`.
+    """
+    stages = Stages(workdir, plan(config), only)
+    make = _Bodies(workdir, config)
+    stages.run("data", [], make.data)
+    for arm in config.arms:
+        tree, here = with_arm(config, arm).fit, f"arms/{arm}"
+        before, last = ["data"], f"{here}/fit"
+        if tree.first != "none":
+            stages.run(f"{here}/first", ["data"], partial(make.arm, fit_stage.first, arm))
+            before.append(f"{here}/first")
+        stages.run(f"{here}/fit", before, partial(make.arm, fit_stage.fit, arm))
+        if tree.head != "none":
+            last = f"{here}/head"
+            stages.run(last, ["data", f"{here}/fit"], partial(make.arm, fit_stage.head, arm))
+        stages.run(f"{here}/eval", ["data", last], partial(make.arm, fit_stage.measure, arm))
+    stages.run("report", [f"arms/{arm}/eval" for arm in config.arms], make.report)
+    return workdir / "report/index.html"
+
+
+class _Bodies:
+    """The bodies of the stages, with the data that they load once."""
+
+    def __init__(self, workdir: Path, config: ConfigDict):
+        self._workdir, self._config = workdir, config
+
+    @cached_property
+    def _dataset(self) -> Dataset:
+        folder = self._workdir / "data"
+        try:
+            return data.load(folder)
+        except InputError as error:  # the cache belongs to the user, who may have cleaned it
+            log.info("%s; preparing it again", error)
+            dataset = data.prepare(source_config(self._config), folder, log.info)
+        if dataset.manifest["hash"] != read_json(folder / "DONE")["output"]["manifest"]:
+            raise InputError(
+                "the images are no longer those on which this run began",
+                str(folder),
+                "Restore them, or use another --workdir",
+            )
+        return dataset
+
+    def data(self, folder: Path) -> dict[str, Any]:
+        dataset = data.prepare(source_config(self._config), folder, log.info)
+        for arm in self._config.arms:  # missing labels are refused before anything is trained
+            fit_stage.refuse_without_labels(with_arm(self._config, arm), dataset, arm)
+        return {"manifest": dataset.manifest["hash"]}
+
+    def arm(self, body: Any, arm: str, folder: Path) -> dict[str, Any] | None:
+        output: dict[str, Any] | None = body(
+            with_arm(self._config, arm), self._dataset, arm, folder
+        )
+        return output
+
+    def report(self, folder: Path) -> None:
+        page = classifiers.build(self._workdir)
+        found = json.loads((page.parent / "metrics.json").read_text())
+        log.info("report: %s", found["answer"])
+
+
+def describe(config: ConfigDict) -> str:
+    """The text that `--dry_run` prints."""
+    lines = ["config:", json.dumps(config.to_dict(), indent=1, default=list), "", "stages:"]
+    lines += [f"  {name}" for name in plan(config)]
+    for arm in config.arms:
+        tree = with_arm(config, arm).fit
+        steps = max(1, round(tree.epochs * config.data.n_biased / tree.batch))
+        own = json.dumps(config.arms[arm].to_dict(), default=list)
+        lines.append(f"arm {arm}: {own}; about {steps:,} steps of {tree.batch} images")
+    return "\n".join(lines)

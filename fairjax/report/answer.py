@@ -1,0 +1,172 @@
+"""The report's answer in plain words."""
+
+from typing import NamedTuple
+
+from fairjax.report import words
+from fairjax.report.collapse import collapsed
+from fairjax.report.workdir import Arm, Run, insufficient
+
+
+class Answer(NamedTuple):
+    """What the top of the page says.
+
+    Attributes:
+      headline: one short sentence.
+      tone: "good", "bad", "open" (nothing proven), which only colours the headline.
+      sentences: the answer with numbers.
+      evidence: the distances behind it.
+      caveats: what the numbers do not say.
+    """
+
+    headline: str
+    tone: str
+    sentences: list[str]
+    evidence: list[str]
+    caveats: list[str]
+
+
+def _on_training(arms: list[Arm]) -> list[str]:
+    """What has to be said of how some of the arms were trained."""
+    said = []
+    if any(arm.dro for arm in arms):
+        said.append("The target of a DRO run is q, not the reference.")
+    if names := [arm.name for arm in arms if words.penalised(arm)]:
+        said.append(
+            f"Labels were used in the training of {', '.join(names)}, by a penalty that may have "
+            "gamed its own judge; the figures come from another judge."
+        )
+    return said
+
+
+def answer(run: Run) -> Answer:
+    """The answer of a run; what has collapsed stands first among the caveats."""
+    said = _answer(run)
+    return said._replace(caveats=[*collapsed(run), *said.caveats])
+
+
+def _answer(run: Run) -> Answer:
+    """The one-paragraph answer; never claims more than the intervals allow."""
+    evaluated = [arm for arm in run.arms if arm.figures]
+    if not evaluated:
+        return Answer("No generator has been evaluated yet", "open", [], [], [])
+    if not run.judges:
+        return _without_labels(evaluated)
+    judge = run.judges[run.main_set]
+    index = words.shown_class(run)
+    name = judge.classes[index] if index < len(judge.classes) else f"class {index}"
+    sentences = []
+    biased, reference = (
+        words.role_share(run, f"train_{part}", name) for part in ("biased", "reference")
+    )
+    if biased is not None and reference is not None:
+        sentences.append(
+            f"Of the biased training images {100 * biased:.0f} % show {name}, "
+            f"of the reference images {100 * reference:.0f} %."
+        )
+    reasons = {arm.name: insufficient(run, arm, run.main_set) for arm in evaluated}
+    proven = [arm for arm in evaluated if not reasons[arm.name]]
+    for arm in evaluated:
+        if reasons[arm.name]:
+            sentences.append(
+                f"The {words.described(arm)}: insufficient evidence ({reasons[arm.name]})."
+            )
+        elif (share := words.share_of(arm, run.main_set, index)) is not None:
+            verb = "show" if arm.name == words.AUDITED else "shows"
+            sentences.append(f"The {words.described(arm)} {verb} {words.percent(share)} {name}.")
+    evidence: list[str] = []
+    headline, tone = "Insufficient evidence", "open"
+    if proven:
+        headline, tone, evidence = _compared(run, proven, name, index)
+    evidence += _quality(evaluated)
+    covered = "the drawing of the samples and the judge's errors"
+    if judge.confusion is None:
+        covered = "the drawing of the samples, whose labels are taken as true"
+    caveats = [
+        f"Intervals are 95 % and cover {covered}; they say nothing about other training seeds."
+    ]
+    return Answer(headline, tone, sentences, evidence, caveats + _on_training(evaluated))
+
+
+def _compared(run: Run, proven: list[Arm], name: str, index: int) -> tuple[str, str, list[str]]:
+    """Headline, tone and sentences from the discrepancies of the arms with enough evidence."""
+    key = f"fairness_discrepancy/{run.main_set}/hard/corrected/reference"
+    first = words.baseline(run)
+    if first is None or first not in proven or len(proven) == 1:
+        arm = proven[0]
+        share = words.share_of(arm, run.main_set, index)
+        text = (
+            f"{words.percent(share)} {name}"
+            if share is not None
+            else words.number(arm.figures[key])
+        )
+        lines = [
+            f"The fairness discrepancy of the {words.described(a)} against the reference is "
+            f"{words.number(a.figures[key])}."
+            for a in proven
+        ]
+        shown = "samples show" if arm.name == words.AUDITED else "generator shows"
+        return f"The {shown} {text}", "open", lines
+    old, verdicts, lines = first.figures[key], [], []
+    others = [arm for arm in proven if arm is not first]
+    for arm in others:
+        new = arm.figures[key]
+        if new.high < old.low:
+            verdicts.append("less")
+        elif new.low > old.high:
+            verdicts.append("more")
+        else:
+            verdicts.append("same")
+        verb = {"less": "falls", "more": "rises", "same": "goes"}[verdicts[-1]]
+        ratio = f", {new.value / old.value:.2f} times as much" if old.value > 0 else ""
+        doubt = "; the intervals overlap, so this is no proven change" * (verdicts[-1] == "same")
+        lines.append(
+            f"The fairness discrepancy against the reference {verb} from {words.number(old)} "
+            f"to {words.number(new)} in the {words.described(arm)}{ratio}{doubt}."
+        )
+    if verdicts == ["same"] * len(verdicts):
+        return "No proven difference to the unweighted generator", "open", lines
+    if "more" in verdicts and "less" not in verdicts:
+        return "More of the bias than the unweighted generator", "bad", lines
+    if len(verdicts) == 1:
+        which = "penalised" if words.penalised(others[0]) else "weighted"
+        return f"The {which} generator repeats less of the bias", "good", lines
+    count = verdicts.count("less")
+    headline = f"{count} of {len(verdicts)} arms repeat less of the bias than the unweighted one"
+    return headline, "good", lines
+
+
+def _quality(arms: list[Arm]) -> list[str]:
+    """One sentence on KID, in features that were not trained on the attribute."""
+    for key in ("kid/inception", "kid/efficientnet_lite0", "kid/random_conv"):
+        having = [arm for arm in arms if key in arm.figures]
+        if having:
+            values = ", ".join(f"{words.number(arm.figures[key])} ({arm.name})" for arm in having)
+            features = key.split("/")[1]
+            return [f"Distance to the reference images, KID in {features} features: {values}."]
+    return []
+
+
+def _without_labels(arms: list[Arm]) -> Answer:
+    sentences = [
+        "No attribute was measured, because this run had no labels. "
+        "Nothing on this page says which groups the samples show."
+    ]
+    for arm in arms:
+        for key, reference in arm.figures.items():
+            biased = arm.figures.get(key.replace("/heldout_reference", "/heldout_biased"))
+            if not key.endswith("/heldout_reference") or biased is None:
+                continue
+            closer = "as far from"
+            if reference.high < biased.low:
+                closer = "closer to"
+            elif reference.low > biased.high:
+                closer = "farther from"
+            sentences.append(
+                f"The samples of the {words.described(arm)} are {closer} held-out reference images "
+                f"(KID {words.number(reference)}) {'as' if closer.startswith('as') else 'than'} "
+                f"{'from' if closer != 'closer to' else 'to'} held-out biased ones "
+                f"(KID {words.number(biased)})."
+            )
+    caveats = ["Intervals are 95 % and say nothing about other training seeds.",
+               *_on_training(arms)]  # fmt: skip
+    return Answer("No attribute was measured", "open", sentences[:1], sentences[1:], caveats)

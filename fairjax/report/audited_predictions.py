@@ -1,0 +1,153 @@
+"""The page of an audit of predictions: the answer, rates of every group, gaps, verdicts."""
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fairjax.data.predictions import Predictions
+from fairjax.evaluate.figures import Figure
+from fairjax.evaluate.rates import RATES, Groups
+from fairjax.report import drawing, words
+from fairjax.report.answer import Answer
+from fairjax.report.pages import write_pages
+from fairjax.report.tables import Cell, Table
+
+SCORES = ("average_precision", "roc_auc", "calibration_error")
+DRAWN = {"selection_rate": "Share decided positive",
+         "true_positive_rate": "Of the positives, share found",
+         "false_positive_rate": "Of the negatives, share taken for positive"}  # fmt: skip
+# Shares among the gaps; the others are numbers.
+SHARES = ("_difference", "worst_group_accuracy")
+
+Named = Mapping[str, Figure]
+
+
+def build(
+    folder: Path, title: str, table: Predictions, sets: Sequence[Groups], named: Named,
+    checks: dict[str, Any],
+) -> Path:  # fmt: skip
+    """Writes index.html, one file that needs no other file and no network.
+
+    Args:
+      named: all figures. checks: what verdicts were found, see `verdicts.as_json`.
+    """
+    context = {
+        "answer": answer(table, sets, named),
+        "title": title,
+        "command": (folder / "command.txt").read_text("utf-8").strip(),
+        "rows": len(table.truth),
+        "positive": table.positive,
+        "dropped": table.dropped,
+        "parts": [(g.label, _charts(g, named), _rates(g, named), _gaps(g, named)) for g in sets],
+        "overall": _overall(named),
+        "limits": _limits(checks, named),
+        "moved": checks.get("moved", []),
+        "compared": checks.get("compared", 0),
+    }
+    write_pages(folder, context, {"audited_predictions.html.j2": "index.html"})
+    return folder / "index.html"
+
+
+def answer(table: Predictions, sets: Sequence[Groups], named: Named) -> Answer:
+    """Who comes off worst, and by how much more than chance."""
+    if np.unique(table.decided).size == 1:
+        said = table.positive if table.decided[0] else f"not {table.positive}"
+        return Answer(f"The classifier is constant: it decides “{said}” for everybody", "bad",
+                      ["It knows nothing of the examples: no gap between groups means anything "
+                       "here; an accuracy is only the share of one class."], [], [])  # fmt: skip
+    sentences, proven = [], []
+    for groups in sets:
+        odds = named[f"equalized_odds_difference/{groups.label}"]
+        worst = named[f"worst_group_accuracy/{groups.label}"]
+        if not math.isfinite(odds.value):
+            sentences.append(f"By {groups.label}: insufficient evidence, a group without positives "
+                             "or negatives.")  # fmt: skip
+            continue
+        sentences.append(f"By {groups.label}: the largest difference in true or false positive "
+                         f"rates is {words.percent(odds)} ({odds.note}); worst accuracy "
+                         f"{words.percent(worst)} ({worst.note}).")  # fmt: skip
+        if odds.low > 0:
+            proven.append(groups.label)
+    accuracy = named["accuracy/all/all"]
+    headline = f"Errors differ between the groups of {' and '.join(proven)}" if proven else (
+        "No difference between groups is proven")  # fmt: skip
+    sentences.insert(0, f"Over all rows the accuracy is {words.percent(accuracy)}.")
+    caveats = [
+        "Intervals are 95 % and cover the drawing of the rows, not the training of the classifier, "
+        "nor that the groups at the ends were picked after looking: the gap of many groups is "
+        "above 0 by chance alone."
+    ]
+    return Answer(headline, "bad" if proven else "open", sentences, [], caveats)
+
+
+def _charts(groups: Groups, named: Named) -> list[drawing.Picture]:
+    """One chart for each rate that the gaps are made of: a dot and an interval for each group."""
+    charts = []
+    for rate, title in DRAWN.items():
+        rows = []
+        for k, name in enumerate(groups.names):
+            figure = named[f"{rate}/{groups.label}/{name}"]
+            if math.isfinite(figure.value):
+                colour = drawing.COLOURS[(k + 1) % len(drawing.COLOURS)]
+                rows.append((f"{name} ({figure.n})", figure.value, figure.low, figure.high, colour))
+        overall = named[f"{rate}/all/all"].value
+        if rows:
+            charts.append(drawing.shares(rows, overall, title, "dashed: all"))
+    return charts
+
+
+def _rates(groups: Groups, named: Named) -> Table:
+    kinds = [
+        kind for kind in (*RATES, *SCORES) if f"{kind}/{groups.label}/{groups.names[0]}" in named
+    ]
+    rows = [[Cell(kind.replace("_", " "), kind),
+             *(_cell(named[f"{kind}/{groups.label}/{name}"], kind in RATES)
+               for name in groups.names)] for kind in kinds]  # fmt: skip
+    return Table(["rate", *groups.names], rows)
+
+
+def _kinds(of: str, named: Named) -> list[str]:
+    return [kind for kind in (*RATES, *SCORES) if f"{kind}/{of}" in named]
+
+
+def _overall(named: Named) -> Table:
+    kinds = _kinds("all/all", named)
+    rows = [[Cell(kind.replace("_", " "), kind), _cell(named[f"{kind}/all/all"], kind in RATES)]
+            for kind in kinds]  # fmt: skip
+    return Table(["rate", "all"], rows)
+
+
+def _gaps(groups: Groups, named: Named) -> Table:
+    rows = []
+    for name, figure in named.items():
+        kind, *rest = name.split("/")
+        own = rest[:1] == [groups.label] or rest == [f"label+{groups.label}"]
+        if own and kind not in (*RATES, *SCORES):
+            words_of = kind.replace("_", " ") + (" by label and group" if "label+" in name else "")
+            words_of += f": {rest[1]}" if len(rest) > 1 else ""
+            rows.append([Cell(words_of, name), _cell(figure, kind.endswith(SHARES)),
+                         Cell(figure.note, faint=True)])  # fmt: skip
+    return Table(["gap", "value", "between"], rows)
+
+
+def _limits(checks: dict[str, Any], named: Named) -> Table | None:
+    rows = []
+    for entry in checks.get("limits", ()):
+        low, high = entry["min"], entry["max"]
+        wanted = f"{low} to {high}" if math.isfinite(low) and math.isfinite(high) else (
+            f"at most {high:g}" if math.isfinite(high) else f"at least {low:g}")  # fmt: skip
+        figure = named[entry["figure"]]
+        rows.append([Cell(entry["figure"]), Cell(entry["verdict"]), _cell(figure, False),
+                     Cell(wanted)])  # fmt: skip
+    return Table(["figure", "verdict", "value", "wanted"], rows) if rows else None
+
+
+def _cell(figure: Figure, share: bool) -> Cell:
+    text = words.percent(figure) if share else words.number(figure)
+    note = "; ".join(
+        part for part in (f"n = {figure.n:,}" if figure.n else "", figure.note) if part
+    )
+    return Cell(text, note, faint=not math.isfinite(figure.value))

@@ -1,0 +1,74 @@
+"""What a model card says beside the figures: threats, limits, and what was not measured."""
+
+import math
+
+from fairjax.report import words
+from fairjax.report.workdir import Run, insufficient
+
+
+def trained_with_labels(run: Run) -> list[str]:
+    """Names of the arms whose training saw labels of attributes."""
+    return [arm.name for arm in run.arms if words.penalised(arm)
+            or (arm.settings.get("gan.condition") or ["reference_set"])[0] != "reference_set"
+            or arm.settings.get("gan.groups") == "attributes"]  # fmt: skip
+
+
+def threats(run: Run) -> list[str]:
+    """What the generators do to the two threats that they can be measured by: before, after."""
+    name = f"fairness_discrepancy/{run.main_set}/hard/corrected/reference"
+    union = next(
+        (
+            link["value"]
+            for link in run.weights.get("chain", [])
+            if link.get("attribute") == run.main_set and "unweighted" in link["name"]
+        ),
+        None,
+    )
+    first, said = words.baseline(run), []
+    for arm in run.arms:
+        far = arm.figures.get(name)
+        if far is not None and not insufficient(run, arm, run.main_set):
+            before = f"{union:.3f} in the training images" if union is not None else ""
+            old = first.figures.get(name) if first is not None and first is not arm else None
+            if old is not None and first is not None:
+                before += f"{' and ' if before else ''}{words.number(old)} in {first.name}"
+            before = f"before, {before}; " if before else ""
+            said.append(f"The bias of the data is repeated or amplified (discrepancy against the "
+                        f"reference): {before}in {arm.name}, {words.number(far)}.")  # fmt: skip
+        copied = arm.figures.get("memorisation/random_conv")
+        if copied is not None and math.isfinite(copied.value):
+            said.append(f"Training images are copied: {words.percent(copied)} of the samples of "
+                        f"{arm.name} are closer to one than 95 % of new images are.")  # fmt: skip
+    return said
+
+
+def limits_of_use(run: Run) -> list[str]:
+    """How the figures were made, and for what they therefore do not hold."""
+    kinds = {part for arm in run.arms for key in arm.figures for part in key.split("/")[1:2]
+             if key.split("/")[0] in ("kid", "frechet")}  # fmt: skip
+    said = []
+    if run.judges:
+        said.append("Groups are counted by a judge (or a table of labels), not by asking anybody; "
+                    "corrected figures undo the errors that it makes on real test images, and it "
+                    "may err differently on generated ones.")  # fmt: skip
+    if kinds:
+        fid = "" if "inception" in kinds else " None of them is an FID."
+        said.append(f"Distances between images are taken in the features of "
+                    f"{' and '.join(sorted(kinds))}; they say how near the samples are to the "
+                    f"reference images, not how real they look to a person.{fid}")  # fmt: skip
+    said.append("Intervals are 95 % and hold for these trained networks. Another seed trains other "
+                "ones: compare several with launch/compare.py.")  # fmt: skip
+    return said
+
+
+def unmeasured(run: Run) -> list[str]:
+    """Attributes that have labels but no judge, and what the page has no figure for."""
+    known = run.manifest.get("attribute_names") or []
+    judged = {name for label in run.judges for name in label.split("+")}
+    left = [f"proportions of {name}" for name in known if name not in judged]
+    have = {key.split("/")[0] for arm in run.arms for key in arm.figures}
+    for head, said in (("kid", "image quality"), ("memorisation", "copies of training images"),
+                       ("path_length", "smoothness")):  # fmt: skip
+        if head not in have:
+            left.append(said)
+    return left + ["what people think of the samples", "energy"]

@@ -1,0 +1,278 @@
+"""The classifier task of `robust_classification`: one step in which every slot is a choice.
+
+    loss = reduce(weights * l(outputs, targets), groups, state) + sum_k factor_k * penalty_k
+
+(Sampler and two-stage methods are outside: `experiments/fit_stage.py`.) What a slot leaves at its
+default is not compiled. All statistics are over the global batch.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import struct
+from ml_collections import ConfigDict
+
+from fairjax.models.encoders import encoder
+from fairjax.objectives import losses, reduce
+from fairjax.train import slots, transforms
+from fairjax.train.devices import put_replicated
+from fairjax.train.loop import Task
+
+MOMENTUM = 0.9  # of the running losses of the groups (gamma = 0.1 in the published code)
+
+
+class FitState(struct.PyTreeNode):
+    """Everything that survives a restart; its size is the same at every step."""
+
+    step: jax.Array
+    params: Any  # {"encoder", "head"} and, with an adversary, "adversary"
+    stats: Any  # of batch normalisation; {} without
+    optimiser: Any
+    q: jax.Array  # [k], of group DRO
+    running: jax.Array  # [k], averages of the groups' losses; below 0 = never seen
+    multiplier: jax.Array  # of the constraint
+    best: Any  # {"encoder", "head", "stats"} that were chosen on the validation images
+    best_value: jax.Array
+    stale: jax.Array  # evaluations since then
+
+
+class Examples(NamedTuple):
+    """What a step looks up by a batch's `index`, and constants of the groups; on the device."""
+
+    target: jax.Array  # int32 [n]
+    protected: jax.Array  # int32 [n], -1 = unknown
+    group: jax.Array  # int32 [n]
+    weight: jax.Array  # float32 [n]
+    shares: jax.Array  # float32 [k], of the groups among the training images
+    adjustment: jax.Array  # float32 [k], C / sqrt(n_g)
+
+
+class Held(NamedTuple):
+    """Validation images for choosing the parameters."""
+
+    images: np.ndarray  # uint8 [m, H, W, C]
+    target: np.ndarray  # int [m]
+    group: np.ndarray  # int [m]
+
+
+class GroupClassifier:
+    """Compiled programs of one arm.
+
+    Args:
+      fit: the `fit` tree of the arm.
+      resolution, channels: of the images.
+      classes, values: of the target and of the protected attribute.
+      steps: length of the training.
+    """
+
+    def __init__(
+        self,
+        fit: ConfigDict,
+        *,
+        resolution: int,
+        channels: int,
+        classes: int,
+        values: int,
+        steps: int,
+    ):
+        self._fit, self._classes, self._values, self._steps = fit, classes, values, steps
+        self._shape = (1, resolution, resolution, channels)
+        self._encoder = encoder(fit.model, fit.width, fit.stem)
+        self._loss = losses.of_examples(fit.loss, fit.focal_gamma)
+        inner = {
+            "sgd": lambda: optax.sgd(fit.learning_rate, momentum=fit.momentum),
+            "adam": lambda: optax.adam(fit.learning_rate),
+        }[fit.optimiser]()
+        self._optimiser = optax.multi_transform(
+            {
+                "net": optax.chain(optax.add_decayed_weights(fit.weight_decay), inner),
+                "adversary": optax.adam(fit.adversary_learning_rate),
+            },
+            lambda params: {name: "adversary" if name == "adversary" else "net" for name in params},
+        )
+        self.program = jax.jit(self._step, donate_argnums=0)
+        self._forward = jax.jit(self._outputs)
+
+    def init(self, key: jax.Array, q: jax.Array) -> FitState:
+        """A fresh state; q is where group DRO starts, [k]."""
+        of_encoder, of_head, of_adversary = jax.random.split(key, 3)
+        image = jnp.zeros(self._shape)
+        variables = self._encoder.init(of_encoder, image, train=False, features=True)
+        features = self._encoder.apply(variables, image, train=False, features=True)
+        width = features.shape[-1]
+        kernel = jax.nn.initializers.lecun_normal()(of_head, (width, self._classes))
+        stats = variables.get("batch_stats", {})
+        net = {
+            "encoder": variables.get("params", {}),
+            "head": {"kernel": kernel, "bias": jnp.zeros(self._classes)},
+        }
+        params = dict(net)
+        if self._fit.adversary:
+            nothing = jnp.zeros((1, self._classes)), jnp.zeros(1, jnp.int32)
+            seen = slots.shown(self._fit, features, *nothing)
+            guesser = slots.adversary(self._fit, self._values)
+            params["adversary"] = guesser.init(of_adversary, seen)["params"]
+        return FitState(
+            step=jnp.zeros((), jnp.int32),
+            params=params,
+            stats=stats,
+            optimiser=self._optimiser.init(params),
+            q=jnp.asarray(q, jnp.float32),
+            running=jnp.full(len(q), -1.0),
+            multiplier=jnp.zeros(()),
+            best=jax.tree.map(jnp.copy, net | {"stats": stats}),
+            best_value=jnp.asarray(-1.0),
+            stale=jnp.zeros((), jnp.int32),
+        )
+
+    def _apply(self, params: Any, stats: Any, x: jax.Array, train: bool) -> tuple[Any, Any, Any]:
+        """Images in [-1, 1] -> (features [n, d], logits [n, c], new statistics)."""
+        variables = {"params": params["encoder"], "batch_stats": stats}
+        if train:
+            features, new = self._encoder.apply(
+                variables, x, train=True, features=True, mutable=["batch_stats"]
+            )
+            stats = new.get("batch_stats", {})
+        else:
+            features = self._encoder.apply(variables, x, train=False, features=True)
+        head = params["head"]
+        return features, features @ head["kernel"] + head["bias"], stats
+
+    def _step(
+        self, state: FitState, batch: dict[str, jax.Array], known: Examples, key: jax.Array
+    ) -> tuple[FitState, dict[str, Any]]:
+        fit = self._fit
+        of_mining, of_transform = jax.random.split(jax.random.fold_in(key, state.step))
+        x, index = batch["image"].astype(jnp.float32) / 127.5 - 1, batch["index"]
+
+        def vector(params: Any, x: jax.Array, target: jax.Array) -> jax.Array:
+            return self._loss(self._apply(params, state.stats, x, train=True)[1], target)
+
+        if fit.mine:
+            hard = vector(state.params, x, known.target[index])
+            chosen = transforms.mined(of_mining, hard, fit.mine, fit.mine_by)
+            x, index = x[chosen], index[chosen]
+        target, protected = known.target[index], known.protected[index]
+        group, weight = known.group[index], known.weight[index]
+        view = transforms.view(
+            fit, of_transform, x, target, protected,
+            lambda x: vector(state.params, x, target).sum(),
+        )  # fmt: skip
+
+        def loss_of(params: Any) -> tuple[jax.Array, Any]:
+            features, logits, stats = self._apply(params, state.stats, view.images, train=True)
+            each = view.reduce(lambda target, rows: self._loss(logits[rows], target))
+            features, logits = features[: len(target)], logits[: len(target)]
+            means, present = reduce.group_means(each, weight, group, len(state.q))
+            running = reduce.running_losses(means, present, state.running, MOMENTUM)
+            loss, q = slots.objective(
+                fit, each, weight, means, present, running, state.q, known.shares, known.adjustment
+            )
+            penalty, multiplier, logs = slots.penalties(
+                fit, params, features, logits, target, protected, values=self._values,
+                multiplier=state.multiplier, done=state.step / self._steps,
+            )  # fmt: skip
+            logs |= {
+                "loss/train": each.mean(),
+                "loss/objective": loss,
+                "accuracy/train": jnp.mean(logits.argmax(-1) == target),
+            }
+            for g in range(len(means)):
+                there = present[g].astype(jnp.float32)
+                logs |= {f"group_loss/{g}": (there * means[g], there), f"q/{g}": q[g]}
+            return loss + penalty, (stats, q, running, multiplier, logs)
+
+        found, slope = jax.value_and_grad(loss_of, has_aux=True)(state.params)
+        stats, q, running, multiplier, logs = found[1]
+        updates, optimiser = self._optimiser.update(slope, state.optimiser, state.params)
+        state = state.replace(
+            step=state.step + 1,
+            params=optax.apply_updates(state.params, updates),
+            stats=stats,
+            optimiser=optimiser,
+            q=q,
+            running=running,
+            multiplier=multiplier,
+        )
+        return state, logs
+
+    def _outputs(self, variables: Any, images: jax.Array) -> tuple[jax.Array, jax.Array]:
+        x = images.astype(jnp.float32) / 127.5 - 1
+        features, logits, _ = self._apply(variables, variables.get("stats", {}), x, train=False)
+        return features, logits
+
+    def predict(
+        self, variables: Any, images: np.ndarray, batch: int = 256
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Images uint8 [n, H, W, C] -> (features [n, d], logits [n, classes]), float32.
+
+        Args:
+          variables: {"encoder", "head", "stats"}, as in `FitState.best`.
+        """
+        variables = {"encoder": {}, "stats": {}} | variables  # empty trees leave no file entry
+        parts = []
+        for start in range(0, len(images), batch):
+            part = np.asarray(images[start : start + batch])
+            padded = np.zeros((batch, *part.shape[1:]), np.uint8)  # one shape, one program
+            padded[: len(part)] = part
+            found = jax.device_get(self._forward(variables, padded))
+            parts.append([x[: len(part)] for x in found])
+        features, logits = (np.concatenate(p) for p in zip(*parts, strict=True))
+        return features, logits
+
+    def task(self, name: str, known: Examples, held: Held) -> Task:
+        """One training run; see `Task`.
+
+        Args:
+          name: shown in progress lines.
+          known: labels and weights, by the `index` of a batch.
+          held: chooses the parameters by `fit.select`.
+        """
+        fit = self._fit
+        start = known.shares if fit.dro_start == "shares" else jnp.full_like(
+            known.shares, 1 / len(known.shares))  # fmt: skip
+
+        def step(
+            state: FitState, batch: dict[str, jax.Array], key: jax.Array, i: int
+        ) -> tuple[FitState, dict[str, Any]]:
+            del i
+            return self.program(state, batch, known, key)
+
+        def evaluate(state: FitState, i: int) -> tuple[FitState, dict[str, float]]:
+            del i
+            now = {name: state.params[name] for name in ("encoder", "head")}
+            now["stats"] = state.stats
+            logits = self.predict(now, held.images)[1]
+            figures = validation_figures(logits.argmax(-1) == held.target, held)
+            value = 0.0 if fit.select == "last" else figures[f"{fit.select}/validation"]
+            if fit.select == "last" or value > float(state.best_value):
+                state = state.replace(  # a copy: the parameters themselves are donated
+                    best=jax.tree.map(jnp.copy, now),
+                    best_value=put_replicated(np.asarray(value, np.float32)),
+                    stale=put_replicated(np.asarray(0, np.int32)),
+                )
+            else:
+                state = state.replace(stale=state.stale + 1)
+            return state, figures
+
+        finished: Callable[[FitState], bool] | None = None
+        if fit.patience:
+            finished = lambda state: int(state.stale) >= fit.patience
+        return Task(
+            name, lambda key: self.init(key, start), step, evaluate, finished=finished,
+            parameters=lambda state: state.params,
+        )  # fmt: skip
+
+
+def validation_figures(right: np.ndarray, held: Held) -> dict[str, float]:
+    """Accuracies of the decisions `right`, bool [m]: average, worst group, worst class."""
+    least = lambda of: min(float(right[of == g].mean()) for g in np.unique(of))
+    return {
+        "average/validation": float(right.mean()),
+        "worst_group/validation": least(held.group),
+        "worst_class/validation": least(held.target),
+    }

@@ -1,0 +1,169 @@
+"""Linear heads on frozen features: what is trained again after the network (scikit-learn)."""
+
+import warnings
+
+import numpy as np
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
+
+from fairjax.errors import InputError
+
+# Inverse strengths of the l1 penalty that are tried, as in the published code of DFR.
+STRENGTHS = (1.0, 0.7, 0.3, 0.1, 0.07, 0.03, 0.01)
+REFITS = 20
+
+
+def balanced_subset(groups: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Positions of as many examples of each group as the smallest one has."""
+    sizes = np.bincount(groups)
+    sets = [np.flatnonzero(groups == g) for g in np.flatnonzero(sizes)]
+    least = min(len(s) for s in sets)
+    return np.concatenate([rng.choice(s, least, replace=False) for s in sets])
+
+
+def dfr(
+    features: np.ndarray, target: np.ndarray, groups: np.ndarray, seed: int
+) -> tuple[dict[str, np.ndarray], float]:
+    """Deep feature re-weighting (Kirichenko et al., 2023): a head for balanced held-out examples.
+
+    The strength of an l1 penalty is chosen by worst-group accuracy on half of the examples, with
+    the features standardised; then 20 heads are fitted, each on a balanced subset of all examples,
+    and averaged.
+
+    Args:
+      features: float [n, d]. target: int [n] in [0, c). groups: int [n] >= 0. seed: of the draws.
+
+    Returns:
+      ({"kernel" [d, c], "bias" [c]} for the features as they are, the chosen strength).
+
+    Raises:
+      InputError: a group has fewer than four examples, or there is one class only.
+    """
+    rng = np.random.default_rng(seed)
+    sizes = np.bincount(groups)
+    if sizes[sizes > 0].min() < 4 or len(np.unique(target)) < 2:
+        raise InputError(
+            f"a group of the validation images has {sizes[sizes > 0].min()} images; DFR needs four "
+            "of each, and two classes",
+            "fit.head=dfr",
+            "Raise data.perc, or group by fewer attributes (fit.groups)",
+        )
+    order = rng.permutation(len(target))
+    halves = np.zeros(len(target), bool)
+    for g in np.flatnonzero(sizes):  # half of each group
+        members = order[groups[order] == g]
+        halves[members[: len(members) // 2]] = True
+    chosen = max(
+        STRENGTHS,
+        key=lambda c: _worst_group(
+            features, target, groups, halves, c, np.random.default_rng(seed)
+        ),
+    )
+    mean, scale = _standard(features)
+    kernels, biases = [], []
+    for _ in range(REFITS):
+        rows = balanced_subset(groups, rng)
+        kernel, bias = _fitted((features[rows] - mean) / scale, target[rows], chosen, "l1")
+        kernels.append(kernel)
+        biases.append(bias)
+    return _plain(np.mean(kernels, 0), np.mean(biases, 0), mean, scale), chosen
+
+
+def crt(features: np.ndarray, target: np.ndarray, smote: int, seed: int) -> dict[str, np.ndarray]:
+    """Classifier re-training (Kang et al., 2020): a head for balanced classes of training examples.
+
+    Args:
+      features: float [n, d]. target: int [n] in [0, c), what is balanced.
+      smote: neighbours of SMOTE (Chawla et al., 2002), which adds examples between neighbours until
+        the classes are equally large; 0 = a balanced subset.
+      seed: of the draws.
+
+    Returns:
+      {"kernel" [d, c], "bias" [c]} for the features as they are.
+    """
+    mean, scale = _standard(features)
+    x = (features - mean) / scale
+    if smote:
+        x, target, _ = smoted(x, target, smote, seed)
+    else:
+        rows = balanced_subset(target, np.random.default_rng(seed))
+        x, target = x[rows], target[rows]
+    return _plain(*_fitted(x, target, 1.0, "l2"), mean, scale)
+
+
+def smoted(
+    features: np.ndarray, groups: np.ndarray, neighbours: int, seed: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Groups filled up by SMOTE to the size of the largest: (features, groups, made bool); the
+    examples that were there come first.
+
+    Raises:
+      InputError: imbalanced-learn is not there, or a group has too few examples.
+    """
+    try:
+        from imblearn.over_sampling import SMOTE
+    except ImportError as error:
+        raise InputError(
+            f"SMOTE is imbalanced-learn's, which cannot be imported ({error})",
+            "fit.head_smote",
+            'Install it with pip install -e ".[tools]"',
+        ) from error
+    least = np.bincount(groups)
+    least = least[least > 0].min()
+    if least <= neighbours:
+        raise InputError(
+            f"the smallest class has {least} training images",
+            f"fit.head_smote={neighbours}",
+            f"Take at most {least - 1} neighbours",
+        )
+    more = SMOTE(k_neighbors=neighbours, random_state=seed % 2**32)
+    x, made = more.fit_resample(features, groups)
+    return x, made, np.arange(len(x)) >= len(features)
+
+
+def _standard(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    return features.mean(0), np.maximum(features.std(0), 1e-6)
+
+
+def _fitted(
+    x: np.ndarray, target: np.ndarray, strength: float, penalty: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """(kernel [d, c], bias [c]) of a logistic regression."""
+    l1 = penalty == "l1"
+    solver = ("saga" if target.max() > 1 else "liblinear") if l1 else "lbfgs"
+    model = LogisticRegression(
+        l1_ratio=float(l1), C=strength, solver=solver, max_iter=1000, random_state=0
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # the head is judged anyway
+        model.fit(x, target)
+    if len(model.classes_) == 2:  # one logit, which is that of the second class over the first
+        return np.stack([0 * model.coef_[0], model.coef_[0]], 1), np.array(
+            [0.0, model.intercept_[0]]
+        )
+    return model.coef_.T, model.intercept_
+
+
+def _plain(
+    kernel: np.ndarray, bias: np.ndarray, mean: np.ndarray, scale: np.ndarray
+) -> dict[str, np.ndarray]:
+    """The head of standardised features as one of the features themselves."""
+    kernel = kernel / scale[:, None]
+    return {"kernel": kernel.astype(np.float32), "bias": (bias - mean @ kernel).astype(np.float32)}
+
+
+def _worst_group(
+    features: np.ndarray,
+    target: np.ndarray,
+    groups: np.ndarray,
+    fitted: np.ndarray,
+    strength: float,
+    rng: np.random.Generator,
+) -> float:
+    """Worst-group accuracy, on the examples that are not `fitted`, of a head fitted on those."""
+    rows = np.flatnonzero(fitted)
+    rows = rows[balanced_subset(groups[rows], rng)]
+    mean, scale = _standard(features[fitted])
+    kernel, bias = _fitted((features[rows] - mean) / scale, target[rows], strength, "l1")
+    right = (((features - mean) / scale) @ kernel + bias).argmax(1) == target
+    return min(float(right[~fitted & (groups == g)].mean()) for g in np.unique(groups[~fitted]))

@@ -1,0 +1,138 @@
+"""`launch/audit.py --predictions`: a table of anybody's predictions in, figures and a page out."""
+
+import csv
+import html
+import json
+import re
+
+import numpy as np
+import pytest
+
+from fairjax.experiments import audit
+
+
+def table(path, n=1200, decide=None, **columns):
+    """Scores that find fewer of the women's positives; every 40th row has no age."""
+    rng = np.random.default_rng(1)
+    sex = rng.choice(["female", "male"], n)
+    age = np.where(np.arange(n) % 40 == 0, "", rng.choice(["old", "young"], n))
+    truth = rng.random(n) < 0.4
+    score = 1 / (1 + np.exp(-(2 * truth - 1 - 0.8 * (truth & (sex == "female"))
+                              + rng.normal(0, 0.8, n))))  # fmt: skip
+    found = {"file": [f"{i}.png" for i in range(n)], "y": truth.astype(int),
+             "p": np.round(score, 4), "sex": sex, "age": age} | columns  # fmt: skip
+    if decide is not None:
+        found["d"] = decide(truth)
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(found)
+        writer.writerows(zip(*found.values(), strict=True))
+    return path
+
+
+def run(tmp_path, *more, predictions=None, out="out"):
+    """(exit code, figures, page) of an audit."""
+    path = predictions or table(tmp_path / "predictions.csv")
+    given = {"label": "y", "score": "p", "attributes": "sex,sex+age"}
+    flags = [f"--{key}={value}" for key, value in given.items()
+             if not any(arg.startswith(f"--{key}=") for arg in more)]  # fmt: skip
+    with pytest.raises(SystemExit) as stop:
+        audit.main(["audit.py", f"--predictions={path}", *flags, *more, f"--out={tmp_path / out}"])
+    metrics = tmp_path / out / "metrics.json"
+    figures = json.loads(metrics.read_text())["figures"] if metrics.exists() else {}
+    page = tmp_path / out / "index.html"
+    text = html.unescape(page.read_text()).replace("\u00a0", " ") if page.exists() else ""
+    return stop.value.code, figures, text
+
+
+def test_the_page_names_who_comes_off_worst(tmp_path):
+    code, figures, page = run(tmp_path, "--privileged=sex=male")
+    assert code == 0
+    gap = figures["equal_opportunity_difference/sex"]
+    assert 0.1 < gap["low"] < gap["value"] < gap["high"] < 0.5
+    assert gap["note"] == "male over female"
+    assert figures["true_positive_rate_difference/sex/female"]["value"] == -gap["value"]
+    assert "Errors differ between the groups of sex and sex+age" in page
+    shown = [round(100 * gap[key]) for key in ("value", "low", "high")]
+    assert f"{shown[0]} % [{shown[1]}, {shown[2]}] (male over female)" in page
+    assert {name.split("/")[2] for name in figures if name.startswith("accuracy/sex+age/")} == {
+        "female, old", "female, young", "male, old", "male, young"}  # fmt: skip
+    counted = sum(figures[f"accuracy/sex+age/{s}, {a}"]["n"] for s in ("female", "male")
+                  for a in ("old", "young"))  # fmt: skip
+    assert counted == 1200 - 30  # those without an age are in no group
+    assert page.count("<img") == 6
+    assert not re.search(r"(src|href|srcset)=\"(?!data:|#)", page)
+    with (tmp_path / "out/figures.csv").open(newline="") as file:
+        rows = {row["name"]: row for row in csv.DictReader(file)}
+    assert float(rows["roc_auc/sex/male"]["value"]) == figures["roc_auc/sex/male"]["value"]
+    assert rows.keys() == figures.keys()
+
+
+def test_a_constant_classifier_is_called_so(tmp_path):
+    path = table(tmp_path / "constant.csv", decide=lambda truth: np.zeros(len(truth), int))
+    code, figures, page = run(tmp_path, "--decision=d", predictions=path)
+    assert code == 0
+    assert "The classifier is constant: it decides “not 1” for everybody" in page
+    assert figures["selection_rate/all/all"]["value"] == 0
+
+
+def test_words_as_labels_need_no_scores(tmp_path):
+    rng = np.random.default_rng(0)
+    words = np.where(rng.random(1200) < 0.5, "good", "bad")
+    path = table(tmp_path / "words.csv", decide=lambda truth: words, y=words)
+    code, figures, page = run(tmp_path, "--decision=d", "--score=", "--positive=good",
+                              predictions=path)  # fmt: skip
+    assert code == 0
+    assert figures["accuracy/all/all"]["value"] == 1
+    assert not any(name.startswith("roc_auc") for name in figures)
+    assert "No difference between groups is proven" in page
+
+
+def test_limits_and_baseline_decide_the_exit_code(tmp_path):
+    path = tmp_path / "predictions.csv"
+    run(tmp_path)
+    limits = tmp_path / "limits.json"
+
+    def code(limit, name="equal_opportunity_difference/sex", *more, out):
+        limits.write_text(json.dumps({name: limit}))
+        return run(tmp_path, f"--limits={limits}", *more, predictions=path, out=out)
+
+    assert code({"max": 0.1}, out="a")[0] == 1
+    assert code({"max": 0.6}, out="b")[0] == 0
+    gap = json.loads((tmp_path / "out/metrics.json").read_text())["figures"]
+    within = gap["equal_opportunity_difference/sex"]["value"]
+    found, _, page = code({"max": within}, out="c")
+    assert found == 3
+    assert "insufficient evidence" in page
+    other = table(tmp_path / "other.csv", decide=lambda truth: truth.astype(int))
+    baseline = f"--baseline={tmp_path / 'out/metrics.json'}"
+    assert run(tmp_path, baseline, predictions=path, out="d")[0] == 0
+    found, _, page = run(tmp_path, baseline, "--decision=d", predictions=other, out="e")
+    assert found == 4
+    assert "false_negative_rate/sex/female: from" in page
+
+
+@pytest.mark.parametrize(
+    ("args", "columns", "words"),
+    [
+        (["--label=z"], {}, "no column 'z'"),
+        (["--score="], {}, "neither scores nor decisions"),
+        (["--attributes=sex,colour"], {}, "no column 'colour'"),
+        (["--attributes=file"], {}, "1200 groups"),
+        (["--positive=7"], {}, "no label is '7'"),
+        (["--privileged=sex=divers"], {}, "--privileged=sex=divers: no such group"),
+        (["--decision=age"], {}, "row 2 has no decision"),
+        ([], {"p": ["0.5"] * 1199 + ["1.5"]}, "row 1201 holds '1.5'"),
+        ([], {"p": ["maybe"] * 1200}, "row 2 holds 'maybe'"),
+        ([], {"y": [1] * 1200}, "every label is '1'"),
+        ([], {"y": ["a", "b", "c"] * 400}, "--positive=VALUE"),
+        (["--attributes=age"], {"age": ["x"] * 1200}, "one group: x"),
+    ],
+)
+def test_bad_input_ends_with_one_line(tmp_path, capsys, args, columns, words):
+    code, figures, _ = run(tmp_path, *args, predictions=table(tmp_path / "p.csv", **columns))
+    assert code == 2
+    assert not figures
+    said = capsys.readouterr().err.strip().splitlines()
+    assert words in said[-1]
+    assert not (tmp_path / "out").exists()

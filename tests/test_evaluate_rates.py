@@ -1,0 +1,195 @@
+"""Rates and gaps of classifiers: equal to the peers' on 100 random tables; intervals that cover."""
+
+import logging
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn import metrics as sklearn_metrics
+
+from fairjax.evaluate.rates import (
+    Groups,
+    Rate,
+    amplification_figure,
+    confusion,
+    difference,
+    gap_figures,
+    privileged_figures,
+    rate,
+    rate_figures,
+    ratio,
+)
+from fairjax.evaluate.scores import score_distance_figure, score_figures
+
+logging.disable(logging.WARNING)  # what AIF360 says of optional parts while it is imported
+import fairlearn.metrics as fairlearn  # noqa: E402
+from aequitas.group import Group  # noqa: E402
+from aif360.datasets import BinaryLabelDataset  # noqa: E402
+from aif360.metrics import ClassificationMetric  # noqa: E402
+
+logging.disable(logging.NOTSET)
+
+
+def random_table(number):
+    """Labels, scores and groups; each group has positives and negatives, decided either way."""
+    rng = np.random.default_rng(number)
+    k = int(rng.integers(2, 5))
+    of = np.concatenate(
+        [np.repeat(np.arange(k), 8), rng.integers(0, k, int(rng.integers(60, 200)))]
+    )
+    truth = rng.random(len(of)) < rng.uniform(0.2, 0.8, k)[of]
+    truth[: 8 * k] = np.tile((True, True, True, True, False, False, False, False), k)
+    scores = np.round(np.clip(rng.normal(0.3 + 0.4 * truth, 0.25), 0, 1), 2)  # with ties
+    decided = scores >= 0.5
+    decided[: 8 * k] = np.tile((True, False), 4 * k)
+    scores[: 8 * k] = np.where(decided[: 8 * k], 0.9, 0.1)
+    return truth, decided, scores, Groups("a", tuple(f"g{i}" for i in range(k)), of)
+
+
+def ours(truth, decided, scores, groups):
+    counts = confusion(truth, decided, groups.of, len(groups.names))
+    figures = [*rate_figures(counts, groups), *gap_figures(counts, groups),
+               *privileged_figures(counts, groups, 0), amplification_figure(counts, groups, 10),
+               *score_figures(truth, scores, groups, draws=2)]  # fmt: skip
+    return {figure.name: figure.value for figure in figures}
+
+
+FAIRLEARN = {
+    "selection_rate": fairlearn.selection_rate,
+    "true_positive_rate": fairlearn.true_positive_rate,
+    "false_positive_rate": fairlearn.false_positive_rate,
+    "false_negative_rate": fairlearn.false_negative_rate,
+    "true_negative_rate": fairlearn.true_negative_rate,
+    "accuracy": sklearn_metrics.accuracy_score,
+    "precision": sklearn_metrics.precision_score,
+}
+AEQUITAS = {
+    "selection_rate": "pprev", "true_positive_rate": "tpr", "false_positive_rate": "fpr",
+    "false_negative_rate": "fnr", "true_negative_rate": "tnr", "precision": "precision",
+    "negative_predictive_value": "npv", "accuracy": "accuracy", "base_rate": "prev",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("start", [0, 50])
+def test_all_shared_figures_are_those_of_the_peers(start):
+    for number in range(start, start + 50):
+        truth, decided, scores, groups = random_table(number)
+        found = ours(truth, decided, scores, groups)
+        named = np.array(groups.names)[groups.of]
+
+        frame = fairlearn.MetricFrame(metrics=FAIRLEARN, y_true=truth, y_pred=decided,
+                                      sensitive_features=named)  # fmt: skip
+        same = {f"{name}/a/{g}": frame.by_group[name][g] for name in FAIRLEARN
+                for g in groups.names}  # fmt: skip
+        given = {"y_true": truth, "y_pred": decided, "sensitive_features": named}
+        for name in ("demographic_parity_difference", "demographic_parity_ratio",
+                     "equal_opportunity_difference", "equalized_odds_difference"):  # fmt: skip
+            same[f"{name}/a"] = getattr(fairlearn, name)(**given)
+        same["predictive_equality_difference/a"] = frame.difference()["false_positive_rate"]
+        worst = frame.group_min()
+        same["worst_group_accuracy/a"] = worst["accuracy"]
+        same["worst_group_accuracy/label+a"] = min(worst["true_positive_rate"],
+                                                   worst["true_negative_rate"])  # fmt: skip
+
+        crossed = Group().get_crosstabs(pd.DataFrame(
+            {"score": decided.astype(int), "label_value": truth.astype(int), "a": named}
+        ))[0].set_index("attribute_value")  # fmt: skip
+        for name, column in AEQUITAS.items():
+            for g in groups.names:
+                assert found[f"{name}/a/{g}"] == pytest.approx(crossed.loc[g, column], abs=1e-12)
+
+        def dataset(labels, of=groups.of):
+            table = pd.DataFrame({"y": labels.astype(float), "a": of.astype(float)})
+            return BinaryLabelDataset(df=table, label_names=["y"], protected_attribute_names=["a"])
+
+        for k, g in enumerate(groups.names[1:], start=1):
+            peer = ClassificationMetric(dataset(truth), dataset(decided),
+                                        unprivileged_groups=[{"a": float(k)}],
+                                        privileged_groups=[{"a": 0.0}])  # fmt: skip
+            same[f"statistical_parity_difference/a/{g}"] = peer.statistical_parity_difference()
+            same[f"disparate_impact/a/{g}"] = peer.disparate_impact()
+            same[f"true_positive_rate_difference/a/{g}"] = peer.true_positive_rate_difference()
+            same[f"false_positive_rate_difference/a/{g}"] = peer.false_positive_rate_difference()
+
+        for k, g in enumerate(groups.names):
+            t, s = truth[groups.of == k], scores[groups.of == k]
+            same[f"average_precision/a/{g}"] = sklearn_metrics.average_precision_score(t, s)
+            same[f"roc_auc/a/{g}"] = sklearn_metrics.roc_auc_score(t, s)
+        assert {name: found[name] for name in same} == pytest.approx(same, abs=1e-12)
+
+        # Wang and Russakovsky's figure, row by row in plain Python.
+        terms = []
+        for t in (True, False):
+            for k in range(len(groups.names)):
+                members = groups.of == k
+                true, all_true = np.mean(truth[members] == t), np.mean(truth == t)
+                terms.append(np.sign(true - all_true) * (np.mean(decided[members] == t) - true))
+        assert found["bias_amplification/a"] == pytest.approx(np.mean(terms), abs=1e-12)
+        for k, g in enumerate(groups.names):
+            t, s = truth[groups.of == k], scores[groups.of == k]
+            inside = [np.minimum((s * 15).astype(int), 14) == b for b in range(15)]
+            error = sum(m.mean() * abs(s[m].mean() - t[m].mean()) for m in inside if m.any())
+            assert found[f"calibration_error/a/{g}"] == pytest.approx(error, abs=1e-12)
+
+
+def test_a_rate_without_rows_is_insufficient_evidence_and_so_are_its_gaps():
+    """Where fairlearn says 0: group b has no positives."""
+    truth = np.array([1, 1, 0, 0, 0, 0, 0], bool)
+    decided = np.array([1, 0, 1, 0, 1, 0, 0], bool)
+    groups = Groups("a", ("a", "b"), np.array([0, 0, 0, 0, 1, 1, 1]))
+    counts = confusion(truth, decided, groups.of, 2)
+    found = {f.name: f for f in (*rate_figures(counts, groups), *gap_figures(counts, groups))}
+    for name in ("true_positive_rate/a/b", "equal_opportunity_difference/a",
+                 "equalized_odds_difference/a", "worst_group_accuracy/label+a"):  # fmt: skip
+        assert np.isnan(found[name].value)
+        assert found[name].note.startswith("insufficient evidence")
+    assert found["predictive_equality_difference/a"].value == pytest.approx(0.5 - 1 / 3)
+    assert found["demographic_parity_ratio/a"].value == pytest.approx(2 / 3)
+    scored = {f.name: f for f in score_figures(truth, decided * 0.5, groups, draws=2)}
+    assert np.isnan(scored["roc_auc/a/b"].value)
+    assert scored["roc_auc/a/a"].value == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("p", [(0.5, 0.3), (0.9, 0.95), (0.05, 0.1)])
+def test_intervals_cover_the_true_gap(p):
+    """Simulated groups of 60 and 150 rows; 95 % intervals of rate, difference and ratio."""
+    rng = np.random.default_rng(0)
+    inside = np.zeros(3)
+    runs = 3000
+    for _ in range(runs):
+        rates = []
+        for share, n in zip(p, (60, 150), strict=True):
+            hits = rng.binomial(n, share)
+            rates.append(rate(np.array([hits, 0, n - hits, 0]), "true_positive_rate"))
+        inside[0] += rates[0].low <= p[0] <= rates[0].high
+        _, low, high = difference(*rates)
+        inside[1] += low <= p[0] - p[1] <= high
+        _, low, high = ratio(*rates)
+        inside[2] += np.isnan(low) or low <= p[0] / p[1] <= (np.inf if np.isnan(high) else high)
+    assert np.all(inside / runs > 0.93)
+    assert np.all(inside / runs < 0.985)
+
+
+def test_the_ratio_has_the_published_interval():
+    """Limits that solve the score difference p1 - R p2 = 0 (Newcombe's for R = 1 where equal)."""
+    a, b = Rate(0.4, 0.3, 0.52, 100), Rate(0.5, 0.38, 0.6, 100)
+    value, low, high = ratio(a, b)
+    for r, x, y in ((low, a.low, b.high), (high, a.high, b.low)):
+        assert abs(a.value - r * b.value) == pytest.approx(
+            np.hypot(a.value - x, r * (b.value - y)), abs=1e-12
+        )
+    assert low < value < high
+    assert np.isnan(ratio(a, Rate(0.0, 0.0, 0.04, 90))).all()
+
+
+def test_score_distance_sees_a_change_of_scale_and_none_in_equal_groups():
+    """Beta(2, 8) against half of it: above 0.4; bins of their own would say below 0.1."""
+    rng = np.random.default_rng(0)
+    n = 4000
+    truth, of = rng.random(n) < 0.5, rng.integers(0, 2, n)
+    scores = rng.beta(2, 8, n)
+    groups = Groups("a", ("x", "y"), of)
+    assert score_distance_figure(truth, scores, groups).value < 0.03
+    assert score_distance_figure(truth, np.where(of, scores / 2, scores), groups).value > 0.4
+    three = Groups("a", ("x", "y", "z"), of)
+    assert np.isnan(score_distance_figure(truth, scores, three).value)

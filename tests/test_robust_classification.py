@@ -1,0 +1,202 @@
+"""The classifier experiment from a config to its page: what it learns, leaves and refuses."""
+
+import csv
+import json
+
+import numpy as np
+import pipeline
+import pytest
+from ml_collections import ConfigDict
+
+from fairjax.classifier_config import TREES, defaults
+from fairjax.errors import InputError
+from fairjax.evaluate.figures import read_figures
+from fairjax.experiments import (
+    bench_classifier,
+    command,
+    compare,
+    robust_classification,
+    sweep,
+)
+from fairjax.report import rows as row_files
+from fairjax.validation import validate
+
+ARMS = {
+    "erm": {},
+    "dro": {"sampler": "balanced", "objective": "group_dro", "dro_c": (1.0,),
+            "weight_decay": 0.02, "select": "worst_group"},
+    "dfr": {"head": "dfr"},
+    "jtt": {"first": "jtt", "jtt_epochs": 1.0, "jtt_factor": 20.0},
+}  # fmt: skip
+
+
+def config(**arms):
+    tree = defaults()
+    tree.name = "small"
+    tree.data.resolution = 8
+    tree.fit.update(width=8, epochs=15.0, evaluations=2)
+    tree.arms = ConfigDict(arms or ARMS)
+    return tree
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run") / "digits"
+    tree = config()
+    validate(tree)
+    command._check_form(tree)
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps(tree.to_dict(), default=list))
+    page = robust_classification.run(tree, folder)
+    return folder, page.read_text()
+
+
+def figures(folder, arm):
+    return read_figures(folder / f"arms/{arm}/eval/metrics.json")
+
+
+def test_methods_help_the_worst_group(run):
+    folder, _ = run
+    of = {arm: figures(folder, arm) for arm in ARMS}
+    worst = {arm: f["worst_group_accuracy/test"] for arm, f in of.items()}
+    average = {arm: f["average_accuracy/test"].value for arm, f in of.items()}
+    for arm in ("dro", "dfr", "jtt"):  # by far more than the intervals
+        assert worst[arm].low > worst["erm"].high + 0.05, (arm, worst)
+        assert average[arm] > average["erm"]
+    # Plain training knows the majority groups, as the average weighted as in training shows.
+    assert of["erm"]["average_accuracy/test/train_weighted"].value > 0.95
+    assert of["erm"]["average_accuracy/train"].value > 0.95
+
+
+def test_figures_are_those_of_the_predictions(run):
+    folder, _ = run
+    with (folder / "arms/dfr/eval/predictions.csv").open() as file:
+        table = list(csv.DictReader(file))
+    right = np.array([row["target"] == row["decision"] for row in table])
+    group = np.array([row["target"] + row["colour"] for row in table])
+    rates = {g: right[group == g].mean() for g in np.unique(group)}
+    found = figures(folder, "dfr")
+    assert found["worst_group_accuracy/test"].value == pytest.approx(min(rates.values()))
+    assert found["accuracy/large, red/test"].value == pytest.approx(rates["10"])
+    assert found["accuracy/large, red/test"].n == 1000
+    assert found["average_accuracy/test"].value == pytest.approx(right.mean())
+    shares = dict(zip(("00", "01", "10", "11"), (0.49, 0.01, 0.01, 0.49), strict=True))
+    weighted = found["average_accuracy/test/train_weighted"]
+    assert weighted.value == pytest.approx(sum(shares[g] * rates[g] for g in rates), abs=1e-6)
+    assert weighted.low < weighted.value < weighted.high
+
+
+def test_the_page_says_it_in_one_sentence_and_the_run_is_a_row_each(run, capsys):
+    folder, page = run
+    answer = json.loads((folder / "report/metrics.json").read_text())["answer"]
+    assert "has the highest worst-group accuracy" in answer
+    assert "plain training (erm)" in answer
+    for words in ("dro_c =", "worst of small, green", "judge_test", "data:image/png", "MNIST"):
+        assert words in page, words
+    rows = row_files.rows_of(folder, "cell")
+    assert [row["method"] for row in rows] == sorted(ARMS)
+    assert all(row["settings"] == row_files.settings_of(config(), row["method"]) for row in rows)
+    other = [row | {"seed": 1, "worst_group": row["worst_group"] + 0.01} for row in rows]
+    path = folder.parent / "rows.jsonl"
+    path.unlink(missing_ok=True)
+    row_files.append_rows(path, [*rows, *other])
+    compare._run(["compare.py", str(path)])
+    said = capsys.readouterr().out
+    (line,) = [line for line in said.splitlines() if line.startswith("| cell | dro | 2 |")]
+    gain = 100 * (rows[1]["worst_group"] - rows[2]["worst_group"])
+    assert f"+{gain:.1f}" in line
+    of = {row["method"]: (row["worst_group"], row["average"]) for row in rows}
+    best = [n for n in of if not any(a > of[n][0] and b > of[n][1] for a, b in of.values())]
+    assert f"on the front of worst group and average: {', '.join(best)}" in said
+
+
+def test_a_rerun_does_nothing_and_another_word_is_refused(run):
+    folder, _ = run
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("DONE")}
+    robust_classification.run(config(), folder)
+    assert before == {path: path.stat().st_mtime_ns for path in folder.rglob("DONE")}
+    other = config()
+    other.arms.dfr.head = "crt"
+    with pytest.raises(InputError, match="stage arms/dfr/head was run with fit.head = 'dfr'"):
+        robust_classification.run(other, folder)
+    plan = robust_classification.plan(config())
+    assert list(plan) == ["data", "arms/dfr/fit", "arms/dfr/head", "arms/dfr/eval", "arms/dro/fit",
+                          "arms/dro/eval", "arms/erm/fit", "arms/erm/eval", "arms/jtt/first",
+                          "arms/jtt/fit", "arms/jtt/eval", "report"]  # fmt: skip
+
+
+def test_a_constant_predictor_is_named(tmp_path):
+    tree = config(erm={"weight_decay": 1.0, "batch": 32, "epochs": 10.0, "model": "linear"})
+    tree.data.update(n_biased=200, n_judge_test=40)
+    tree.data.digits.minority_share = 0.7  # 70 % of the class "large"
+    robust_classification.run(tree, tmp_path)
+    found = json.loads((tmp_path / "arms/erm/eval/metrics.json").read_text())
+    assert found["collapsed"] == "large"
+    assert found["figures"]["worst_group_accuracy/test"]["value"] == 0
+    page = (tmp_path / "report/index.html").read_text()
+    assert "constant predictor: always large" in page
+    assert "constant predictors: erm" in page
+
+
+WRONG = {
+    "mistyped key": ({"samplr": "balanced"}, "arms.a.samplr is no key of fit. Did you mean"),
+    "mistyped word": ({"sampler": "balancd"}, "fit.sampler (='balancd') must be one of uniform"),
+    "alpha": ({"cvar_alpha": 0.0}, "fit.cvar_alpha (=0.0) must be above 0"),
+    "top k": ({"objective": "top_k", "top_k": 999}, "fit.top_k (=999) must be at most the 128"),
+    "no weights": ({"sampler": "weighted"}, "fit.sampler (='weighted') must be another, unless"),
+    "two weights": ({"first": "jtt", "weights": "sqrt"}, "fit.weights (='sqrt') must be none"),
+    "smote": ({"head_smote": 5}, "fit.head_smote (=5) must be 0 unless fit.head is crt"),
+    "patience": ({"patience": 3}, "fit.patience (=3) must be 0 with fit.select=last"),
+    "c": ({"dro_c": ()}, "fit.dro_c (=()) must be one or more numbers"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_wrong_words_are_refused_by_name(name):
+    words, said = WRONG[name]
+    tree = config(a={})
+    tree.arms.a = ConfigDict(words)
+    with pytest.raises(InputError) as error:
+        validate(tree)
+    assert said in str(error.value)
+    assert "1 problem(s)" in str(error.value)
+
+
+def test_hidden_labels_are_refused_before_anything_is_computed():
+    tree = config(dro=ARMS["dro"], dfr=ARMS["dfr"], erm={})
+    tree.data.protected_known = "none"
+    with pytest.raises(InputError) as error:
+        validate(tree)
+    assert "fit.sampler (='balanced')" in str(error.value)
+    assert "fit.head (='dfr')" in str(error.value)
+    tree.fit.groups = "target"  # classes in the place of groups
+    validate(tree)
+    tree.data.group_attributes = ("large",)
+    tree.data.protected_known = "both"
+    tree.arms = ConfigDict({"a": {"adversary": 1.0}})
+    with pytest.raises(InputError, match="data.group_attributes names none"):
+        validate(tree)
+    assert set(TREES) == {"fair_generation", "robust_classification"}
+
+
+def test_group_dro_costs_no_more_operations_than_plain_training(monkeypatch):
+    monkeypatch.setattr(bench_classifier, "WINDOW", 0.01)
+    tree = config()
+    tree.fit.update(width=2, batch=32)
+    found = bench_classifier.measure(tree, "dro", "erm", 0.1)
+    assert found["flop_ratio"] < 1.01
+    assert found["windows"] >= 8
+    low, middle, high = found["ratio"][1], found["ratio"][0], found["ratio"][2]
+    assert 0 < low <= middle <= high
+    assert set(found["ms"]) == {"erm", "dro"}
+
+
+def test_the_sweep_of_the_digits_is_planned_and_costed(tmp_path):
+    path, module, cells = sweep.load(str(pipeline.ROOT / "configs/coloured_digits.py"))
+    planned = sweep.jobs(path, module, cells, module.SEEDS, tmp_path)
+    assert [job.seed for job, _ in planned] == [0, 1, 2]
+    assert {"erm", "dro_l2_c", "dfr"} <= set(planned[0][0].methods)
+    seconds, why = sweep._cost(*planned[0], [])
+    steps = 13 * 80 * 2400 / 128
+    assert seconds == pytest.approx(steps * sweep.ASSUMED_STEP)
+    assert "steps" in why

@@ -1,0 +1,209 @@
+"""Steps of `robust_classification` against float64, and what survives a restart."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import oracles_groups
+import pytest
+from quick import quick_jit
+
+from fairjax.classifier_config import defaults
+from fairjax.objectives import draw
+from fairjax.train import loop, transforms
+from fairjax.train.group_classifier import Examples, GroupClassifier, Held, validation_figures
+
+KEY = jax.random.key(0)
+SIZES = np.array([60, 6, 30, 4])
+
+
+def classifier(**overrides):
+    fit = defaults().fit
+    fit.update(model="linear", batch=8, learning_rate=0.3, weight_decay=0.01)
+    fit.update(overrides)
+    made = GroupClassifier(fit, resolution=4, channels=1, classes=2, values=2, steps=200)
+    made.program = quick_jit(made._step, donate_argnums=0)
+    made._forward = quick_jit(made._outputs)
+    return made
+
+
+@pytest.fixture(scope="module")
+def data():
+    """100 images; groups y * 2 + a of very different sizes; a brightens the left, y the top."""
+    group = np.repeat(np.arange(4), SIZES)
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 130, (100, 4, 4, 1))
+    images[group // 2 == 1, :2] += 60
+    images[group % 2 == 1, :, :2] += 120
+    return images.astype(np.uint8), group
+
+
+def known(group, c=0.0, a=None, weight=None):
+    put = lambda x, dtype: jnp.asarray(np.asarray(x), dtype)
+    return Examples(
+        put(group // 2, jnp.int32), put(group % 2 if a is None else a, jnp.int32),
+        put(group, jnp.int32), put(np.ones(len(group)) if weight is None else weight, jnp.float32),
+        put(SIZES / SIZES.sum(), jnp.float32), put(c / np.sqrt(SIZES), jnp.float32),
+    )  # fmt: skip
+
+
+def batch_of(images, index):
+    return {"image": jnp.asarray(images[index]), "index": jnp.asarray(index, jnp.int32)}
+
+
+@pytest.mark.parametrize("absent", ["skip", "zero"])
+def test_200_steps_of_group_dro_are_those_of_the_formulas(absent, data):
+    """Whole steps, gradient and l2 included, on batches of 8 that lack groups most of the time."""
+    images, group = data
+    c = np.array([2.0, 2.0, 0.0, 1.0])
+    net = classifier(objective="group_dro", dro_eta=0.2, dro_absent=absent)
+    state = net.init(KEY, jnp.full(4, 0.25))
+    sizes = lambda state: [(x.shape, x.dtype) for x in jax.tree.leaves(state)]
+    before = sizes(state)
+    head = jax.device_get(state.params["head"])
+    oracle = oracles_groups.GroupDro(
+        head["kernel"], head["bias"], np.full(4, 0.25), SIZES, eta=0.2, c=c, absent=absent,
+        rate=0.3, momentum=0.9, decay=0.01,
+    )  # fmt: skip
+    labels, rng, lacking = known(group, c), np.random.default_rng(1), 0
+    for step in range(200):
+        index = rng.choice(100, 8)
+        lacking += len(np.unique(group[index])) < 4
+        state, logs = net.program(state, batch_of(images, index), labels, KEY)
+        x = images[index].reshape(8, -1) / 127.5 - 1
+        loss = oracle.update(x, group[index] // 2, group[index])
+        assert float(logs["loss/objective"]) == pytest.approx(loss, rel=2e-3, abs=1e-4), step
+        np.testing.assert_allclose(state.q, oracle.q, rtol=2e-3)
+        assert float(logs["q/1"]) == state.q[1]
+    assert lacking > 150
+    assert sizes(state) == before  # nothing grows (Sagawa's code kept gradients alive in q)
+    np.testing.assert_allclose(state.params["head"]["kernel"], oracle.theta[0], atol=2e-3)
+    assert np.abs(oracle.q - 0.25).max() > 0.1
+
+
+def test_q_is_saved_and_a_resumed_run_is_the_same(data, tmp_path):
+    images, group = data
+    net = classifier(objective="group_dro", dro_eta=0.2, evaluations=1)
+    task = net.task("dro", known(group), Held(images, group // 2, group))
+    sets = [np.flatnonzero(group == g) for g in range(4)]
+    table = draw.balanced(sets, 8)
+    feed = loop.drawn(images, np.arange(100), table, seed=3, batch=8)
+    rhythm = lambda total: loop.Rhythm(total, 8, log=5, save=total, evaluate=10)
+    whole = loop.run(task, feed, KEY, rhythm(20), tmp_path / "whole")
+    loop.run(task, feed, KEY, rhythm(10), tmp_path / "two")
+    again = loop.run(task, feed, KEY, rhythm(20), tmp_path / "two")
+    assert jax.tree.all(jax.tree.map(lambda a, b: bool((a == b).all()), whole, again))
+    assert not np.allclose(whole.q, 0.25)
+
+
+def one_step(net, data, index, labels):
+    """(head before, state and logs after)."""
+    state = net.init(KEY, jnp.full(4, 0.25))
+    before = np.asarray(state.params["head"]["kernel"])
+    return before, *net.program(state, batch_of(data[0], index), labels, KEY)
+
+
+def test_equal_words_give_equal_steps(data):
+    """Mining of all, gamma = 0, alpha = 1, k = batch, no multiplier, a late start: plain."""
+    index, labels = np.arange(0, 96, 12), known(data[1])
+    before, plain, _ = one_step(classifier(), data, index, labels)
+    assert np.abs(before - plain.params["head"]["kernel"]).max() > 1e-3
+    for words in (
+        {"mine": 8, "loss": "focal", "focal_gamma": 0.0, "objective": "cvar", "cvar_alpha": 1.0},
+        {"objective": "top_k", "top_k": 8, "gap": "odds", "gap_form": "constraint",
+         "gap_rate": 1e-9, "spectral": 1.0, "spectral_start": 0.5},
+    ):  # fmt: skip
+        _, other, _ = one_step(classifier(**words), data, index, labels)
+        np.testing.assert_allclose(
+            other.params["head"]["kernel"], plain.params["head"]["kernel"], atol=1e-6
+        )
+
+
+def test_every_word_of_a_slot_takes_finite_steps_with_a_group_and_an_attribute_missing(data):
+    index = np.arange(8)  # one group only
+    unknown = np.where(np.arange(100) < 4, -1, data[1] % 2)
+    for words in (
+        {"objective": "max", "loss": "binary", "optimiser": "adam", "transform": "mixup",
+         "gap": "odds", "mmd": 1.0, "l1": 0.1},
+        {"objective": "cvar_groups", "loss": "hinge", "transform": "pgd", "attack_steps": 2,
+         "adversary": 1.0, "adversary_given": "target"},
+        {"gap": "opportunity", "spectral": 0.1, "spectral_gamma": (0.5, 1.0), "mine": 4,
+         "mine_by": "proportional", "transform": "lisa", "adversary": 1.0,
+         "adversary_on": "logits"},
+    ):  # fmt: skip
+        made = one_step(classifier(**words), data, index, known(data[1], a=unknown))
+        before, state, logs = made
+        leaves = jax.tree.leaves((state.params, logs))
+        assert all(bool(jnp.isfinite(x).all()) for x in leaves), words
+        assert not np.array_equal(state.params["head"]["kernel"], before)
+
+
+def test_the_multiplier_rises_until_the_gap_is_closed(data):
+    net = classifier(gap="parity", gap_form="constraint", gap_slack=0.05, gap_rate=1.0)
+    free = classifier()
+    last = []
+    for one in (net, free):
+        state = one.init(KEY, jnp.full(4, 0.25))
+        labels = known(data[1])
+        for _ in range(100):
+            state, logs = one.program(state, batch_of(data[0], np.arange(100)), labels, KEY)
+        p = oracles_groups.softmax(np.asarray(one.predict(state.best | {
+            "head": state.params["head"]}, data[0])[1], np.float64))[:, 1]  # fmt: skip
+        last.append(abs(p[data[1] % 2 == 1].mean() - p[data[1] % 2 == 0].mean()))
+    assert last[0] < 0.08 < last[1]
+
+
+def test_the_adversary_ends_near_chance_where_its_gradient_is_reversed():
+    """Beside one that only watches (a factor of nearly 0); y is learnt all the same."""
+    group = np.arange(400) % 4
+    images = np.random.default_rng(0).integers(0, 130, (400, 4, 4, 1))
+    images[group // 2 == 1, :2] += 80
+    images[group % 2 == 1, :, :2] += 45
+    images, found = images.astype(np.uint8), {}
+    for factor in (1e-9, 1.0):
+        net = classifier(model="mlp", width=2, adversary=factor, learning_rate=0.03,
+                         weight_decay=1e-3, adversary_learning_rate=3e-3)  # fmt: skip
+        state, right = net.init(KEY, jnp.full(4, 0.25)), []
+        for step in range(400):
+            index = np.arange(64) + (64 * step) % 320
+            state, logs = net.program(state, batch_of(images, index), known(group), KEY)
+            right.append(logs["adversary/accuracy"][0] / logs["adversary/accuracy"][1])
+        logits = net.predict(state.params | {"stats": {}}, images)[1]
+        assert (logits.argmax(1) == group // 2).mean() > 0.97
+        found[factor] = np.mean(right[-100:])
+    assert found[1e-9] > 0.75
+    assert found[1.0] < 0.6, found
+
+
+def test_attacks_raise_the_loss_within_their_bounds():
+    x = jnp.linspace(-1, 1, 12).reshape(1, 2, 2, 3)
+    slope = jax.grad(lambda x: jnp.square(x - 0.3).sum())
+    for steps in (1, 7):
+        worse = transforms.attacked(x, slope, 0.1, steps)
+        assert float(jnp.abs(worse - x).max()) == pytest.approx(0.1, abs=1e-6)
+        assert float(jnp.abs(worse).max()) <= 1
+        assert jnp.square(worse - 0.3).sum() > jnp.square(x - 0.3).sum()
+
+
+def test_partners_of_lisa_share_the_class_or_the_attribute():
+    y, a = np.array([0, 0, 1, 1, 1, 0]), np.array([0, 1, 0, 1, -1, 1])
+    for within in (True, False):
+        j = np.asarray(transforms.partners(KEY, jnp.asarray(y), jnp.asarray(a), within))
+        assert j[4] == 4  # unknown: itself
+        rest = [0, 1, 2, 3, 5]
+        same, other = (y, a) if within else (a, y)
+        assert (same[j[rest]] == same[rest]).all()
+        assert (other[j[rest]] != other[rest]).all()
+
+
+def test_training_ends_when_patience_does(data, tmp_path):
+    images, group = data
+    net = classifier(select="worst_group", patience=2, learning_rate=1e-9, weight_decay=0.0)
+    task = net.task("stale", known(group), Held(images, group // 2, group))
+    table = draw.uniform(np.arange(100), 8)
+    feed = loop.drawn(images, np.arange(100), table, seed=3, batch=8)
+    for _ in range(2):  # the second call finds it finished
+        state = loop.run(task, feed, KEY, loop.Rhythm(50, 8, log=5, save=50, evaluate=5), tmp_path)
+        assert int(state.step) == 15  # one evaluation that counts, two without a better one
+    figures = validation_figures(np.arange(100) < 60, Held(images, group // 2, group))
+    assert figures == {"average/validation": 0.6, "worst_group/validation": 0.0,
+                       "worst_class/validation": 0.0}  # fmt: skip

@@ -1,0 +1,65 @@
+"""Heads on frozen features: what DFR, CRT and SMOTE do on features with a known answer."""
+
+import numpy as np
+import pytest
+
+from fairjax.errors import InputError
+from fairjax.train import heads
+
+
+def planted(sizes, seed=0):
+    """Features [n, 6]: the first says the class weakly, the second the attribute strongly."""
+    rng = np.random.default_rng(seed)
+    group = np.repeat(np.arange(4), sizes)
+    y, a = group // 2, group % 2
+    x = rng.normal(0, 1, (len(group), 6)) * 3 + 5
+    x[:, 0] += 9 * y
+    x[:, 1] += 30 * a
+    return x, y, group
+
+
+def worst(head, seed=9):
+    x, y, group = planted((300,) * 4, seed)
+    right = (x @ head["kernel"] + head["bias"]).argmax(1) == y
+    return min(right[group == g].mean() for g in range(4))
+
+
+def test_dfr_forgets_the_attribute_that_balanced_classes_do_not():
+    skewed = planted((600, 6, 6, 600))
+    spurious = heads.crt(skewed[0], skewed[1], 0, seed=1)
+    held = planted((80, 40, 40, 80), seed=3)
+    head, strength = heads.dfr(*held, seed=1)
+    assert strength in heads.STRENGTHS
+    assert worst(head) > 0.85 > 0.8 > worst(spurious)
+    again, _ = heads.dfr(*held, seed=1)
+    np.testing.assert_array_equal(head["kernel"], again["kernel"])
+    with pytest.raises(InputError, match="DFR needs four"):
+        heads.dfr(*planted((9, 3, 9, 9)), seed=1)
+
+
+def test_several_classes_have_a_column_each():
+    rng = np.random.default_rng(0)
+    y = np.repeat(np.arange(3), 60)
+    x = rng.normal(0, 0.3, (180, 4))
+    x[np.arange(180), y] += 2
+    for head in (heads.dfr(x, y, y, 0)[0], heads.crt(x, y, 0, 0)):
+        assert head["kernel"].shape == (4, 3)
+        assert ((x @ head["kernel"] + head["bias"]).argmax(1) == y).mean() > 0.98
+
+
+def test_smote_fills_groups_up_between_neighbours_of_the_same_group():
+    x, _, group = planted((40, 12, 8, 40))
+    more, of, made = heads.smoted(x, group, 5, seed=2)
+    assert np.bincount(of).tolist() == [40] * 4
+    np.testing.assert_array_equal(more[~made], x)
+    for g in (1, 2):
+        own = x[group == g]
+        for point in more[made & (of == g)]:  # on a segment between two of its group
+            offsets = own - point
+            lengths = np.linalg.norm(offsets, axis=1)
+            cosines = offsets @ offsets.T / np.outer(lengths, lengths)
+            assert cosines.min() == pytest.approx(-1, abs=1e-6)
+    head = heads.crt(x, (group == 2).astype(int), 3, seed=1)
+    assert head["kernel"].shape == (6, 2)
+    with pytest.raises(InputError, match="Take at most 7 neighbours"):
+        heads.smoted(x, group, 8, seed=0)

@@ -8,9 +8,11 @@ so many kills.
 Corruptions: one file of a finished or half-finished run, or of the cache of
 images, is cut, flipped in one bit, emptied, lengthened or deleted. The next run must either end
 with the same bits, or stop with exit code 2 and one line that names a folder to delete; without
-this folder it must then end with the same bits.
+this folder it must then end with the same bits. Only a damaged picture of a stage that was not
+finished may be lost; the run says so.
 
-Each round is one line of --out, so that the script goes on where it was stopped. The config is that
+Each round is one line of --out, so that the script goes on where it was stopped. It ends at the
+first round that ends otherwise. The config is that
 of tests/pipeline.py (all stages, 8 px) with a shorter training; --config=FILE takes another.
 Children are forks of one process that has imported everything, so that a round takes seconds.
 """
@@ -212,7 +214,10 @@ def corruption(rng: random.Random, straight: Path, cache: Path, base: Path, conf
         text += said.read_text()
     if code or "Traceback" in text:
         return found | {"wrong": f"exit {code}: {text[-3000:]}"}
-    return found | {"wrong": pipeline.differences(straight, workdir)}
+    # A picture of a stage that was not finished is lost, and this is said.
+    removed = re.findall(r"run/(\S+\.png) is damaged", text)
+    lost = [name for name in pipeline.differences(straight, workdir) if name not in removed]
+    return found | {"removed": removed, "wrong": lost}
 
 
 def undisturbed(base: Path, config: str) -> tuple[Path, Path]:
@@ -257,7 +262,10 @@ def main() -> None:
     def harmed() -> int:
         return sum("harm" in found for found in rounds)
 
-    while killed_so_far() < given.kills or harmed() < given.corruptions:
+    def wrong() -> list[dict]:
+        return [found for found in rounds if found["wrong"]]
+
+    while not wrong() and (killed_so_far() < given.kills or harmed() < given.corruptions):
         rng = random.Random(f"{given.seed} {len(rounds)}")
         shutil.rmtree(base / "round", ignore_errors=True)
         (base / "round").mkdir()
@@ -268,12 +276,11 @@ def main() -> None:
     kills = [kill for found in rounds for kill in found.get("kills", ())]
     by_stage = {stage: sum(stage in kill["in"] for kill in kills)
                 for stage in sorted({name for kill in kills for name in kill["in"]})}  # fmt: skip
-    wrong = [found for found in rounds if found["wrong"]]
     print(f"{len(kills)} kills, {sum(kill['writing'] for kill in kills)} of them while a file was "
           f"written; by stage: {by_stage}")  # fmt: skip
     print(f"{harmed()} corruptions, {sum('refused' in found for found in rounds)} refused")
-    print(f"{len(wrong)} rounds did not end as the undisturbed run")
-    sys.exit(1 if wrong else 0)
+    print(f"{len(wrong())} rounds did not end as the undisturbed run")
+    sys.exit(1 if wrong() else 0)
 
 
 if __name__ == "__main__":

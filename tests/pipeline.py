@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 import platformdirs
 from ml_collections import ConfigDict
+from PIL import Image
 from safetensors.numpy import load_file
 
 from fairjax.config import defaults, tiny
@@ -181,7 +182,8 @@ def results(workdir: Path) -> dict[str, object]:
         elif path.name in ("summary.json", "metrics.json", "manifest.json", "generator.json"):
             found[name] = json.loads(path.read_text())
         elif path.suffix == ".png":
-            found[name] = path.read_bytes()
+            with Image.open(path) as picture:
+                found[name] = (picture.size, picture.mode, picture.tobytes())
     return found
 
 

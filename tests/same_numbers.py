@@ -78,11 +78,13 @@ def images():
 
 
 def gan_task(kind):
-    """(task, sends): the second lists the collectives of each step program that was compiled."""
+    """(task, number of compilations of each program, facts of two programs of a state)."""
     import jax
 
     from fairjax.evaluate.distances import frechet
     from fairjax.models import random_features
+    from fairjax.train import compiled
+    from fairjax.train.devices import put_batch
     from fairjax.train.gan_state import reals
 
     gan, judge = programs(kind)
@@ -98,11 +100,25 @@ def gan_task(kind):
     groups = np.arange(len(pictures)) % k
     examples = reals(weight, groups, np.full(k, 1 / k), np.zeros(k))
     task = gan.task(kind, examples, evaluate, jax.random.key(2), judge)
-    return task, lambda: [gan.g_step._cache_size(), gan.d_step._cache_size()]
+
+    def facts(state):
+        batch = put_batch({"image": pictures[:BATCH], "index": np.arange(BATCH, dtype=np.int32)})
+        key = jax.random.key(1)
+        both = {
+            "g": gan.g_step.lower(state, key, path_length=False, judge=judge).compile(),
+            "d": gan.d_step.lower(state, batch, examples, key, r1=False).compile(),
+        }
+        trees = {"g": state.g, "d": state.d, "state": state}
+        sizes = {n: sum(x.nbytes for x in jax.tree.leaves(tree)) for n, tree in trees.items()}
+        return {name: {"sent": compiled.collectives(program.as_text()), "size": sizes[name],
+                       "donated": compiled.donated(program), "state": sizes["state"]}
+                for name, program in both.items()}  # fmt: skip
+
+    return task, lambda: [gan.g_step._cache_size(), gan.d_step._cache_size()], facts
 
 
 def classifier_task():
-    """(task, number of compilations)."""
+    """As `gan_task`, without facts."""
     from fairjax.config import defaults
     from fairjax.train.classifier import Classifier
 
@@ -113,7 +129,7 @@ def classifier_task():
     labels = (pictures.mean((1, 2, 3)) > np.median(pictures.mean((1, 2, 3)))).astype(int)
     mass = np.full(len(labels), 1 / len(labels))
     task = network.task("classifier", labels, lambda: (pictures, labels, mass))
-    return task, lambda: [network._program._cache_size()]
+    return task, lambda: [network._program._cache_size()], lambda state: {}
 
 
 def at_full_precision(x):
@@ -132,7 +148,8 @@ def child(given) -> None:
     if given.processes > 1:
         devices.initialise("on", f"localhost:{given.port}", given.processes, given.process)
     pictures, weight = images()
-    task, compilations = classifier_task() if given.kind == "classifier" else gan_task(given.kind)
+    made = classifier_task() if given.kind == "classifier" else gan_task(given.kind)
+    task, compilations, facts = made
     init, drawn, begun = task.init, [], []
     # Layers of Flax keep their parameters in float32 unless each is told otherwise.
     task = replace(task, init=lambda key: jax.tree.map(at_full_precision, init(key)))
@@ -155,6 +172,7 @@ def child(given) -> None:
         line.pop("time"), line.pop("images_per_second", None)
     print(json.dumps({
         "devices": jax.device_count(), "drawn": drawn, "record": record, "restored": same,
+        "facts": facts(state) if given.kind == "toy" and given.processes < 2 else {},
         "compilations": compilations(), "seconds": float(np.median(np.diff(begun))),
     }))  # fmt: skip
 

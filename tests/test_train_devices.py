@@ -33,6 +33,16 @@ def test_four_devices_compute_what_one_computes(kind, steps, limit, tmp_path):
     assert (one["devices"], four["devices"]) == (1, 4)
     assert one["drawn"] == four["drawn"]
     assert_same_training(one, four, limit)
+    for found in one["facts"].values():
+        assert found["sent"] == {}
+    for found in four["facts"].values():
+        # The gradients are summed, in one piece with the sums over the batch; parameters are never
+        # gathered, and the new state takes over the memory of the old one.
+        assert found["sent"].keys() == {"all-reduce"}
+        number, sent = found["sent"]["all-reduce"]
+        assert number <= 3
+        assert found["size"] <= sent <= 2 * found["size"] + 2000
+        assert found["donated"] >= found["state"]
 
 
 @pytest.mark.slow

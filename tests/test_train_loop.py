@@ -156,6 +156,17 @@ def test_samples_are_written(tmp_path):
     assert found == {"000000.05kimg.png": 6, "000000.10kimg.png": 12}
 
 
+def test_a_damaged_sample_is_removed_by_name_when_the_run_goes_on(tmp_path, caplog):
+    task = walk_task(sample=lambda state: np.full((4, 6, 3), int(state.step), np.uint8))
+    with pytest.raises(Killed):
+        run(task, feed(8, kill), KEY, RHYTHM, tmp_path)
+    (sample,) = (tmp_path / "samples").iterdir()
+    sample.write_bytes(sample.read_bytes()[:50])
+    run(task, feed(), KEY, RHYTHM, tmp_path)
+    assert [p.name for p in (tmp_path / "samples").iterdir()] == ["000000.10kimg.png"]
+    assert any(f"{sample} is damaged" in r.message for r in caplog.records)
+
+
 def test_the_feed_is_closed(tmp_path):
     closed = []
 

@@ -50,6 +50,10 @@ def command_flags(argv: list[str]) -> flags.FlagValues:
         "dry_run", False, "Print the resolved config, stages, parameters, memory, steps and "
         "estimated time; compute nothing.", flag_values=values,
     )  # fmt: skip
+    flags.DEFINE_bool(
+        "compile", False, "With --dry_run: compile the step programs of the GAN and print what a "
+        "device holds and sends.", flag_values=values,
+    )  # fmt: skip
     flags.DEFINE_enum(
         "distributed", "auto", ["auto", "on", "off"], "Whether to join the processes of a cluster; "
         "auto looks for Slurm, Open MPI and TPU pods.", flag_values=values,
@@ -164,7 +168,8 @@ def _run(argv: list[str]) -> None:
     robust = config.experiment == "robust_classification"
     experiment = robust_classification if robust else fair_generation
     if values.dry_run:
-        print(robust_classification.describe(config) if robust else report_plan(config))
+        print(robust_classification.describe(config) if robust
+              else report_plan(config, values.compile))  # fmt: skip
         return
     folder = workdir.choose(config, values.workdir, values.stage)
     workdir.log_to(None)

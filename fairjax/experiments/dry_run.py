@@ -12,7 +12,9 @@ from ml_collections import ConfigDict
 from fairjax.config import arm_order, taken_from, with_arm
 from fairjax.experiments import fair_generation, gan_stage, penalty_stage
 from fairjax.train.classifier import Classifier
+from fairjax.train.compiled import collectives, donated, peak_bytes
 from fairjax.train.conditions import Conditions, label_table, of_numbers
+from fairjax.train.devices import batch_sharding, replicated
 from fairjax.train.gan import Gan
 from fairjax.train.gan_state import Reals
 from fairjax.train.penalty import FrozenJudge
@@ -81,7 +83,14 @@ def abstract_gan(config: ConfigDict, groups: int = 2, images: int = 1000) -> tup
     }
     classes = None if labels is None else group
     reals = Reals(weight=per_image, group=group, q=vector, adjustment=vector, classes=classes)
+    if jax.device_count() > 1:  # laid out as in training
+        batch = _placed(batch, batch_sharding())
+        state, reals, key = (_placed(tree, replicated()) for tree in (state, reals, key))
     return gan, (state, batch, reals, key)
+
+
+def _placed(tree: Any, sharding: jax.sharding.Sharding) -> Any:
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), tree)
 
 
 def lower(config: ConfigDict, used_only: bool = False) -> dict[str, Any]:
@@ -101,6 +110,20 @@ def lower(config: ConfigDict, used_only: bool = False) -> dict[str, Any]:
     if r1:
         lowered["d + r1"] = gan.d_step.lower(state, batch, reals, key, r1=True)
     return lowered
+
+
+def compiled_facts(config: ConfigDict) -> list[str]:
+    """One line for each step program of an arm, compiled for the devices that there are."""
+    lines = []
+    for name, lowered in lower(config, used_only=True).items():
+        compiled = lowered.compile()
+        sent = collectives(compiled.as_text())
+        words = ", ".join(f"{kind} {s.number} x, {s.bytes:,} bytes" for kind, s in sent.items())
+        lines.append(
+            f"  {name + ':':<17} a device holds {peak_bytes(compiled):,} bytes at most, "
+            f"{donated(compiled):,} of them reused; sends {words or 'nothing'}"
+        )
+    return lines
 
 
 def flops_per_iteration(config: ConfigDict) -> float:
@@ -125,8 +148,8 @@ def _penalty(config: ConfigDict) -> list[str]:
             "attribute); labels are used in training"]  # fmt: skip
 
 
-def report_plan(base: ConfigDict) -> str:
-    """The text that `--dry_run` prints."""
+def report_plan(base: ConfigDict, compiling: bool = False) -> str:
+    """The text that `--dry_run` prints; `compiling` adds facts of the compiled programs."""
     lines = ["config:", json.dumps(base.to_dict(), indent=1, default=list), "", "stages:"]
     lines += [f"  {name}" for name in fair_generation.plan(base)]
     kind = jax.devices()[0].platform
@@ -172,6 +195,7 @@ def report_plan(base: ConfigDict) -> str:
             f"every {rhythm.evaluate} steps",
             f"  work          {flops / config.gan.batch / 1e9:>12,.2f} GFLOP per image; about "
             f"{clock(seconds)} at an assumed {rate / 1e9:,.0f} GFLOP/s ({kind})",
+            *(compiled_facts(config) if compiling else ()),
         ]
     lines += ["", f"estimated time of all arms: {clock(total)}, without data, classifiers and "
               "evaluation (an estimate from shapes; nothing was run)"]  # fmt: skip

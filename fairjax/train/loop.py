@@ -188,6 +188,8 @@ def _run(task: Task, feed: Batches, key: jax.Array, rhythm: Rhythm, folder: Path
             state = checkpoints.restore(abstract_state(task, key))
             start = int(state.step)
             log.info("%s: resumed at step %d of %d", task.name, start, rhythm.total)
+            if is_lead():
+                _remove_damaged(folder / "samples")
         if start >= rhythm.total or (task.finished is not None and task.finished(state)):
             return state
         images = rhythm.images_per_step
@@ -267,6 +269,17 @@ def _steps(
         if close is not None:
             close()
     return state
+
+
+def _remove_damaged(samples: Path) -> None:
+    """Removes sample grids that cannot be read; what is trained does not depend on them."""
+    for path in sorted(samples.glob("*.png")):
+        try:
+            with Image.open(path) as picture:
+                picture.load()
+        except (OSError, ValueError, SyntaxError) as error:
+            log.warning("%s is damaged (%s) and is removed; it is not drawn again", path, error)
+            path.unlink()
 
 
 def _means(interval: list[Metrics]) -> dict[str, float]:

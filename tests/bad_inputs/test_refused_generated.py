@@ -36,7 +36,18 @@ MALFORMED = {
     tuple: ("(1,", "{1: 2", "nan(", "[", "'a", "lambda: 0", "__import__('os')"),
 }
 # Texts that only name a folder, a file, an attribute or the run; any other is one of some words.
-FREE = ("dir", "file", "folder", "name", "attributes", "init_from", "second_from", "tfds")
+FREE = (
+    "dir",
+    "file",
+    "folder",
+    "name",
+    "attributes",
+    "init_from",
+    "second_from",
+    "tfds",
+    "inception",
+    "onnx",
+)
 CONFIG_FILES = (
     "def get_config(:", "", "get_config = 3", "def get_config(): raise KeyError('x')",
     "def get_config(arg=None): return {{}}", "def get_config(arg=None): return None",

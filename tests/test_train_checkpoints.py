@@ -113,6 +113,9 @@ def test_damage_of_any_file_of_the_newest_leads_to_the_one_before(tmp_path, capl
         (line,) = [r.message for r in caplog.records if r.name == "fairjax"]
         assert "checkpoint of step 2 is damaged" in line
         assert HASHES in str(file) or file.name in line
+        left = {f.relative_to(tmp_path / f"{number}_aside") for f in
+                (tmp_path / f"{number}_aside").rglob("*") if f.is_file()}  # fmt: skip
+        assert {*files} - {file} <= left  # put aside, not deleted
 
 
 def test_without_a_whole_checkpoint_the_training_starts_anew(tmp_path, caplog):

@@ -59,11 +59,12 @@ def hashes(folder: Path) -> dict[str, str]:
     return {
         name.as_posix(): hashlib.sha256(f.read_bytes()).hexdigest()
         for f, name in names.items()
-        if name.parts[0] not in ("checkpoints", "manifest.json", "index.npz") and f.is_file()
+        if name.parts[0] not in _OWN and f.is_file()
     }
 
 
 _KEPT = (".npz", ".safetensors", ".json", ".jsonl", ".png")
+_OWN = ("checkpoints", "checkpoints_aside", "manifest.json", "index.npz")
 
 
 class Stages:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+import re
 import shutil
 from pathlib import Path
 from typing import Any, TypeVar
@@ -25,14 +26,14 @@ class Checkpoints:
     """The checkpoints of one training run, newest last; a context manager.
 
     A checkpoint becomes visible by an atomic rename and whole by the hashes that are written last,
-    so a killed save leaves the one before. One that is not whole is removed, with a warning, when
-    the folder is opened.
+    so a killed save leaves the one before. One that is not whole is put aside, with a warning,
+    when the folder is opened: into the folder checkpoints_aside beside it, where nobody reads it.
     """
 
     def __init__(self, folder: Path, keep: int = 2):
         self._folder = folder.absolute()
         if is_lead():
-            _remove_damaged(self._folder)
+            _put_aside(self._folder)
         lead_says(True)  # the others look when this is done
         self._manager = ocp.CheckpointManager(
             self._folder,
@@ -68,7 +69,10 @@ class Checkpoints:
                 folder = self._folder / str(step)
                 write_json(folder / HASHES, _hashes(folder))
         except (OSError, ValueError, RuntimeError) as error:
-            if not isinstance(error, OSError) and "OS error" not in str(error):  # of TensorStore
+            of_system = re.search(
+                "os[ _]error", str(error), re.IGNORECASE
+            )  # as TensorStore says it
+            if not isinstance(error, OSError) and not of_system:
                 raise
             before = [s for s in self._manager.all_steps() if s != step]
             good = f"step {max(before)} is kept" if before else "there is none before it"
@@ -87,16 +91,19 @@ class Checkpoints:
         return self._manager.restore(self.latest, args=ocp.args.StandardRestore(target))
 
 
-def _remove_damaged(folder: Path) -> None:
-    """Removes what is newer than the newest whole checkpoint."""
+def _put_aside(folder: Path) -> None:
+    """Moves what is newer than the newest whole checkpoint."""
+    aside = folder.with_name(f"{folder.name}_aside")
     steps = [int(f.name) for f in folder.iterdir() if f.name.isdigit()] if folder.is_dir() else []
     for step in sorted(steps, reverse=True):
         wrong = damage(folder / str(step))
         if wrong is None:
             return
-        log.warning("%s: the checkpoint of step %d is damaged (%s) and is removed; the one before "
-                    "it, if any, is taken", folder, step, wrong)  # fmt: skip
-        shutil.rmtree(folder / str(step))
+        log.warning("%s: the checkpoint of step %d is damaged (%s) and is put into %s; the one "
+                    "before it, if any, is taken", folder, step, wrong, aside.name)  # fmt: skip
+        shutil.rmtree(aside / str(step), ignore_errors=True)
+        aside.mkdir(exist_ok=True)
+        (folder / str(step)).rename(aside / str(step))
 
 
 def damage(folder: Path) -> str | None:

@@ -46,6 +46,7 @@ def defaults() -> ConfigDict:
             "experiment": "robust_classification",
             "name": "robust_classification",
             "seed": 0,
+            "bad_numbers": "stop",  # where one is not finite: stop | skip (the step) | rollback
             "data": data,
             "fit": _fit(),
             # Each arm is one classifier: {name: {key below fit: value}}.

@@ -214,7 +214,8 @@ def _train(
 
     every = max(1, steps // tree.evaluations)
     rhythm = loop.Rhythm(steps, tree.batch, log=min(50, every), save=every, evaluate=every)
-    return loop.run(task, feed, keys.root(config.seed, "fit"), rhythm, folder).best
+    key = keys.root(config.seed, "fit")
+    return loop.run(task, feed, key, rhythm, folder, config.bad_numbers).best
 
 
 def head(config: ConfigDict, dataset: Dataset, arm: str, folder: Path) -> dict[str, Any]:

@@ -69,10 +69,8 @@ class Checkpoints:
                 folder = self._folder / str(step)
                 write_json(folder / HASHES, _hashes(folder))
         except (OSError, ValueError, RuntimeError) as error:
-            of_system = re.search(
-                "os[ _]error", str(error), re.IGNORECASE
-            )  # as TensorStore says it
-            if not isinstance(error, OSError) and not of_system:
+            told = re.search("os[ _]error", str(error), re.IGNORECASE)  # in TensorStore's words
+            if not isinstance(error, OSError) and not told:
                 raise
             before = [s for s in self._manager.all_steps() if s != step]
             good = f"step {max(before)} is kept" if before else "there is none before it"

@@ -8,8 +8,8 @@ so many kills.
 Corruptions: one file of a finished or half-finished run, or of the cache of
 images, is cut, flipped in one bit, emptied, lengthened or deleted. The next run must either end
 with the same bits, or stop with exit code 2 and one line that names a folder to delete; without
-this folder it must then end with the same bits. Only a damaged picture of a stage that was not
-finished may be lost; the run says so.
+this folder it must then end with the same bits. Only a picture or lines of the record of a
+stage that was not finished may be lost; the run says so.
 
 Each round is one line of --out, so that the script goes on where it was stopped. It ends at the
 first round that ends otherwise. The config is that
@@ -214,8 +214,8 @@ def corruption(rng: random.Random, straight: Path, cache: Path, base: Path, conf
         text += said.read_text()
     if code or "Traceback" in text:
         return found | {"wrong": f"exit {code}: {text[-3000:]}"}
-    # A picture of a stage that was not finished is lost, and this is said.
-    removed = re.findall(r"run/(\S+\.png) is damaged", text)
+    # A picture or lines of the record of an unfinished stage are lost, and this is said.
+    removed = re.findall(r"run/(\S+\.(?:png|jsonl)) is damaged", text)
     lost = [name for name in pipeline.differences(straight, workdir) if name not in removed]
     return found | {"removed": removed, "wrong": lost}
 

@@ -70,3 +70,18 @@ def test_tensorboard_gets_the_finite_values(tmp_path):
         scalars += [(event.step, v.tag, v.simple_value) for v in event.summary.value]
         at += size + 16
     assert scalars == [(7, "loss/g", pytest.approx(7 / 3))]
+
+
+def test_lines_that_cannot_be_read_are_lost_with_a_warning(tmp_path, caplog):
+    with Streams(tmp_path, 0) as out:
+        for step in (1, 2, 3):
+            out.write(step, step / 1000, {"loss": 1.0})
+    path = tmp_path / "metrics.jsonl"
+    one, two, three = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(one + two.replace(b'"step": 2', b'"step": x') + three + b"\xff\0more")
+    streams.cut_back(tmp_path, 3)
+    assert [line["step"] for line in streams.read(path)] == [1, 3]
+    assert path.read_bytes() == one + three
+    (line,) = [r.message for r in caplog.records if "damaged" in r.message]
+    assert str(path) in line
+    assert "1 lines are lost" in line

@@ -43,7 +43,7 @@ from fairjax.train.devices import (
     replicated,
 )
 from fairjax.train.progress import Meter
-from fairjax.train.streams import Streams
+from fairjax.train.streams import Streams, cut_back
 
 log = logging.getLogger("fairjax")
 
@@ -191,6 +191,8 @@ def _run(task: Task, feed: Batches, key: jax.Array, rhythm: Rhythm, folder: Path
             if is_lead():
                 _remove_damaged(folder / "samples")
         if start >= rhythm.total or (task.finished is not None and task.finished(state)):
+            if is_lead():
+                cut_back(folder, start)
             return state
         images = rhythm.images_per_step
         with (

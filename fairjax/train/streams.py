@@ -1,12 +1,15 @@
 """Metric streams: one JSON object a line (the record) and TensorBoard events (a view of it)."""
 
 import json
+import logging
 import math
 import os
 import time
 from pathlib import Path
 
 from tensorboardX import SummaryWriter
+
+log = logging.getLogger("fairjax")
 
 
 class Streams:
@@ -19,13 +22,7 @@ class Streams:
         self._file, self._events = None, None
         if not enabled:
             return
-        folder.mkdir(parents=True, exist_ok=True)
-        path = folder / "metrics.jsonl"
-        kept = [line for line in _lines(path) if json.loads(line)["step"] <= step]
-        draft = path.with_name(path.name + ".draft")
-        draft.write_text("".join(line + "\n" for line in kept))
-        os.replace(draft, path)  # a kill in between must not cost the record
-        self._file = path.open("a")
+        self._file = cut_back(folder, step).open("a")
         # TensorBoard drops events behind a restart by itself, given the step to purge from.
         self._events = SummaryWriter(str(folder), purge_step=step + 1 if step else None)
 
@@ -52,11 +49,34 @@ class Streams:
         self._events.flush()
 
 
+def cut_back(folder: Path, step: int) -> Path:
+    """Removes from the record in a folder what lies behind a step, and lines that cannot be read,
+    with a warning; returns its path."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "metrics.jsonl"
+    lines = _lines(path)
+    readable = [line for line in lines if _step(line) is not None]
+    if len(readable) < len(lines):
+        lost = len(lines) - len(readable)
+        log.warning("%s is damaged: %d lines are lost; the training is not", path, lost)
+    draft = path.with_name(path.name + ".draft")
+    draft.write_text("".join(line + "\n" for line in readable if (_step(line) or 0) <= step))
+    os.replace(draft, path)  # a kill in between must not cost the record
+    return path
+
+
+def _step(line: str) -> int | None:
+    try:
+        return int(json.loads(line)["step"])
+    except (ValueError, TypeError, KeyError):
+        return None
+
+
 def _lines(path: Path) -> list[str]:
     """Complete lines of a file; a line cut short by a kill is dropped."""
     if not path.exists():
         return []
-    text = path.read_text()
+    text = path.read_text(errors="replace")
     return [line for line in text[: text.rfind("\n") + 1].splitlines() if line]
 
 

@@ -30,6 +30,17 @@ def table(path, n=1200, decide=None, **columns):
     return path
 
 
+def repairable(path, seed, n=1500, **columns):
+    """Three classifiers with errors of their own; women's logits are 1.2 too low."""
+    rng = np.random.default_rng(seed)
+    sex = rng.choice(["female", "male"], n)
+    truth = rng.random(n) < 0.4
+    score = lambda: np.round(1 / (1 + np.exp(-(2 * truth - 1 - 1.2 * (sex == "female")
+                                               + rng.normal(0, 0.8, n)))), 4)  # fmt: skip
+    return table(path, n, **{"y": truth.astype(int), "p": score(), "q": score(), "r": score(),
+                             "sex": sex, **columns})  # fmt: skip
+
+
 def run(tmp_path, *more, predictions=None, out="out"):
     """(exit code, figures, page) of an audit."""
     path = predictions or table(tmp_path / "predictions.csv")
@@ -112,6 +123,35 @@ def test_limits_and_baseline_decide_the_exit_code(tmp_path):
     assert "false_negative_rate/sex/female: from" in page
 
 
+def test_repaired_decisions_stand_beside_those_given(tmp_path):
+    given = repairable(tmp_path / "test.csv", 1)
+    fit = f"--fit={repairable(tmp_path / 'val.csv', 2)}"
+    code, figures, page = run(tmp_path, "--repair=opportunity", fit, "--attributes=sex",
+                              predictions=given)  # fmt: skip
+    assert code == 0
+    gap = "equal_opportunity_difference/sex"
+    assert figures[gap]["low"] > 0.25
+    assert figures[f"repaired/{gap}"]["value"] < 0.06
+    assert figures[f"change/{gap}"]["high"] < -0.2
+    assert "repaired/roc_auc/sex/male" not in figures  # the scores are as they were
+    changed = figures["change/accuracy/all/all"]["value"]
+    assert changed == figures["repaired/accuracy/all/all"]["value"] - (
+        figures["accuracy/all/all"]["value"])  # fmt: skip
+    assert "Repair: opportunity by sex, fitted on other rows (female: threshold 0." in page
+    assert f"The accuracy changes by {100 * changed:.0f} % [" in page
+    # The table that it wrote, audited as it is, has the figures that were called repaired.
+    again = run(tmp_path, "--decision=repaired_decision", "--attributes=sex", "--score=",
+                predictions=tmp_path / "out/repaired.csv", out="again")[1]  # fmt: skip
+    assert again[gap] == figures[f"repaired/{gap}"]
+    ensemble = ("--score=p,q,r", "--ensemble=mean", "--repair=calibration", "--attributes=sex")
+    _, both, page = run(tmp_path, *ensemble, fit, predictions=given, out="both")
+    assert both[gap] == figures[gap]  # of the first score
+    error = "calibration_error/sex/female"
+    assert both[f"repaired/{error}"]["high"] < both[error]["low"] / 2
+    assert both["change/accuracy/all/all"]["low"] > changed
+    assert "Together: the mean of the scores p, q, r." in page
+
+
 @pytest.mark.parametrize(
     ("args", "columns", "words"),
     [
@@ -127,9 +167,20 @@ def test_limits_and_baseline_decide_the_exit_code(tmp_path):
         ([], {"y": [1] * 1200}, "every label is '1'"),
         ([], {"y": ["a", "b", "c"] * 400}, "--positive=VALUE"),
         (["--attributes=age"], {"age": ["x"] * 1200}, "one group: x"),
+        (["--score=p,q"], {"q": ["0.5"] * 1200}, "--ensemble=mean or majority"),
+        (["--ensemble=mean"], {}, "fewer than two columns of scores"),
+        (["--repair=odds"], {}, "--fit=FILE"),
+        (["--fit=val.csv"], {}, "nothing is repaired"),
+        (["--repair=odds", "--fit=p.csv", "--repair_by=age"], {}, "--repair_by=age: not among"),
+        (["--repair=odds", "--fit=none.csv"], {}, "--fit=none.csv: no file"),
+        (["--repair=odds", "--fit=p.csv", "--score=", "--decision=y"], {}, "no scores to repair"),
+        (["--repair=odds", "--fit={men}"], {}, "no positives of the group 'female'"),
     ],
 )
 def test_bad_input_ends_with_one_line(tmp_path, capsys, args, columns, words):
+    if "--fit={men}" in args:
+        men = table(tmp_path / "men.csv", sex=["male"] * 1200)
+        args = [arg.format(men=men) for arg in args]
     code, figures, _ = run(tmp_path, *args, predictions=table(tmp_path / "p.csv", **columns))
     assert code == 2
     assert not figures

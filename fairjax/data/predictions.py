@@ -20,6 +20,7 @@ class Predictions(NamedTuple):
       truth: bool [n], whether the label is the positive one.
       decided: bool [n].
       scores: float [n] in [0, 1] of the positive class; None where the table has none.
+      members: float [m, n], every column of scores that was asked for; `scores` is the first.
       columns: every column of the table, its values as str ("" = unknown), [n] each.
       positive: the label's value that counts as positive. dropped: rows without a label.
     """
@@ -27,34 +28,37 @@ class Predictions(NamedTuple):
     truth: np.ndarray
     decided: np.ndarray
     scores: np.ndarray | None
+    members: np.ndarray
     columns: dict[str, np.ndarray]
     positive: str
     dropped: int
 
 
 def read(
-    path: Path, label: str, score: str | None, decision: str | None, positive: str | None,
-    threshold: float,
+    path: Path, label: str, score: Sequence[str], decision: str | None, positive: str | None,
+    threshold: float, flag: str = WHERE,
 ) -> Predictions:  # fmt: skip
     """Reads a CSV or Parquet table.
 
     Args:
-      label: column of the true class. score: of a probability of the positive class.
-      decision: of the class that was decided for; without it, a score of at least `threshold`
-        decides for the positive one.
+      label: column of the true class. score: columns of probabilities of the positive class.
+      decision: of the class that was decided for; without it, a (first) score of at least
+        `threshold` decides for the positive one.
       positive: the positive class; None where the labels are 0 and 1, or only two and one of them
         is a usual word for "yes".
+      flag: that which named the table, for the error message.
 
     Raises:
       InputError: a column that is not there, a score outside [0, 1], a label of one class only.
     """
-    where = f"{WHERE}={path}"
+    where = f"{flag}={path}"
     head, body = read_lines(path, where)
     if not body:
         raise InputError("no rows", where, "Give a table with rows")
-    for flag, name in (("--label", label), ("--score", score), ("--decision", decision)):
+    named = [("--label", label), *(("--score", name) for name in score), ("--decision", decision)]
+    for of, name in named:
         if name and name not in head:
-            raise InputError(f"no column {name!r}", f"{flag}={name}",
+            raise InputError(f"no column {name!r}", f"{where}, {of}={name}",
                              f"The columns are {', '.join(head)}")  # fmt: skip
     if not score and not decision:
         raise InputError("neither scores nor decisions", where, "Give --score or --decision")
@@ -63,26 +67,29 @@ def read(
     line_of = np.flatnonzero(known) + 2
     table = {name: values[known] for name, values in table.items()}
     labels = table[label]
-    positive = _positive(np.unique(labels), positive, label)
+    positive = _positive(np.unique(labels), positive, label, where)
     truth = labels == positive
     if truth.all() or not truth.any():
         raise InputError(f"every label is {'' if truth.all() else 'other than '}{positive!r}",
-                         f"--label={label}", "Give a table with both classes")  # fmt: skip
-    scores = _scores(table[score], line_of, f"--score={score}") if score else None
+                         f"{where}, --label={label}", "Give a table with both classes")  # fmt: skip
+    members = np.array([_scores(table[name], line_of, f"{where}, --score={name}")
+                        for name in score])  # fmt: skip
     if decision:
         decided = table[decision] == positive
         unknown = np.flatnonzero(table[decision] == "")
         if len(unknown):
-            raise InputError(f"row {line_of[unknown[0]]} has no decision", f"--decision={decision}",
+            raise InputError(f"row {line_of[unknown[0]]} has no decision",
+                             f"{where}, --decision={decision}",
                              "Fill it in or remove the row")  # fmt: skip
         if not np.isin(table[decision], labels).all():
             other = next(v for v in table[decision] if v not in labels)
-            raise InputError(f"a decision {other!r}, which no label is", f"--decision={decision}",
+            raise InputError(f"a decision {other!r}, which no label is",
+                             f"{where}, --decision={decision}",
                              "Write labels and decisions in the same words")  # fmt: skip
     else:
-        assert scores is not None
-        decided = scores >= threshold
-    return Predictions(truth, decided, scores, table, positive, int((~known).sum()))
+        decided = members[0] >= threshold
+    scores = members[0] if score else None
+    return Predictions(truth, decided, scores, members, table, positive, int((~known).sum()))
 
 
 def groups(
@@ -103,7 +110,7 @@ def groups(
     rows = list(zip(*(table.columns[name] for name in attributes), strict=True))
     whole = [", ".join(values) if all(values) else "" for values in rows]
     names, of = np.unique(whole, return_inverse=True)
-    kept = [name for name in names if name]
+    kept = [name for name in names.tolist() if name]
     if len(kept) > MOST_GROUPS:
         raise InputError(f"{len(kept)} groups", flag, f"At most {MOST_GROUPS}: put values together")
     first = len(names) - len(kept)  # "" comes first
@@ -119,16 +126,16 @@ def _word(value: Any) -> str:
     return text[:-2] if text.endswith(".0") and text[:-2].lstrip("-").isdigit() else text
 
 
-def _positive(found: np.ndarray, given: str | None, label: str) -> str:
+def _positive(found: np.ndarray, given: str | None, label: str, where: str) -> str:
     if given is not None:
         if _word(given) not in found:
-            raise InputError(f"no label is {given!r}", f"--positive={given}",
+            raise InputError(f"no label is {given!r}", f"{where}, --positive={given}",
                              f"The labels are {', '.join(found[:10])}")  # fmt: skip
         return _word(given)
     usual = [value for value in found if value.lower() in ("1", "yes", "true", "positive")]
     if len(found) <= 2 and len(usual) == 1:
         return str(usual[0])
-    raise InputError(f"the labels {', '.join(found[:10])}", f"--label={label}",
+    raise InputError(f"the labels {', '.join(found[:10])}", f"{where}, --label={label}",
                      "Say which one counts as positive: --positive=VALUE")  # fmt: skip
 
 

@@ -1,7 +1,8 @@
 """The command line of `launch/audit.py --predictions=FILE`: where is a classifier unfair?
 
 A table of labels, scores or decisions and attributes flows in, of any classifier; out come rates by
-group, gaps between groups with intervals, their verdicts, tables and a page.
+group, gaps between groups with intervals, their verdicts, tables and a page. Other decisions on the
+same rows, such as repaired ones, are measured beside them.
 """
 
 import csv
@@ -19,6 +20,7 @@ from fairjax.data import predictions
 from fairjax.data.predictions import Predictions
 from fairjax.errors import InputError
 from fairjax.evaluate.figures import Figure, write_figures
+from fairjax.evaluate.paired import paired_figures
 from fairjax.evaluate.rates import (
     Groups,
     amplification_figure,
@@ -28,7 +30,9 @@ from fairjax.evaluate.rates import (
     rate_figures,
 )
 from fairjax.evaluate.scores import score_distance_figure, score_figures
+from fairjax.experiments import other_decisions
 from fairjax.experiments.command import read_flags, run_program
+from fairjax.experiments.other_decisions import ENSEMBLES, REPAIRS, Other
 
 log = logging.getLogger("fairjax")
 
@@ -41,8 +45,8 @@ def audit_flags() -> flags.FlagValues:
     flags.DEFINE_string("predictions", None, "Table (.csv, .parquet), one row an example.",
                         flag_values=values)  # fmt: skip
     flags.DEFINE_string("label", "label", "Column of the true class.", flag_values=values)
-    flags.DEFINE_string("score", None, "Column of the probability of the positive class.",
-                        flag_values=values)  # fmt: skip
+    flags.DEFINE_list("score", [], "Column of the probability of the positive class; several for "
+                      "--ensemble.", flag_values=values)  # fmt: skip
     flags.DEFINE_string("decision", None, "Column of the class decided for; default: positive from "
                         "--threshold on.", flag_values=values)  # fmt: skip
     flags.DEFINE_float("threshold", 0.5, "Of the scores.", 0.0, 1.0, flag_values=values)
@@ -53,6 +57,19 @@ def audit_flags() -> flags.FlagValues:
     flags.DEFINE_multi_string("privileged", [], "ATTRIBUTES=GROUP, the group beside which the "
                               "others stand in signed differences and in disparate impact; one "
                               "flag for each of --attributes.", flag_values=values)  # fmt: skip
+    flags.DEFINE_enum("ensemble", None, ENSEMBLES, "Measures beside the first --score what all of "
+                      "them decide together: by their mean, or more than half of them.",
+                      flag_values=values)  # fmt: skip
+    flags.DEFINE_enum("repair", None, REPAIRS, "Measures beside the decisions repaired ones: by "
+                      "thresholds of each group for equal selection rates, true positive rates, or "
+                      "true and false positive rates; or by scores calibrated in each group.",
+                      flag_values=values)  # fmt: skip
+    flags.DEFINE_string("fit", None, "Table like --predictions, other rows: what --repair learns "
+                        "from.", flag_values=values)  # fmt: skip
+    flags.DEFINE_string("repair_by", None, "The one of --attributes whose groups --repair looks "
+                        "at; default: the first.", flag_values=values)  # fmt: skip
+    flags.DEFINE_float("tolerance", 0.05, "Largest difference of rates on --fit for --repair=odds.",
+                       0.0, 1.0, flag_values=values)  # fmt: skip
     flags.DEFINE_string("limits", None, 'JSON file of limits: {"<figure>": {"min": x, "max": y}}. '
                         "Exit code 1 if a figure breaks one, 3 if evidence is insufficient.",
                         flag_values=values)  # fmt: skip
@@ -95,7 +112,14 @@ def _run(argv: list[str]) -> int:
     if table.dropped:
         log.info("%s: %d rows without a label are left out", path, table.dropped)
     sets = [_groups(table, name) for name in values.attributes]
-    figures = list(_figures(table, sets, _privileged(values.privileged, sets)))
+    privileged = _privileged(values.privileged, sets)
+    other = _other(values, table, sets)
+    figures = list(_figures(table, sets, privileged))
+    if other:
+        figures += [figure._replace(name=f"{other.word}/{figure.name}")
+                    for figure in _figures(other.table, sets, privileged)]  # fmt: skip
+        for groups in (_everybody(table), *sets):
+            figures += paired_figures(table.truth, table.decided, other.table.decided, groups)
     named = {figure.name: figure for figure in figures}
     verdicts.check_names(limits, named, f"--limits={values.limits}")
     ruled = verdicts.judged(named, limits)
@@ -104,9 +128,12 @@ def _run(argv: list[str]) -> int:
     title = f"audit of {path.name}"
     workdir.describe(out, ConfigDict({"name": title}), ["python", *argv])
     checks = verdicts.as_json(ruled, changed, compared) if limits or before else {}
-    write_figures(out / "metrics.json", figures, checks)
+    more = {other.word: other.said} if other else {}
+    write_figures(out / "metrics.json", figures, {**checks, **more})
     _write_table(out / "figures.csv", figures)
-    page = audited_predictions.build(out, title, table, sets, named, checks)
+    if other:
+        other_decisions.write_table(out / "repaired.csv", other.table, values.label)
+    page = audited_predictions.build(out, title, table, sets, named, checks, more)
     for v in ruled:
         log.info("limit: %s: %s = %.4g [%.4g, %.4g]", v.verdict, *v.figure[:4])
     for m in changed:
@@ -114,6 +141,56 @@ def _run(argv: list[str]) -> int:
     log.info("figures: %s, open %s", out / "metrics.json", page)
     found = {verdict.verdict for verdict in ruled}
     return verdicts.exit_code(found, bool(changed))
+
+
+def _other(values: flags.FlagValues, table: Predictions, sets: Sequence[Groups]) -> Other | None:
+    """The decisions that stand beside those of the table; None where none were asked for."""
+    if len(values.score) > 1 and not values.ensemble:
+        raise InputError("several columns", f"--score={','.join(values.score)}",
+                         "Give one, or --ensemble=mean or majority")  # fmt: skip
+    if values.ensemble and len(values.score) < 2:
+        raise InputError("fewer than two columns of scores", f"--ensemble={values.ensemble}",
+                         "Give --score=a,b")  # fmt: skip
+    if not values.repair:
+        for flag in ("fit", "repair_by"):
+            if values[flag].value:
+                raise InputError("nothing is repaired", f"--{flag}={values[flag].value}",
+                                 f"Give --repair={'|'.join(REPAIRS)} as well")  # fmt: skip
+        if not values.ensemble:
+            return None
+    said: dict[str, Any] = {}
+    found = table
+    if values.ensemble:
+        said = {"ensemble": values.ensemble, "scores": values.score}
+        found = other_decisions.ensemble(table, values.ensemble, values.threshold)
+    if values.repair:
+        found, said["groups"] = _repaired(values, found, sets)
+        said |= {"repair": values.repair, "by": values.repair_by or sets[0].label}
+    return Other("repaired", found, said)
+
+
+def _repaired(
+    values: flags.FlagValues, table: Predictions, sets: Sequence[Groups]
+) -> tuple[Predictions, dict[str, Any]]:
+    where = f"--repair={values.repair}"
+    if not values.fit:
+        raise InputError(
+            "nothing to learn it from", where, "Give --fit=FILE, a table of other rows"
+        )
+    if table.scores is None:
+        raise InputError("no scores to repair", where,
+                         "Give --score (and not --ensemble=majority)")  # fmt: skip
+    groups = next((g for g in sets if g.label == (values.repair_by or sets[0].label)), None)
+    if groups is None:
+        raise InputError("not among --attributes", f"--repair_by={values.repair_by}",
+                         f"Those are {', '.join(values.attributes)}")  # fmt: skip
+    path = Path(values.fit).expanduser()
+    fit = predictions.read(path, values.label, values.score, None, table.positive, values.threshold,
+                           "--fit")  # fmt: skip
+    if values.ensemble:
+        fit = other_decisions.ensemble(fit, values.ensemble, values.threshold)
+    return other_decisions.repaired(table, fit, groups, values.repair, values.threshold,
+                                    values.tolerance, f"--fit={path}")  # fmt: skip
 
 
 def _groups(table: Predictions, name: str) -> Groups:
@@ -138,10 +215,14 @@ def _privileged(given: Sequence[str], sets: Sequence[Groups]) -> dict[str, int]:
     return found
 
 
+def _everybody(table: Predictions) -> Groups:
+    return Groups(ALL, (ALL,), np.zeros(len(table.truth), int))
+
+
 def _figures(
     table: Predictions, sets: Sequence[Groups], privileged: dict[str, int]
 ) -> Iterator[Figure]:
-    everybody = Groups(ALL, (ALL,), np.zeros(len(table.truth), int))
+    everybody = _everybody(table)
     for groups in (everybody, *sets):
         counts = confusion(table.truth, table.decided, groups.of, len(groups.names))
         yield from rate_figures(counts, groups)

@@ -9,7 +9,7 @@ import numpy as np
 
 from fairjax.data.predictions import Predictions
 from fairjax.evaluate.figures import Figure
-from fairjax.evaluate.rates import RATES, Groups
+from fairjax.evaluate.rates import RATES, SPREADS, Groups
 from fairjax.report import drawing, words
 from fairjax.report.answer import Answer
 from fairjax.report.pages import write_pages
@@ -27,12 +27,14 @@ Named = Mapping[str, Figure]
 
 def build(
     folder: Path, title: str, table: Predictions, sets: Sequence[Groups], named: Named,
-    checks: dict[str, Any],
+    checks: dict[str, Any], other: Mapping[str, Mapping[str, Any]],
 ) -> Path:  # fmt: skip
     """Writes index.html, one file that needs no other file and no network.
 
     Args:
       named: all figures. checks: what verdicts were found, see `verdicts.as_json`.
+      other: what the figures of other decisions on the same rows begin with -> how these came
+        about; empty where there are none.
     """
     context = {
         "answer": answer(table, sets, named),
@@ -43,6 +45,9 @@ def build(
         "dropped": table.dropped,
         "parts": [(g.label, _charts(g, named), _rates(g, named), _gaps(g, named)) for g in sets],
         "overall": _overall(named),
+        "others": [
+            (word, _said(said, named), _compared(word, sets, named)) for word, said in other.items()
+        ],
         "limits": _limits(checks, named),
         "moved": checks.get("moved", []),
         "compared": checks.get("compared", 0),
@@ -131,6 +136,44 @@ def _gaps(groups: Groups, named: Named) -> Table:
             rows.append([Cell(words_of, name), _cell(figure, kind.endswith(SHARES)),
                          Cell(figure.note, faint=True)])  # fmt: skip
     return Table(["gap", "value", "between"], rows)
+
+
+def _said(said: Mapping[str, Any], named: Named) -> list[str]:
+    """How other decisions came about, and what they cost."""
+    change = named["change/accuracy/all/all"]
+    sure = "" if change.low > 0 or change.high < 0 else ", which may be chance"
+    sentences = []
+    if said.get("ensemble"):
+        how = "mean of the scores" if said["ensemble"] == "mean" else "majority of the decisions by"
+        sentences.append(f"As given: by {said['scores'][0]}. Together: the {how} "
+                         f"{', '.join(said['scores'])}.")  # fmt: skip
+    if said.get("repair"):
+        fitted = "; ".join(f"{group}: " + ", ".join(f"{key} {value:.3g}" for key, value in
+                           of.items()) for group, of in said["groups"].items())  # fmt: skip
+        sentences.append(f"Repair: {said['repair']} by {said['by']}, fitted on other rows "
+                         f"({fitted}).")  # fmt: skip
+    return [*sentences, f"The accuracy changes by {words.percent(change)}{sure}."]
+
+
+def _compared(word: str, sets: Sequence[Groups], named: Named) -> Table:
+    """Accuracy and gaps of the decisions as given, of the other ones, and how they change."""
+    kinds = [f"{kind}_difference" for kind in (*SPREADS, "equalized_odds")]
+    names = ["accuracy/all/all"]
+    for groups in sets:
+        names += [f"{kind}/{groups.label}" for kind in (*kinds, "worst_group_accuracy")]
+        names += [f"calibration_error/{groups.label}/{group}" for group in groups.names]
+    rows = []
+    for name in names:
+        if f"{word}/{name}" not in named:
+            continue  # no new scores
+        share = not name.startswith("calibration_error")
+        change = named.get(f"change/{name}")
+        kind, *rest = name.removesuffix("/all/all").split("/")
+        words_of = kind.replace("_", " ") + (f": {', '.join(rest)}" if rest else "")
+        rows.append([Cell(words_of, name), _cell(named[name], share),
+                     _cell(named[f"{word}/{name}"], share),
+                     _cell(change, share) if change else Cell("–", faint=True)])  # fmt: skip
+    return Table(["figure", "as given", word, "change"], rows)
 
 
 def _limits(checks: dict[str, Any], named: Named) -> Table | None:

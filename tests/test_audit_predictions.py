@@ -127,7 +127,7 @@ def test_repaired_decisions_stand_beside_those_given(tmp_path):
     given = repairable(tmp_path / "test.csv", 1)
     fit = f"--fit={repairable(tmp_path / 'val.csv', 2)}"
     code, figures, page = run(tmp_path, "--repair=opportunity", fit, "--attributes=sex",
-                              predictions=given)  # fmt: skip
+                              "--stress=noise,flips", predictions=given)  # fmt: skip
     assert code == 0
     gap = "equal_opportunity_difference/sex"
     assert figures[gap]["low"] > 0.25
@@ -139,6 +139,15 @@ def test_repaired_decisions_stand_beside_those_given(tmp_path):
         figures["accuracy/all/all"]["value"])  # fmt: skip
     assert "Repair: opportunity by sex, fitted on other rows (female: threshold 0." in page
     assert f"The accuracy changes by {100 * changed:.0f} % [" in page
+    assert page.count("<img") == 3 + 2
+    with (tmp_path / "out/stress.csv").open(newline="") as file:
+        points = list(csv.DictReader(file))
+    ends = {(p["kind"], p["group"], p["level"]): float(p["value"]) for p in points
+            if p["figure"] == gap}  # fmt: skip
+    assert len(ends) == 2 * 2 * 7
+    assert ends["noise", "male", "0.0"] == pytest.approx(figures[gap]["value"])
+    # Wrong labels among those who are found most often make the gap look smaller.
+    assert ends["flips", "male", "0.1"] < ends["flips", "male", "0.0"] - 0.05
     # The table that it wrote, audited as it is, has the figures that were called repaired.
     again = run(tmp_path, "--decision=repaired_decision", "--attributes=sex", "--score=",
                 predictions=tmp_path / "out/repaired.csv", out="again")[1]  # fmt: skip
@@ -170,6 +179,8 @@ def test_repaired_decisions_stand_beside_those_given(tmp_path):
         (["--score=p,q"], {"q": ["0.5"] * 1200}, "--ensemble=mean or majority"),
         (["--ensemble=mean"], {}, "fewer than two columns of scores"),
         (["--repair=odds"], {}, "--fit=FILE"),
+        (["--stress=flips,fog"], {}, "--stress=flips,fog: 'fog'"),
+        (["--stress=noise", "--decision=y"], {}, "do not follow from scores"),
         (["--fit=val.csv"], {}, "nothing is repaired"),
         (["--repair=odds", "--fit=p.csv", "--repair_by=age"], {}, "--repair_by=age: not among"),
         (["--repair=odds", "--fit=none.csv"], {}, "--fit=none.csv: no file"),

@@ -6,9 +6,10 @@ import warnings
 import numpy as np
 import pytest
 from fairlearn.postprocessing import ThresholdOptimizer
+from scipy.stats import norm
 from sklearn.base import BaseEstimator, ClassifierMixin
 
-from fairjax.evaluate import repair
+from fairjax.evaluate import repair, stress
 from fairjax.evaluate.paired import paired_figures, values
 from fairjax.evaluate.rates import Groups, confusion, gap_figures, rate_figures
 
@@ -141,3 +142,41 @@ def test_changes_are_differences_of_figures_and_their_intervals_cover():
             true = new[name.removeprefix("change/")] - old[name.removeprefix("change/")]
             held[name] += found[name].low <= true <= found[name].high
     assert all(270 <= count <= 297 for count in held.values()), held
+
+
+def test_stress_curves_follow_their_closed_forms():
+    truth, scores, of = rows(5, 40000)
+    decided = scores >= 0.6
+    counts, groups = confusion(truth, decided, of, 2), Groups("g", AB, of)
+    gaps = {figure.name: figure.value for figure in gap_figures(counts, groups)}
+    members = [of == k for k in (0, 1)]
+    damages = [stress.flips(truth[m], decided[m]) for m in members]
+    by = lambda points: {(p.group, p.level, p.figure): p for p in points}
+    flips = by(stress.curves("flips", counts, damages, groups))
+    tp, fp, fn, tn = counts.T.astype(float)
+    for k, group in enumerate(AB):
+        for x in stress.LEVELS:
+            rates = np.array([tp / (tp + fn), fp / (fp + tn)])
+            found, missed = tp[k] * (1 - x) + fp[k] * x, fn[k] * (1 - x) + tn[k] * x
+            alarms, right = fp[k] * (1 - x) + tp[k] * x, tn[k] * (1 - x) + fn[k] * x
+            rates[:, k] = found / (found + missed), alarms / (alarms + right)
+            odds = np.abs(rates[:, 0] - rates[:, 1])
+            for figure, wanted in (
+                (f"true_positive_rate/g/{group}", rates[0, k]),
+                (f"false_positive_rate/g/{group}", rates[1, k]),
+                ("equal_opportunity_difference/g", odds[0]),
+                ("equalized_odds_difference/g", odds.max()),
+                ("demographic_parity_difference/g", gaps["demographic_parity_difference/g"]),
+            ):  # a label says nothing of who was selected
+                point = flips[group, x, figure]
+                assert point.value == pytest.approx(wanted, abs=0.002)
+                assert point.low - 1e-12 <= point.value <= point.high + 1e-12
+    damages = [stress.noise(truth[m], scores[m], 0.6) for m in members]
+    noise = by(stress.curves("noise", counts, damages, groups))
+    logits = np.log(scores / (1 - scores)) - np.log(0.6 / 0.4)
+    for x in stress.LEVELS[1:]:
+        share = norm.cdf(logits[members[1]] / x)  # that a row is decided positive
+        wanted = share[truth[members[1]]].mean()
+        assert noise["b", x, "true_positive_rate/g/b"].value == pytest.approx(wanted, abs=0.002)
+    assert noise["a", 0.0, "equalized_odds_difference/g"].value == pytest.approx(
+        gaps["equalized_odds_difference/g"])  # fmt: skip

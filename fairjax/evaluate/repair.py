@@ -76,7 +76,7 @@ def platt(truth: np.ndarray, scores: np.ndarray, of: np.ndarray, k: int) -> np.n
     found = []
     for group in range(k):
         model = LogisticRegression(C=1e6)  # as good as no penalty, finite where classes part
-        model.fit(_logit(scores[of == group])[:, None], truth[of == group])
+        model.fit(logit(scores[of == group])[:, None], truth[of == group])
         found.append((model.coef_[0, 0], model.intercept_[0]))
     return np.array(found)
 
@@ -88,7 +88,7 @@ def calibrated(scores: np.ndarray, of: np.ndarray, found: np.ndarray) -> np.ndar
       found: float [k, 2], see `platt`.
     """
     slope, intercept = found[of].T
-    return np.where(of >= 0, 1 / (1 + np.exp(-slope * _logit(scores) - intercept)), scores)
+    return np.where(of >= 0, 1 / (1 + np.exp(-slope * logit(scores) - intercept)), scores)
 
 
 def majority(scores: np.ndarray, threshold: float) -> np.ndarray:
@@ -144,6 +144,7 @@ def _inside(rates: np.ndarray, corners: np.ndarray, side: float) -> np.ndarray:
     return (above >= -1e-9) & (above <= side + 1e-9)
 
 
-def _logit(scores: np.ndarray) -> np.ndarray:
+def logit(scores: np.ndarray) -> np.ndarray:
+    """Of scores [..] in [0, 1], kept `EDGE` away from both ends."""
     inside = np.clip(scores, EDGE, 1 - EDGE)
     return np.log(inside / (1 - inside))

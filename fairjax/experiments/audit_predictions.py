@@ -19,6 +19,7 @@ from ml_collections import ConfigDict
 from fairjax.data import predictions
 from fairjax.data.predictions import Predictions
 from fairjax.errors import InputError
+from fairjax.evaluate import stress
 from fairjax.evaluate.figures import Figure, write_figures
 from fairjax.evaluate.paired import paired_figures
 from fairjax.evaluate.rates import (
@@ -30,6 +31,7 @@ from fairjax.evaluate.rates import (
     rate_figures,
 )
 from fairjax.evaluate.scores import score_distance_figure, score_figures
+from fairjax.evaluate.stress import Point
 from fairjax.experiments import other_decisions
 from fairjax.experiments.command import read_flags, run_program
 from fairjax.experiments.other_decisions import ENSEMBLES, REPAIRS, Other
@@ -70,6 +72,13 @@ def audit_flags() -> flags.FlagValues:
                         "at; default: the first.", flag_values=values)  # fmt: skip
     flags.DEFINE_float("tolerance", 0.05, "Largest difference of rates on --fit for --repair=odds.",
                        0.0, 1.0, flag_values=values)  # fmt: skip
+    flags.DEFINE_list(
+        "stress",
+        [],
+        "How do gaps move if a part of one group's labels are wrong "
+        "(flips), or if its scores are noisy (noise)?",
+        flag_values=values,
+    )
     flags.DEFINE_string("limits", None, 'JSON file of limits: {"<figure>": {"min": x, "max": y}}. '
                         "Exit code 1 if a figure breaks one, 3 if evidence is insufficient.",
                         flag_values=values)  # fmt: skip
@@ -121,6 +130,7 @@ def _run(argv: list[str]) -> int:
         for groups in (_everybody(table), *sets):
             figures += paired_figures(table.truth, table.decided, other.table.decided, groups)
     named = {figure.name: figure for figure in figures}
+    stressed = list(_stressed(values, table, sets))
     verdicts.check_names(limits, named, f"--limits={values.limits}")
     ruled = verdicts.judged(named, limits)
     changed, compared = verdicts.moved(before, named)
@@ -133,7 +143,9 @@ def _run(argv: list[str]) -> int:
     _write_table(out / "figures.csv", figures)
     if other:
         other_decisions.write_table(out / "repaired.csv", other.table, values.label)
-    page = audited_predictions.build(out, title, table, sets, named, checks, more)
+    if stressed:
+        _write_table(out / "stress.csv", stressed)
+    page = audited_predictions.build(out, title, table, sets, named, checks, more, stressed)
     for v in ruled:
         log.info("limit: %s: %s = %.4g [%.4g, %.4g]", v.verdict, *v.figure[:4])
     for m in changed:
@@ -215,6 +227,28 @@ def _privileged(given: Sequence[str], sets: Sequence[Groups]) -> dict[str, int]:
     return found
 
 
+def _stressed(
+    values: flags.FlagValues, table: Predictions, sets: Sequence[Groups]
+) -> Iterator[Point]:
+    where = f"--stress={','.join(values.stress)}"
+    for kind in dict.fromkeys(values.stress):
+        if kind not in ("flips", "noise"):
+            raise InputError(f"{kind!r}", where, "Give flips, noise, or both")
+        if kind == "noise" and (values.decision or table.scores is None):
+            raise InputError("decisions that do not follow from scores", where,
+                             "Give --score without --decision, or --stress=flips")  # fmt: skip
+        for groups in sets:
+            members = [groups.of == k for k in range(len(groups.names))]
+            if kind == "flips":
+                damages = [stress.flips(table.truth[m], table.decided[m]) for m in members]
+            else:
+                assert table.scores is not None
+                damages = [stress.noise(table.truth[m], table.scores[m], values.threshold)
+                           for m in members]  # fmt: skip
+            counts = confusion(table.truth, table.decided, groups.of, len(groups.names))
+            yield from stress.curves(kind, counts, damages, groups)
+
+
 def _everybody(table: Predictions) -> Groups:
     return Groups(ALL, (ALL,), np.zeros(len(table.truth), int))
 
@@ -238,11 +272,10 @@ def _figures(
             yield from privileged_figures(counts, groups, privileged[groups.label])
 
 
-def _write_table(path: Path, figures: Sequence[Figure]) -> None:
+def _write_table(path: Path, rows: Sequence[Figure] | Sequence[Point]) -> None:
     with path.open("w", newline="", encoding="utf-8") as file:
         writer: Any = csv.writer(file)
-        writer.writerow(Figure._fields)
+        writer.writerow(rows[0]._fields)
         writer.writerows(
-            ["" if isinstance(v, float) and not np.isfinite(v) else v for v in figure]
-            for figure in figures
+            ["" if isinstance(v, float) and not np.isfinite(v) else v for v in row] for row in rows
         )

@@ -10,6 +10,7 @@ import numpy as np
 from fairjax.data.predictions import Predictions
 from fairjax.evaluate.figures import Figure
 from fairjax.evaluate.rates import RATES, SPREADS, Groups
+from fairjax.evaluate.stress import Point
 from fairjax.report import drawing, words
 from fairjax.report.answer import Answer
 from fairjax.report.pages import write_pages
@@ -27,14 +28,14 @@ Named = Mapping[str, Figure]
 
 def build(
     folder: Path, title: str, table: Predictions, sets: Sequence[Groups], named: Named,
-    checks: dict[str, Any], other: Mapping[str, Mapping[str, Any]],
+    checks: dict[str, Any], other: Mapping[str, Mapping[str, Any]], stressed: Sequence[Point],
 ) -> Path:  # fmt: skip
     """Writes index.html, one file that needs no other file and no network.
 
     Args:
       named: all figures. checks: what verdicts were found, see `verdicts.as_json`.
       other: what the figures of other decisions on the same rows begin with -> how these came
-        about; empty where there are none.
+        about; empty where there are none. stressed: the points of all stress curves.
     """
     context = {
         "answer": answer(table, sets, named),
@@ -45,6 +46,12 @@ def build(
         "dropped": table.dropped,
         "parts": [(g.label, _charts(g, named), _rates(g, named), _gaps(g, named)) for g in sets],
         "overall": _overall(named),
+        "stressed": [
+            chart
+            for groups in sets
+            for kind in dict.fromkeys(p.kind for p in stressed)
+            if (chart := _stressed(kind, groups.label, stressed))
+        ],
         "others": [
             (word, _said(said, named), _compared(word, sets, named)) for word, said in other.items()
         ],
@@ -174,6 +181,32 @@ def _compared(word: str, sets: Sequence[Groups], named: Named) -> Table:
                      _cell(named[f"{word}/{name}"], share),
                      _cell(change, share) if change else Cell("–", faint=True)])  # fmt: skip
     return Table(["figure", "as given", word, "change"], rows)
+
+
+def _stressed(kind: str, label: str, stressed: Sequence[Point]) -> drawing.Picture | None:
+    """The gap in true and false positive rates over the damage, a curve for each damaged group;
+    None where there is no evidence for it."""
+    found: dict[str, list[Point]] = {}
+    for point in stressed:
+        of = point.kind, point.figure
+        if of == (kind, f"equalized_odds_difference/{label}") and math.isfinite(point.value):
+            found.setdefault(point.group, []).append(point)
+    if not found:
+        return None
+    # Of many groups those whose damage moves the gap farthest.
+    farthest = sorted(found.items(), key=lambda item: -abs(item[1][-1].value - item[1][0].value))
+    lines = [
+        drawing.Line(name, [p.level for p in points], [p.value for p in points],
+                     drawing.COLOURS[(i + 1) % len(drawing.COLOURS)])
+        for i, (name, points) in enumerate(farthest[: len(drawing.COLOURS)])
+    ]  # fmt: skip
+    across = {"flips": "share of the group's labels that are wrong",
+              "noise": "noise on the group's logits (standard deviation)"}[kind]  # fmt: skip
+    words_of = "; ".join(f"{line.label} {line.y[0]:.3f} to {line.y[-1]:.3f}" for line in lines)
+    title = f"Equalised odds difference by {label}"
+    return drawing.curves(
+        lines, title, f"{title} over {across}: {words_of}", None, math.nan, across
+    )
 
 
 def _limits(checks: dict[str, Any], named: Named) -> Table | None:

@@ -8,6 +8,7 @@ import re
 import numpy as np
 import pytest
 
+from fairjax.data import predictions
 from fairjax.experiments import audit
 
 
@@ -161,6 +162,56 @@ def test_repaired_decisions_stand_beside_those_given(tmp_path):
     assert "Together: the mean of the scores p, q, r." in page
 
 
+def test_another_classifier_on_the_same_rows_is_compared_in_pairs(tmp_path):
+    given = repairable(tmp_path / "test.csv", 1)
+    with given.open(newline="") as file:
+        head, *body = list(csv.reader(file))
+    other = tmp_path / "other.csv"
+    with other.open("w", newline="") as file:  # in another order; nearly the same scores
+        moved = [[*row[:2], f"{min(1, float(row[2]) + 0.02):.4f}", *row[3:]] for row in body]
+        csv.writer(file).writerows([head, *reversed(moved)])
+    own = run(tmp_path, "--attributes=sex", predictions=other, out="other")[1]
+    code, figures, page = run(tmp_path, f"--against={other}", "--attributes=sex", predictions=given)
+    assert code == 0
+    for name in ("accuracy/all/all", "equal_opportunity_difference/sex", "roc_auc/sex/male"):
+        assert figures[f"other/{name}"]["value"] == pytest.approx(own[name]["value"])
+    change = figures["change/accuracy/all/all"]
+    single = figures["accuracy/all/all"]
+    assert 0 < change["low"] < change["high"]
+    assert change["high"] - change["low"] < 0.7 * (single["high"] - single["low"])
+    assert "As given and other" in page
+    assert f"Other: the decisions on the same rows in {other}." in page
+    assert not (tmp_path / "out/repaired.csv").exists()
+    rows = predictions.read(given, "y", ["p"], None, None, 0.5)
+    inverted = rows._replace(decided=~rows.decided, columns={})  # nothing names its rows
+    found = predictions.matched(rows, inverted, "--against")
+    np.testing.assert_array_equal(found.decided, ~rows.decided)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda head, rows: [head, *rows[:-1]], "1199 rows with a label instead of 1200"),
+        (lambda head, rows: [head, *rows[:-1], rows[0]], "two rows have the same 'file'"),
+        (lambda head, rows: [head, ["x.png", *rows[0][1:]], *rows[1:]], "no row of file '0.png'"),
+        (lambda head, rows: [head, [rows[0][0], str(1 - int(rows[0][1])), *rows[0][2:]], *rows[1:]],
+         "another label for file 0.png"),
+        (lambda head, rows: [["name", *head[1:]], *reversed(rows)],
+         "another label for labelled row 1"),
+    ],
+)  # fmt: skip
+def test_other_rows_are_refused(tmp_path, capsys, change, words):
+    given, other = table(tmp_path / "predictions.csv"), tmp_path / "other.csv"
+    with given.open(newline="") as file:
+        head, *body = list(csv.reader(file))
+    with other.open("w", newline="") as file:
+        csv.writer(file).writerows(change(head, body))
+    code, figures, _ = run(tmp_path, f"--against={other}", predictions=given)
+    assert code == 2
+    assert not figures
+    assert words in capsys.readouterr().err.strip().splitlines()[-1]
+
+
 @pytest.mark.parametrize(
     ("args", "columns", "words"),
     [
@@ -179,6 +230,8 @@ def test_repaired_decisions_stand_beside_those_given(tmp_path):
         (["--score=p,q"], {"q": ["0.5"] * 1200}, "--ensemble=mean or majority"),
         (["--ensemble=mean"], {}, "fewer than two columns of scores"),
         (["--repair=odds"], {}, "--fit=FILE"),
+        (["--against=p.csv", "--repair=odds"], {}, "two things to compare with"),
+        (["--against=p.csv"], {}, "--against=p.csv: no file"),
         (["--stress=flips,fog"], {}, "--stress=flips,fog: 'fog'"),
         (["--stress=noise", "--decision=y"], {}, "do not follow from scores"),
         (["--fit=val.csv"], {}, "nothing is repaired"),

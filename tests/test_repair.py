@@ -126,6 +126,15 @@ def test_changes_are_differences_of_figures_and_their_intervals_cover():
         assert changes[f"change/{name}"].value == pytest.approx(sides[1][name].value - old.value)
     same = list(paired_figures(truth, scores >= 0.5, scores >= 0.5, groups))
     assert all(f.low == f.value == f.high == 0 for f in same)
+    # Of the accuracy the variance is known: only rows that one of the two gets right count.
+    old, new = (truth == (scores >= at) for at in (0.5, 0.3))
+    won, lost = (new & ~old).mean(), (old & ~new).mean()
+    whole = Groups("all", ("all",), np.zeros(len(of), int))
+    found = next(f for f in paired_figures(truth, scores >= 0.5, scores >= 0.3, whole)
+                 if f.name == "change/accuracy/all/all")  # fmt: skip
+    assert found.value == pytest.approx(won - lost)
+    width = 2 * 1.96 * np.sqrt((won + lost - (won - lost) ** 2) / len(of))
+    assert found.high - found.low == pytest.approx(width, rel=0.1)
     # The truth from many rows; how often do the intervals of few rows hold it?
     names = ("change/accuracy/g/a", "change/equal_opportunity_difference/g",
              "change/true_positive_rate/g/b")  # fmt: skip

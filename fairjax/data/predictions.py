@@ -11,6 +11,7 @@ from fairjax.errors import InputError
 
 MOST_GROUPS = 50
 WHERE = "--predictions"
+KEYS = ("file", "id")  # columns that may name a row
 
 
 class Predictions(NamedTuple):
@@ -90,6 +91,41 @@ def read(
         decided = members[0] >= threshold
     scores = members[0] if score else None
     return Predictions(truth, decided, scores, members, table, positive, int((~known).sum()))
+
+
+def matched(table: Predictions, other: Predictions, where: str) -> Predictions:
+    """The table with the decisions and scores of another one on the same rows.
+
+    Rows are matched by the column `file` or `id`, where both tables have it, else by their order.
+
+    Args:
+      where: the flag of the other table, for the error message.
+
+    Raises:
+      InputError: not the same rows, a name that occurs twice, or a row with another label.
+    """
+    key = next((name for name in KEYS if name in table.columns and name in other.columns), None)
+    order, names = np.arange(len(other.truth)), np.arange(1, len(table.truth) + 1).astype(str)
+    if len(other.truth) != len(names):
+        raise InputError(f"{len(other.truth)} rows with a label instead of {len(names)}", where,
+                         "Give the same rows")  # fmt: skip
+    if key:
+        names = table.columns[key]
+        place = {name: i for i, name in enumerate(other.columns[key].tolist())}
+        for found, flag in ((len(set(names.tolist())), WHERE), (len(place), where)):
+            if found < len(names):
+                raise InputError(f"two rows have the same {key!r}", flag, "Remove or rename one")
+        missing = [name for name in names.tolist() if name not in place]
+        if missing:
+            raise InputError(f"no row of {key} {missing[0]!r}", where, "Give the same rows")
+        order = np.array([place[name] for name in names.tolist()])
+    differ = np.flatnonzero(other.truth[order] != table.truth)
+    if len(differ):
+        raise InputError(f"another label for {key or 'labelled row'} {names[differ[0]]}", where,
+                         f"Give the same rows{'' if key else ', or a column file or id in both'}"
+                         )  # fmt: skip
+    scores = None if other.scores is None else other.scores[order]
+    return table._replace(decided=other.decided[order], scores=scores)
 
 
 def groups(

@@ -34,7 +34,7 @@ from fairjax.evaluate.scores import score_distance_figure, score_figures
 from fairjax.evaluate.stress import Point
 from fairjax.experiments import other_decisions
 from fairjax.experiments.command import read_flags, run_program
-from fairjax.experiments.other_decisions import ENSEMBLES, REPAIRS, Other
+from fairjax.experiments.other_decisions import ENSEMBLES, REPAIRS
 
 log = logging.getLogger("fairjax")
 
@@ -72,13 +72,12 @@ def audit_flags() -> flags.FlagValues:
                         "at; default: the first.", flag_values=values)  # fmt: skip
     flags.DEFINE_float("tolerance", 0.05, "Largest difference of rates on --fit for --repair=odds.",
                        0.0, 1.0, flag_values=values)  # fmt: skip
-    flags.DEFINE_list(
-        "stress",
-        [],
-        "How do gaps move if a part of one group's labels are wrong "
-        "(flips), or if its scores are noisy (noise)?",
-        flag_values=values,
-    )
+    flags.DEFINE_string("against", None, "Table of another classifier on the same rows (matched by "
+                        "a column file or id, else by order): what changes with it?",
+                        flag_values=values)  # fmt: skip
+    flags.DEFINE_list("stress", [], "How do gaps move if a part of one group's labels are wrong "
+                      "(flips), or if its scores are noisy (noise)?",
+                      flag_values=values)  # fmt: skip
     flags.DEFINE_string("limits", None, 'JSON file of limits: {"<figure>": {"min": x, "max": y}}. '
                         "Exit code 1 if a figure breaks one, 3 if evidence is insufficient.",
                         flag_values=values)  # fmt: skip
@@ -122,7 +121,7 @@ def _run(argv: list[str]) -> int:
         log.info("%s: %d rows without a label are left out", path, table.dropped)
     sets = [_groups(table, name) for name in values.attributes]
     privileged = _privileged(values.privileged, sets)
-    other = _other(values, table, sets)
+    other = other_decisions.asked_for(values, table, sets)
     figures = list(_figures(table, sets, privileged))
     if other:
         figures += [figure._replace(name=f"{other.word}/{figure.name}")
@@ -141,7 +140,7 @@ def _run(argv: list[str]) -> int:
     more = {other.word: other.said} if other else {}
     write_figures(out / "metrics.json", figures, {**checks, **more})
     _write_table(out / "figures.csv", figures)
-    if other:
+    if other and other.word == other_decisions.REPAIRED:
         other_decisions.write_table(out / "repaired.csv", other.table, values.label)
     if stressed:
         _write_table(out / "stress.csv", stressed)
@@ -153,56 +152,6 @@ def _run(argv: list[str]) -> int:
     log.info("figures: %s, open %s", out / "metrics.json", page)
     found = {verdict.verdict for verdict in ruled}
     return verdicts.exit_code(found, bool(changed))
-
-
-def _other(values: flags.FlagValues, table: Predictions, sets: Sequence[Groups]) -> Other | None:
-    """The decisions that stand beside those of the table; None where none were asked for."""
-    if len(values.score) > 1 and not values.ensemble:
-        raise InputError("several columns", f"--score={','.join(values.score)}",
-                         "Give one, or --ensemble=mean or majority")  # fmt: skip
-    if values.ensemble and len(values.score) < 2:
-        raise InputError("fewer than two columns of scores", f"--ensemble={values.ensemble}",
-                         "Give --score=a,b")  # fmt: skip
-    if not values.repair:
-        for flag in ("fit", "repair_by"):
-            if values[flag].value:
-                raise InputError("nothing is repaired", f"--{flag}={values[flag].value}",
-                                 f"Give --repair={'|'.join(REPAIRS)} as well")  # fmt: skip
-        if not values.ensemble:
-            return None
-    said: dict[str, Any] = {}
-    found = table
-    if values.ensemble:
-        said = {"ensemble": values.ensemble, "scores": values.score}
-        found = other_decisions.ensemble(table, values.ensemble, values.threshold)
-    if values.repair:
-        found, said["groups"] = _repaired(values, found, sets)
-        said |= {"repair": values.repair, "by": values.repair_by or sets[0].label}
-    return Other("repaired", found, said)
-
-
-def _repaired(
-    values: flags.FlagValues, table: Predictions, sets: Sequence[Groups]
-) -> tuple[Predictions, dict[str, Any]]:
-    where = f"--repair={values.repair}"
-    if not values.fit:
-        raise InputError(
-            "nothing to learn it from", where, "Give --fit=FILE, a table of other rows"
-        )
-    if table.scores is None:
-        raise InputError("no scores to repair", where,
-                         "Give --score (and not --ensemble=majority)")  # fmt: skip
-    groups = next((g for g in sets if g.label == (values.repair_by or sets[0].label)), None)
-    if groups is None:
-        raise InputError("not among --attributes", f"--repair_by={values.repair_by}",
-                         f"Those are {', '.join(values.attributes)}")  # fmt: skip
-    path = Path(values.fit).expanduser()
-    fit = predictions.read(path, values.label, values.score, None, table.positive, values.threshold,
-                           "--fit")  # fmt: skip
-    if values.ensemble:
-        fit = other_decisions.ensemble(fit, values.ensemble, values.threshold)
-    return other_decisions.repaired(table, fit, groups, values.repair, values.threshold,
-                                    values.tolerance, f"--fit={path}")  # fmt: skip
 
 
 def _groups(table: Predictions, name: str) -> Groups:

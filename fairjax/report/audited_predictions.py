@@ -150,6 +150,8 @@ def _said(said: Mapping[str, Any], named: Named) -> list[str]:
     change = named["change/accuracy/all/all"]
     sure = "" if change.low > 0 or change.high < 0 else ", which may be chance"
     sentences = []
+    if said.get("file"):
+        sentences.append(f"Other: the decisions on the same rows in {said['file']}.")
     if said.get("ensemble"):
         how = "mean of the scores" if said["ensemble"] == "mean" else "majority of the decisions by"
         sentences.append(f"As given: by {said['scores'][0]}. Together: the {how} "
@@ -172,7 +174,7 @@ def _compared(word: str, sets: Sequence[Groups], named: Named) -> Table:
     rows = []
     for name in names:
         if f"{word}/{name}" not in named:
-            continue  # no new scores
+            continue  # there are no other scores
         share = not name.startswith("calibration_error")
         change = named.get(f"change/{name}")
         kind, *rest = name.removesuffix("/all/all").split("/")

@@ -78,12 +78,24 @@ def test_the_page_names_who_comes_off_worst(tmp_path):
         rows = {row["name"]: row for row in csv.DictReader(file)}
     assert float(rows["roc_auc/sex/male"]["value"]) == figures["roc_auc/sex/male"]["value"]
     assert rows.keys() == figures.keys()
+    with (tmp_path / "out/errors.csv").open(newline="") as file:
+        errors = [row for row in csv.DictReader(file) if row["attributes"] == "sex"]
+    with (tmp_path / "predictions.csv").open(newline="") as file:
+        given = list(csv.DictReader(file))
+    for sex in ("female", "male"):
+        wrong = [abs(int(row["y"]) - float(row["p"])) for row in given if row["sex"] == sex]
+        wrong = sorted((share for share in wrong if share > 0.5), reverse=True)[:20]
+        found = [row for row in errors if row["group"] == sex]
+        assert [-np.log(1 - share) for share in wrong] == pytest.approx(
+            [float(row["loss"]) for row in found], rel=1e-3)  # fmt: skip
+        assert all(given[int(row["row"]) - 2]["file"] == row["file"] for row in found)
 
 
 def test_a_constant_classifier_is_called_so(tmp_path):
     path = table(tmp_path / "constant.csv", decide=lambda truth: np.zeros(len(truth), int))
-    code, figures, page = run(tmp_path, "--decision=d", predictions=path)
+    code, figures, page = run(tmp_path, "--decision=d", f"--against={path}", predictions=path)
     assert code == 0
+    assert "These decisions are the same for everybody" in page
     assert "The classifier is constant: it decides “not 1” for everybody" in page
     assert figures["selection_rate/all/all"]["value"] == 0
 
@@ -197,7 +209,7 @@ def test_another_classifier_on_the_same_rows_is_compared_in_pairs(tmp_path):
         (lambda head, rows: [head, [rows[0][0], str(1 - int(rows[0][1])), *rows[0][2:]], *rows[1:]],
          "another label for file 0.png"),
         (lambda head, rows: [["name", *head[1:]], *reversed(rows)],
-         "another label for labelled row 1"),
+         "another label for row 2"),
     ],
 )  # fmt: skip
 def test_other_rows_are_refused(tmp_path, capsys, change, words):
@@ -238,13 +250,13 @@ def test_other_rows_are_refused(tmp_path, capsys, change, words):
         (["--repair=odds", "--fit=p.csv", "--repair_by=age"], {}, "--repair_by=age: not among"),
         (["--repair=odds", "--fit=none.csv"], {}, "--fit=none.csv: no file"),
         (["--repair=odds", "--fit=p.csv", "--score=", "--decision=y"], {}, "no scores to repair"),
+        (["--repair=odds", "--fit={own}"], {}, "the rows that are audited"),
         (["--repair=odds", "--fit={men}"], {}, "no positives of the group 'female'"),
     ],
 )
 def test_bad_input_ends_with_one_line(tmp_path, capsys, args, columns, words):
-    if "--fit={men}" in args:
-        men = table(tmp_path / "men.csv", sex=["male"] * 1200)
-        args = [arg.format(men=men) for arg in args]
+    men = table(tmp_path / "men.csv", sex=["male"] * 1200)
+    args = [arg.format(men=men, own=tmp_path / "p.csv") for arg in args]
     code, figures, _ = run(tmp_path, *args, predictions=table(tmp_path / "p.csv", **columns))
     assert code == 2
     assert not figures

@@ -23,6 +23,7 @@ class Predictions(NamedTuple):
       scores: float [n] in [0, 1] of the positive class; None where the table has none.
       members: float [m, n], every column of scores that was asked for; `scores` is the first.
       columns: every column of the table, its values as str ("" = unknown), [n] each.
+      lines: int [n], where in the table each row is; its heads are line 1.
       positive: the label's value that counts as positive. dropped: rows without a label.
     """
 
@@ -31,6 +32,7 @@ class Predictions(NamedTuple):
     scores: np.ndarray | None
     members: np.ndarray
     columns: dict[str, np.ndarray]
+    lines: np.ndarray
     positive: str
     dropped: int
 
@@ -65,7 +67,7 @@ def read(
         raise InputError("neither scores nor decisions", where, "Give --score or --decision")
     table = {name: np.array([_word(line[i]) for line in body]) for i, name in enumerate(head)}
     known = table[label] != ""
-    line_of = np.flatnonzero(known) + 2
+    lines = np.flatnonzero(known) + 2
     table = {name: values[known] for name, values in table.items()}
     labels = table[label]
     positive = _positive(np.unique(labels), positive, label, where)
@@ -73,13 +75,13 @@ def read(
     if truth.all() or not truth.any():
         raise InputError(f"every label is {'' if truth.all() else 'other than '}{positive!r}",
                          f"{where}, --label={label}", "Give a table with both classes")  # fmt: skip
-    members = np.array([_scores(table[name], line_of, f"{where}, --score={name}")
+    members = np.array([_scores(table[name], lines, f"{where}, --score={name}")
                         for name in score])  # fmt: skip
     if decision:
         decided = table[decision] == positive
         unknown = np.flatnonzero(table[decision] == "")
         if len(unknown):
-            raise InputError(f"row {line_of[unknown[0]]} has no decision",
+            raise InputError(f"row {lines[unknown[0]]} has no decision",
                              f"{where}, --decision={decision}",
                              "Fill it in or remove the row")  # fmt: skip
         if not np.isin(table[decision], labels).all():
@@ -90,7 +92,8 @@ def read(
     else:
         decided = members[0] >= threshold
     scores = members[0] if score else None
-    return Predictions(truth, decided, scores, members, table, positive, int((~known).sum()))
+    dropped = int((~known).sum())
+    return Predictions(truth, decided, scores, members, table, lines, positive, dropped)
 
 
 def matched(table: Predictions, other: Predictions, where: str) -> Predictions:
@@ -105,7 +108,7 @@ def matched(table: Predictions, other: Predictions, where: str) -> Predictions:
       InputError: not the same rows, a name that occurs twice, or a row with another label.
     """
     key = next((name for name in KEYS if name in table.columns and name in other.columns), None)
-    order, names = np.arange(len(other.truth)), np.arange(1, len(table.truth) + 1).astype(str)
+    order, names = np.arange(len(other.truth)), table.lines
     if len(other.truth) != len(names):
         raise InputError(f"{len(other.truth)} rows with a label instead of {len(names)}", where,
                          "Give the same rows")  # fmt: skip
@@ -121,7 +124,7 @@ def matched(table: Predictions, other: Predictions, where: str) -> Predictions:
         order = np.array([place[name] for name in names.tolist()])
     differ = np.flatnonzero(other.truth[order] != table.truth)
     if len(differ):
-        raise InputError(f"another label for {key or 'labelled row'} {names[differ[0]]}", where,
+        raise InputError(f"another label for {key or 'row'} {names[differ[0]]}", where,
                          f"Give the same rows{'' if key else ', or a column file or id in both'}"
                          )  # fmt: skip
     scores = None if other.scores is None else other.scores[order]

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from sklearn.linear_model import LogisticRegression
 
 # Rates that thresholds can make alike over the groups.
 THRESHOLDS = ("parity", "opportunity", "odds")
@@ -73,6 +72,8 @@ def decided_by(
 
 def platt(truth: np.ndarray, scores: np.ndarray, of: np.ndarray, k: int) -> np.ndarray:
     """float [k, 2]: slope and intercept of each group's calibration in logits (Platt 1999)."""
+    from sklearn.linear_model import LogisticRegression  # takes a second that few commands need
+
     found = []
     for group in range(k):
         model = LogisticRegression(C=1e6)  # as good as no penalty, finite where classes part

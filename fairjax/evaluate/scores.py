@@ -65,6 +65,22 @@ def _figures(truth: np.ndarray, scores: np.ndarray, weights: np.ndarray) -> dict
     return {"average_precision": ap, "roc_auc": auc, "calibration_error": np.asarray(error)}
 
 
+def surest_errors(
+    truth: np.ndarray, decided: np.ndarray, scores: np.ndarray | None, groups: Groups, most: int
+) -> Iterator[tuple[str, int, float]]:
+    """(group, row, loss) of the wrong decisions of each group, the surest `most` of each.
+
+    The loss is -log of the probability that the row's own label was given; without scores it is NaN
+    and rows come as in the table.
+    """
+    given = np.full(len(truth), np.nan) if scores is None else np.where(truth, scores, 1 - scores)
+    loss = -np.log(np.maximum(given, np.finfo(float).tiny))
+    for k, group in enumerate(groups.names):
+        wrong = np.flatnonzero((groups.of == k) & (truth != decided))
+        for row in wrong[np.argsort(-loss[wrong], kind="stable")][:most]:
+            yield group, int(row), float(loss[row])
+
+
 def score_distance_figure(truth: np.ndarray, scores: np.ndarray, groups: Groups) -> Figure:
     """`score_kl/<attributes>` of two groups: how differently their scores are distributed.
 

@@ -30,7 +30,7 @@ from fairjax.evaluate.rates import (
     privileged_figures,
     rate_figures,
 )
-from fairjax.evaluate.scores import score_distance_figure, score_figures
+from fairjax.evaluate.scores import score_distance_figure, score_figures, surest_errors
 from fairjax.evaluate.stress import Point
 from fairjax.experiments import other_decisions
 from fairjax.experiments.command import read_flags, run_program
@@ -38,6 +38,7 @@ from fairjax.experiments.other_decisions import ENSEMBLES, REPAIRS
 
 log = logging.getLogger("fairjax")
 
+ERRORS = 20  # rows of each group in errors.csv
 ALL = "all"  # the one group of everybody
 
 
@@ -122,6 +123,7 @@ def _run(argv: list[str]) -> int:
     sets = [_groups(table, name) for name in values.attributes]
     privileged = _privileged(values.privileged, sets)
     other = other_decisions.asked_for(values, table, sets)
+    stressed = list(_stressed(values, table, sets))
     figures = list(_figures(table, sets, privileged))
     if other:
         figures += [figure._replace(name=f"{other.word}/{figure.name}")
@@ -129,7 +131,6 @@ def _run(argv: list[str]) -> int:
         for groups in (_everybody(table), *sets):
             figures += paired_figures(table.truth, table.decided, other.table.decided, groups)
     named = {figure.name: figure for figure in figures}
-    stressed = list(_stressed(values, table, sets))
     verdicts.check_names(limits, named, f"--limits={values.limits}")
     ruled = verdicts.judged(named, limits)
     changed, compared = verdicts.moved(before, named)
@@ -140,6 +141,7 @@ def _run(argv: list[str]) -> int:
     more = {other.word: other.said} if other else {}
     write_figures(out / "metrics.json", figures, {**checks, **more})
     _write_table(out / "figures.csv", figures)
+    _write_errors(out / "errors.csv", table, sets)
     if other and other.word == other_decisions.REPAIRED:
         other_decisions.write_table(out / "repaired.csv", other.table, values.label)
     if stressed:
@@ -228,3 +230,15 @@ def _write_table(path: Path, rows: Sequence[Figure] | Sequence[Point]) -> None:
         writer.writerows(
             ["" if isinstance(v, float) and not np.isfinite(v) else v for v in row] for row in rows
         )
+
+
+def _write_errors(path: Path, table: Predictions, sets: Sequence[Groups]) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer: Any = csv.writer(file)
+        writer.writerow(["attributes", "group", "row", "loss", *table.columns])
+        for groups in sets:
+            for group, row, loss in surest_errors(table.truth, table.decided, table.scores, groups,
+                                                  ERRORS):  # fmt: skip
+                cells = [values[row] for values in table.columns.values()]
+                loss_of = f"{loss:.4g}" if np.isfinite(loss) else ""
+                writer.writerow([groups.label, group, table.lines[row], loss_of, *cells])

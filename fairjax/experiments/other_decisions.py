@@ -116,6 +116,10 @@ def _repaired(
         raise InputError("not among --attributes", f"--repair_by={by}",
                          f"Those are {', '.join(values.attributes)}")  # fmt: skip
     path = Path(values.fit).expanduser()
+    if path.resolve() == Path(values.predictions).expanduser().resolve():
+        raise InputError("the rows that are audited", f"--fit={path}",
+                         "Give others: on its own rows a repair looks better than it "
+                         "is")  # fmt: skip
     fit = predictions.read(path, values.label, values.score, None, table.positive, values.threshold,
                            "--fit")  # fmt: skip
     if values.ensemble:

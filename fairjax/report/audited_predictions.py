@@ -53,7 +53,8 @@ def build(
             if (chart := _stressed(kind, groups.label, stressed))
         ],
         "others": [
-            (word, _said(said, named), _compared(word, sets, named)) for word, said in other.items()
+            (word, _said(word, said, named), _compared(word, sets, named))
+            for word, said in other.items()
         ],
         "limits": _limits(checks, named),
         "moved": checks.get("moved", []),
@@ -145,7 +146,7 @@ def _gaps(groups: Groups, named: Named) -> Table:
     return Table(["gap", "value", "between"], rows)
 
 
-def _said(said: Mapping[str, Any], named: Named) -> list[str]:
+def _said(word: str, said: Mapping[str, Any], named: Named) -> list[str]:
     """How other decisions came about, and what they cost."""
     change = named["change/accuracy/all/all"]
     sure = "" if change.low > 0 or change.high < 0 else ", which may be chance"
@@ -161,6 +162,8 @@ def _said(said: Mapping[str, Any], named: Named) -> list[str]:
                            of.items()) for group, of in said["groups"].items())  # fmt: skip
         sentences.append(f"Repair: {said['repair']} by {said['by']}, fitted on other rows "
                          f"({fitted}).")  # fmt: skip
+    if named[f"{word}/selection_rate/all/all"].value in (0, 1):
+        sentences.append("These decisions are the same for everybody: no gap means anything here.")
     return [*sentences, f"The accuracy changes by {words.percent(change)}{sure}."]
 
 
@@ -206,9 +209,8 @@ def _stressed(kind: str, label: str, stressed: Sequence[Point]) -> drawing.Pictu
               "noise": "noise on the group's logits (standard deviation)"}[kind]  # fmt: skip
     words_of = "; ".join(f"{line.label} {line.y[0]:.3f} to {line.y[-1]:.3f}" for line in lines)
     title = f"Equalised odds difference by {label}"
-    return drawing.curves(
-        lines, title, f"{title} over {across}: {words_of}", None, math.nan, across
-    )
+    alt = f"{title} over {across}: {words_of}"
+    return drawing.curves(lines, title, alt, top=math.nan, across=across)
 
 
 def _limits(checks: dict[str, Any], named: Named) -> Table | None:

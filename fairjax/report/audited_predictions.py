@@ -164,7 +164,7 @@ def _said(word: str, said: Mapping[str, Any], named: Named) -> list[str]:
                          f"({fitted}).")  # fmt: skip
     if named[f"{word}/selection_rate/all/all"].value in (0, 1):
         sentences.append("These decisions are the same for everybody: no gap means anything here.")
-    return [*sentences, f"The accuracy changes by {words.percent(change)}{sure}."]
+    return [*sentences, f"The accuracy changes by {words.percent(change)} of the rows{sure}."]
 
 
 def _compared(word: str, sets: Sequence[Groups], named: Named) -> Table:

@@ -112,6 +112,7 @@ def test_words_as_labels_need_no_scores(tmp_path):
     assert "No difference between groups is proven" in page
 
 
+@pytest.mark.slow
 def test_limits_and_baseline_decide_the_exit_code(tmp_path):
     path = tmp_path / "predictions.csv"
     run(tmp_path)

@@ -174,6 +174,7 @@ def check_lowered(name: str, variant: str | None) -> None:
         assert of["d + r1"] > of["d"] > 0
 
 
+@pytest.mark.slow
 def test_small_step_programs_lower():
     check_lowered("quickstart", "tiny")
 

@@ -56,6 +56,7 @@ def test_an_official_file_keeps_all_its_networks_as_safetensors(official, tmp_pa
         assert_equal(getattr(found, name), getattr(saved(), name))
 
 
+@pytest.mark.slow
 def test_a_program_that_needs_no_fairjax(tmp_path):
     """Run by a process that has JAX alone, it draws what the network draws."""
     rng, sources, paths = np.random.default_rng(0), [], []

@@ -43,6 +43,7 @@ def ours(samples, reference, truth, judged):
     return {figure.name: figure.value for figure in figures}, errors
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("start", [0, 50])
 def test_shares_distances_and_the_judges_errors_are_those_of_the_peers(start):
     for number in range(start, start + 50):

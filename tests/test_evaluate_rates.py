@@ -70,6 +70,7 @@ AEQUITAS = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("start", [0, 50])
 def test_all_shared_figures_are_those_of_the_peers(start):
     for number in range(start, start + 50):

@@ -206,6 +206,7 @@ def test_noise_and_cutout():
 # Derivatives.
 
 
+@pytest.mark.slow
 def test_second_derivative_in_the_image_by_finite_differences():
     with jax.enable_x64(True):
         x, direction, target = RNG.normal(size=(3, 2, 8, 8, 3))

@@ -49,6 +49,7 @@ def test_convolution(size, stride):
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_it_learns_and_updates_the_running_statistics():
     net = ResNet18(4, 2, "stride2")
     labels = jnp.arange(32) % 2

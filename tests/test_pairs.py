@@ -74,6 +74,7 @@ def generator():
     return Trained(net, g, None, np.zeros(W_DIM, np.float32), None)
 
 
+@pytest.mark.slow
 def test_pairs_keep_what_they_shall_and_flip_the_rest(generator):
     made, planes = pairs.make_pairs(generator, [RED, BLUE], 200, 1500)
     figures = {f.name: f.value for f in pairs.figures_of(made, planes, ["red", "blue"])}

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from fairjax.evaluate.figures import Figure
+from fairjax.report.answer import answer
 from fairjax.report.collapse import collapsed
-from fairjax.report.words import answer
 from fairjax.report.workdir import Arm, Judge, Run
 
 RNG = np.random.default_rng(0)

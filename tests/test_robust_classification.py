@@ -21,6 +21,8 @@ from fairjax.experiments import (
 from fairjax.report import rows as row_files
 from fairjax.validation import validate
 
+pytestmark = pytest.mark.slow
+
 ARMS = {
     "erm": {},
     "dro": {"sampler": "balanced", "objective": "group_dro", "dro_c": (1.0,),

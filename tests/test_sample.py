@@ -47,6 +47,7 @@ def drawn(folder, **options):
     return sample.draw(load_generator(folder), **options)[0]
 
 
+@pytest.mark.slow
 def test_an_image_depends_on_seed_and_position_only(folder):
     five = drawn(folder, n=5, batch=8)
     assert five.shape == (5, 16, 16, 3)
@@ -67,6 +68,7 @@ def test_truncation_ends_at_the_mean_image(folder):
     assert (drawn(folder, n=4, noise="random", batch=8) != far).any()
 
 
+@pytest.mark.slow
 def test_three_kinds_of_noise(folder):
     saved = load_generator(folder)
     images = {n: drawn(folder, n=2, noise=n, batch=2).astype(int) for n in ("const", "none")}
@@ -111,6 +113,7 @@ def two_groups():
     return Trained(net, g, None, w.mean(0), None), w
 
 
+@pytest.mark.slow
 def test_truncation_to_one_centre_moves_the_groups_and_to_their_own_does_not(two_groups, tmp_path):
     saved, w = two_groups
     group = (w[:, 0] > 0).astype(int)
@@ -168,6 +171,7 @@ def labelled(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_labels_of_samples(labelled, tmp_path, capsys):
     saved = load_generator(labelled)
     _, classes = sample.draw(saved, n=400, batch=200)

@@ -136,6 +136,7 @@ def drawn_for(use, step, p, categories):
     return draw(key)
 
 
+@pytest.mark.slow
 def test_discriminator_step_with_r1_matches_the_oracle():
     p, categories = 0.7, "bg,color"
     gan = programs("fixed", augment_p=p, augment_categories=categories)

@@ -138,6 +138,7 @@ def test_training_with_labels(gan):
     assert not np.allclose(swapped.d["b4"]["fc"]["weight"], other.d["b4"]["fc"]["weight"])
 
 
+@pytest.mark.slow
 def test_the_networks_get_the_labels_of_the_prior(gan):
     state = quick_jit(gan.init)(jax.random.key(0), np.ones(1))
     classes = np.asarray(gan._fake_classes(jax.random.key(4), 4000))

@@ -237,6 +237,7 @@ def test_generator_phases(run):
     np.testing.assert_allclose(new.w_avg, 0.995 + 0.005 * w.mean(0), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_discriminator_phases(run):
     gan, state, batch, examples, w = run
     g, d = float64(state.g), float64(state.d)
@@ -297,6 +298,7 @@ def computed():
     }
 
 
+@pytest.mark.slow
 def test_stored_numbers():
     stored = json.loads(STORED.read_text())
     for name, value in computed().items():

@@ -118,6 +118,7 @@ def test_equal_words_give_equal_steps(data):
         )
 
 
+@pytest.mark.slow
 def test_every_word_of_a_slot_takes_finite_steps_with_a_group_and_an_attribute_missing(data):
     index = np.arange(8)  # one group only
     unknown = np.where(np.arange(100) < 4, -1, data[1] % 2)
@@ -162,6 +163,7 @@ def test_the_multiplier_rises_until_the_gap_is_closed(data):
     assert last[0] < 0.08 < last[1]
 
 
+@pytest.mark.slow
 def test_the_adversary_ends_near_chance_where_its_gradient_is_reversed():
     """Beside one that only watches (a factor of nearly 0); y is learnt all the same."""
     group = np.arange(400) % 4

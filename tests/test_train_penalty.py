@@ -197,6 +197,7 @@ def task_of(gan, asked):
     return gan.task("toy", of_reals(), lambda ema, i: {}, KEY, asked)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["constraint", "adversary"])
 def test_a_run_restarts_exactly_and_compiles_once(kind, tmp_path):
     gan = programs(kind)

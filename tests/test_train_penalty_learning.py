@@ -17,6 +17,7 @@ def plain(bright):
     return fakes(programs, trained(programs, bright, STEPS)[0].g)
 
 
+@pytest.mark.slow
 def test_without_a_penalty_the_share_stays_at_that_of_the_data():
     assert plain(0.9)[0].mean() == pytest.approx(0.9, abs=0.07)
 
@@ -29,6 +30,7 @@ def test_marginals_move_the_share_to_the_target():
     assert np.mean(last) < 0.1 * rows[0]["penalty/distance"]
 
 
+@pytest.mark.slow
 def test_the_constraint_is_kept_by_a_multiplier_that_settles():
     slack = 0.05  # of two classes: shares of 0.66 and 0.34
     programs = toy_modes(penalty="constraint", penalty_slack=slack, penalty_rate=1.0)
@@ -49,6 +51,7 @@ def probed(bright, w):
     return LogisticRegression().fit(w[:half], bright[:half]).score(w[half:], bright[half:])
 
 
+@pytest.mark.slow
 def test_the_adversary_takes_the_attribute_out_of_the_style():
     before = probed(*plain(0.5))
     programs = toy_modes(penalty="adversary", penalty_weight=0.1, adversary_learning_rate=0.01)

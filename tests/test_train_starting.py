@@ -279,6 +279,7 @@ def test_frozen_blocks_rest_bit_by_bit_and_the_others_do_not(files):
     assert frozen_blocks(64, 0) == []
 
 
+@pytest.mark.slow
 def test_the_mapping_network_has_a_rate_of_its_own():
     usual, slow, still = (trained("g", learning_rate_mapping=f) for f in (1.0, 0.25, 0.0))
     start = first_state(8).g

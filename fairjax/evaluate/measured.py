@@ -11,6 +11,7 @@ import zipfile
 import zlib
 from typing import NamedTuple
 
+import jax
 import numpy as np
 
 import fairjax
@@ -126,7 +127,9 @@ def measured_once(
 def _key(
     network: Network, images: np.ndarray, which: np.ndarray, weights: np.ndarray | None
 ) -> str:
-    about = [fairjax.__version__, network.identity, str(images.shape[1:]), str(len(which))]
+    # Rounding differs between kinds and numbers of devices: what is read is what would be computed.
+    devices = f"{jax.__version__} {jax.default_backend()} {jax.local_device_count()}"
+    about = [fairjax.__version__, devices, network.identity, str(images.shape[1:]), str(len(which))]
     digest = hashlib.blake2b("\n".join(about).encode(), digest_size=10)
     for start in range(0, len(which), network.batch):
         digest.update(images[which[start : start + network.batch]].tobytes())

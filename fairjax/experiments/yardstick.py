@@ -13,7 +13,7 @@ from fairjax.evaluate import features
 from fairjax.evaluate.distances import kid_figure
 from fairjax.evaluate.fairness import fairness_figures
 from fairjax.evaluate.figures import Figure
-from fairjax.evaluate.measured import Rows, measured_once
+from fairjax.evaluate.measured import Measured, Measuring, Rows
 from fairjax.evaluate.neighbours import memorisation_figure, nearest
 from fairjax.evaluate.quality import by_class, overall, within
 from fairjax.evaluate.smoothness import path_length_figure
@@ -50,6 +50,7 @@ class Yardstick:
         wanted = features.networks(config.eval.features, config.eval.feature_resolution,
                                    config.eval.inception, config.eval.onnx,
                                    config.eval.onnx_scale)  # fmt: skip
+        self._known: dict[tuple[str, str], Measured] = {}
         # How many images of a set go through each: the untrained one is cheap.
         self._networks = [(network, sys.maxsize if network.name == features.UNTRAINED
                            else config.eval.feature_samples) for network in wanted]  # fmt: skip
@@ -100,7 +101,7 @@ class Yardstick:
             for which, positions in {"": self._reference, **self._held}.items():
                 if len(positions) < ENOUGH:
                     continue
-                theirs = measured_once(network, self._dataset.images, positions[:limit])
+                theirs = self._measured(network, which, positions[:limit])
                 if which:
                     rows = ours.rows.x, theirs.rows.x
                     yield kid_figure(f"kid/{name}/heldout_{which}", *rows)
@@ -114,6 +115,19 @@ class Yardstick:
         if self._config.eval.features == "efficientnet_lite0":
             network = features.efficientnet_lite0(self._config.eval.feature_resolution)
             yield path_length_figure(network.name, partial(features.extract, network), ends)
+
+    def _measured(self, network: features.Network, which: str, positions: np.ndarray) -> Measured:
+        """A set of held-out images, measured once for all arms.
+
+        Not from the user's cache folder: what another run left there may be rounded otherwise, and
+        a run that is repeated must end with the same bits.
+        """
+        key = network.name, which
+        if key not in self._known:
+            measuring = Measuring(network._replace(classes=None), len(positions))
+            measuring.add(self._dataset.images, positions)
+            self._known[key] = measuring.result()
+        return self._known[key]
 
     def _by_class(
         self, name: str, ours: Rows, theirs: Rows, judged: Mapping[str, np.ndarray], full: bool

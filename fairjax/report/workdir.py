@@ -85,11 +85,9 @@ class Run:
     examples: dict[str, np.ndarray]
     weights: dict[str, Any]
     weight_figures: dict[str, Figure]
-    seconds: dict[str, float] = field(
-        default_factory=dict
-    )  # of each finished stage, in their order
     judges: dict[str, Judge] = field(default_factory=dict)
     arms: tuple[Arm, ...] = ()
+    seconds: dict[str, float] = field(default_factory=dict)  # of the finished stages, in order
 
     @property
     def main_set(self) -> str:

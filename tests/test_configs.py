@@ -174,13 +174,28 @@ def check_lowered(name: str, variant: str | None) -> None:
         assert of["d + r1"] > of["d"] > 0
 
 
+SAME_PROGRAMS = ("celeba_bias08", "celeba_multi")  # as celeba_bias09
+
+
+@pytest.mark.parametrize("variant", [None, "128", "256"])
+def test_the_celeba_configs_share_their_programs(variant):
+    first, *others = (load(name, variant) for name in ("celeba_bias09", *SAME_PROGRAMS))
+    for other in others:
+        assert (other.gan, other.data.resolution, other.data.channels) == (
+            first.gan, first.data.resolution, first.data.channels)  # fmt: skip
+        for arm in other.arms:
+            assert dict(other.arms[arm]) in [dict(tree) for tree in first.arms.values()]
+
+
 @pytest.mark.slow
 def test_small_step_programs_lower():
     check_lowered("quickstart", "tiny")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "variant"), [x for x in ALL if x[1] in (None, "128", "256")])
+@pytest.mark.parametrize(("name", "variant"), [
+    x for x in ALL if x[1] in (None, "128", "256") and x[0] not in SAME_PROGRAMS
+])  # fmt: skip
 def test_full_size_step_programs_lower(name, variant):
     check_lowered(name, variant)
 

@@ -2,7 +2,6 @@
 
 import json
 import logging
-import tempfile
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -11,12 +10,11 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from fairjax.config import arm_order, taken_from, with_arm
-from fairjax.data import prepare as data
 from fairjax.data.folder import number_columns
 from fairjax.data.prepare import Dataset
-from fairjax.errors import InputError
 from fairjax.evaluate.features import networks
 from fairjax.experiments import (
+    data_stage,
     gan_stage,
     judge_stage,
     penalty_stage,
@@ -24,13 +22,13 @@ from fairjax.experiments import (
     real_examples,
     weights_stage,
 )
-from fairjax.experiments.stages import Stages, read_json
+from fairjax.experiments.stages import Stages
 from fairjax.experiments.yardstick import Yardstick
 from fairjax.report.build import build
 from fairjax.report.collapse import collapsed
 from fairjax.report.workdir import read
 from fairjax.train.classifier import Classifier
-from fairjax.train.devices import is_lead, lead_says
+from fairjax.train.devices import is_lead
 
 log = logging.getLogger("fairjax")
 
@@ -144,24 +142,7 @@ class _Bodies:
 
     @cached_property
     def _dataset(self) -> Dataset:
-        folder = self._workdir / "data"
-        try:
-            return data.load(folder)
-        except InputError as error:  # the cache belongs to the user, who may have cleaned it
-            log.info("%s; preparing it again", error)
-        if is_lead():
-            dataset = data.prepare(self._config, folder, log.info)
-        else:  # on another machine: its cache has to be filled, what the lead wrote stays
-            with tempfile.TemporaryDirectory() as scratch:
-                dataset = data.prepare(self._config, Path(scratch), log.info)
-        made = read_json(folder / ("DONE" if is_lead() else "manifest.json"))
-        if dataset.manifest["hash"] != (made["output"]["manifest"] if is_lead() else made["hash"]):
-            raise InputError(
-                "the images are no longer those on which this run began",
-                str(folder),
-                "Restore them, or use another --workdir",
-            )
-        return dataset
+        return data_stage.loaded(self._config, self._workdir / "data")
 
     @cached_property
     def _ratio_programs(self) -> tuple[Classifier, int]:
@@ -172,10 +153,7 @@ class _Bodies:
         return Yardstick(self._workdir, self._config, self._dataset)
 
     def data(self, folder: Path) -> dict[str, Any]:
-        if is_lead():
-            data.prepare(self._config, folder, log.info)
-        lead_says(True)  # the others wait until it is there
-        dataset = self._dataset
+        dataset = data_stage.prepared(self._config, folder)
         for arm in self._config.arms:  # missing labels are refused before anything is trained
             real_examples.conditions(with_arm(self._config, arm), dataset)
         shown = {

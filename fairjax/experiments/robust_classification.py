@@ -9,12 +9,11 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from fairjax.classifier_config import source_config, with_arm
-from fairjax.data import prepare as data
 from fairjax.data.prepare import Dataset
-from fairjax.errors import InputError
-from fairjax.experiments import fit_stage
-from fairjax.experiments.stages import Stages, read_json
+from fairjax.experiments import data_stage, fit_stage
+from fairjax.experiments.stages import Stages
 from fairjax.report import classifiers
+from fairjax.train.devices import is_lead
 
 log = logging.getLogger("fairjax")
 
@@ -78,22 +77,10 @@ class _Bodies:
 
     @cached_property
     def _dataset(self) -> Dataset:
-        folder = self._workdir / "data"
-        try:
-            return data.load(folder)
-        except InputError as error:  # the cache belongs to the user, who may have cleaned it
-            log.info("%s; preparing it again", error)
-            dataset = data.prepare(source_config(self._config), folder, log.info)
-        if dataset.manifest["hash"] != read_json(folder / "DONE")["output"]["manifest"]:
-            raise InputError(
-                "the images are no longer those on which this run began",
-                str(folder),
-                "Restore them, or use another --workdir",
-            )
-        return dataset
+        return data_stage.loaded(source_config(self._config), self._workdir / "data")
 
     def data(self, folder: Path) -> dict[str, Any]:
-        dataset = data.prepare(source_config(self._config), folder, log.info)
+        dataset = data_stage.prepared(source_config(self._config), folder)
         for arm in self._config.arms:  # missing labels are refused before anything is trained
             fit_stage.refuse_without_labels(with_arm(self._config, arm), dataset, arm)
         return {"manifest": dataset.manifest["hash"]}
@@ -105,6 +92,8 @@ class _Bodies:
         return output
 
     def report(self, folder: Path) -> None:
+        if not is_lead():
+            return
         page = classifiers.build(self._workdir)
         found = json.loads((page.parent / "metrics.json").read_text())
         log.info("report: %s", found["answer"])

@@ -10,7 +10,7 @@ import logging
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from absl import flags
@@ -18,9 +18,9 @@ from ml_collections import ConfigDict
 
 from fairjax.data import decode
 from fairjax.errors import InputError
-from fairjax.experiments import audit_predictions
+from fairjax.experiments import audit_predictions, ruling
 from fairjax.experiments.audit_images import FEWEST, drawn, images_of, shape_of
-from fairjax.experiments.command import read_flags, run_program
+from fairjax.experiments.command import new_folder, read_flags, run_program
 
 if TYPE_CHECKING:
     from fairjax.experiments.judge_stage import SavedJudge
@@ -83,12 +83,7 @@ def audit_flags() -> flags.FlagValues:
     flags.DEFINE_string("weights", None, "Column of --labels or --reference_labels, or of both: "
                         "how much an image counts in distances, fidelity and variety (not in "
                         "shares).", flag_values=values)  # fmt: skip
-    flags.DEFINE_string("limits", None, 'JSON file of limits: {"<figure>": {"min": x, "max": y}}. '
-                        "Exit code 1 if a figure breaks one, 3 if evidence is insufficient.",
-                        flag_values=values)  # fmt: skip
-    flags.DEFINE_string("baseline", None, "metrics.json of an earlier audit or evaluation: which "
-                        "figures moved since? Exit code 4 if any did (and no limit says 1 or 3).",
-                        flag_values=values)  # fmt: skip
+    ruling.define(values)
     flags.DEFINE_string("out", None, "New or empty folder.", flag_values=values)
     return values
 
@@ -127,11 +122,9 @@ def _run(argv: list[str]) -> int:
     if values.labels and _is_generator(source):
         raise InputError("labels of images that are drawn now", f"--labels={values.labels}",
                          "Draw with launch/sample.py, label, and audit the folder")  # fmt: skip
-    out = Path(values.out)
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError("it exists and is not an empty folder", str(out), "Give a new folder")
+    out = new_folder(values.out)
     # Imported here, so that --help and a wrong flag do not wait for the libraries.
-    from fairjax.evaluate import features, verdicts
+    from fairjax.evaluate import features
     from fairjax.evaluate.measured import PART
     from fairjax.experiments import workdir
     from fairjax.experiments.audit_figures import (
@@ -147,8 +140,7 @@ def _run(argv: list[str]) -> int:
     from fairjax.report.build import build
     from fairjax.report.words import AUDITED
 
-    limits = verdicts.read_limits(Path(values.limits)) if values.limits else {}
-    before = verdicts.read_baseline(Path(values.baseline)) if values.baseline else {}
+    rules = ruling.Rules.read(values)
     workdir.log_to(None)
     networks = features.networks(
         values.features, values.feature_resolution, values.inception, values.onnx_features,
@@ -176,7 +168,7 @@ def _run(argv: list[str]) -> int:
     else:
         judged = Judged.by_labels(rows, reference.rows, values.attributes)
     known = names_of(judged, [network.name for network in networks], values.sets > 1)
-    verdicts.check_names(limits, known, f"--limits={values.limits}")
+    rules.check_names(known)
     scores = {judge.label: judge.score for judge in judges}
     seen = observe(images, n, scores, [(network, n) for network in networks], weights, SHOWN)
     judged = [one._replace(samples=seen.scores.get(one.label, one.samples)) for one in judged]
@@ -185,19 +177,16 @@ def _run(argv: list[str]) -> int:
         seeds = range(values.seed + 1, values.seed + values.sets)
         more = (observe(drawn(generator, n, seed, shape), n, scores).scores for seed in seeds)
         figures += over_sets(judged, more)
-    named = {figure.name: figure for figure in figures}
-    ruled = verdicts.judged(named, limits)
-    changed, compared = verdicts.moved(before, named)
+    found = rules.ruling({figure.name: figure for figure in figures})
     out.mkdir(parents=True, exist_ok=True)
     given = "/".join(Path(values.samples).resolve().parts[-2:])
     about = ConfigDict({"name": f"audit of {given}"})
     workdir.describe(out, about, ["python", *argv])
-    checks = verdicts.as_json(ruled, changed, compared) if limits or before else {}
-    saved(out, AUDITED, seen.first, judged, len(reference.pixels), figures, checks)
+    saved(out, AUDITED, seen.first, judged, len(reference.pixels), figures, found.checks())
     page = build(out)
-    _say(ruled, changed, compared, bool(before))
+    found.log()
     log.info("figures: %s, open %s", out / f"arms/{AUDITED}/eval/metrics.json", page)
-    return verdicts.exit_code({verdict.verdict for verdict in ruled}, bool(changed))
+    return found.exit_code()
 
 
 def _check_foreign(values: flags.FlagValues) -> None:
@@ -227,18 +216,6 @@ def _foreign_judge(values: flags.FlagValues) -> "SavedJudge":
     truth = classes_by_name(label, names, tested.rows, "--judge_labels")
     return with_errors(score, label, names, score.resolution, tested.pixels, truth,
                        "--judge_classes")  # fmt: skip
-
-
-def _say(ruled: list[Any], changed: list[Any], compared: int, asked: bool) -> None:
-    """One line of the log for each limit and each figure that moved."""
-    for v in ruled:
-        log.info("limit: %s: %s = %.4g [%.4g, %.4g], limits %g and %g", v.verdict, v.figure.name,
-                 v.figure.value, v.figure.low, v.figure.high, v.minimum, v.maximum)  # fmt: skip
-    for m in changed:
-        log.info("moved: %s from %.4g to %.4g, %.1f standard errors", m.name, m.before.value,
-                 m.now.value, m.errors)  # fmt: skip
-    if asked:
-        log.info("baseline: %d of %d figures moved", len(changed), compared)
 
 
 def _is_generator(path: Path) -> bool:

@@ -32,8 +32,8 @@ from fairjax.evaluate.rates import (
 )
 from fairjax.evaluate.scores import score_distance_figure, score_figures, surest_errors
 from fairjax.evaluate.stress import Point
-from fairjax.experiments import other_decisions
-from fairjax.experiments.command import read_flags, run_program
+from fairjax.experiments import other_decisions, ruling
+from fairjax.experiments.command import new_folder, read_flags, run_program
 from fairjax.experiments.other_decisions import ENSEMBLES, REPAIRS
 
 log = logging.getLogger("fairjax")
@@ -79,12 +79,7 @@ def audit_flags() -> flags.FlagValues:
     flags.DEFINE_list("stress", [], "How do gaps move if a part of one group's labels are wrong "
                       "(flips), or if its scores are noisy (noise)?",
                       flag_values=values)  # fmt: skip
-    flags.DEFINE_string("limits", None, 'JSON file of limits: {"<figure>": {"min": x, "max": y}}. '
-                        "Exit code 1 if a figure breaks one, 3 if evidence is insufficient.",
-                        flag_values=values)  # fmt: skip
-    flags.DEFINE_string("baseline", None, "metrics.json of an earlier audit: which figures moved "
-                        "since? Exit code 4 if any did (and no limit says 1 or 3).",
-                        flag_values=values)  # fmt: skip
+    ruling.define(values)
     flags.DEFINE_string("out", None, "New or empty folder.", flag_values=values)
     return values
 
@@ -105,15 +100,11 @@ def main(argv: Sequence[str] | None = None) -> None:
 def _run(argv: list[str]) -> int:
     values = audit_flags()
     read_flags(values, argv, needed=("predictions", "attributes", "out"))
-    out = Path(values.out)
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError("it exists and is not an empty folder", str(out), "Give a new folder")
-    from fairjax.evaluate import verdicts
+    out = new_folder(values.out)
     from fairjax.experiments import workdir
     from fairjax.report import audited_predictions
 
-    limits = verdicts.read_limits(Path(values.limits)) if values.limits else {}
-    before = verdicts.read_baseline(Path(values.baseline)) if values.baseline else {}
+    rules = ruling.Rules.read(values)
     workdir.log_to(None)
     path = Path(values.predictions).expanduser()
     table = predictions.read(path, values.label, values.score, values.decision, values.positive,
@@ -131,13 +122,12 @@ def _run(argv: list[str]) -> int:
         for groups in (_everybody(table), *sets):
             figures += paired_figures(table.truth, table.decided, other.table.decided, groups)
     named = {figure.name: figure for figure in figures}
-    verdicts.check_names(limits, named, f"--limits={values.limits}")
-    ruled = verdicts.judged(named, limits)
-    changed, compared = verdicts.moved(before, named)
+    rules.check_names(named)
+    found = rules.ruling(named)
     out.mkdir(parents=True, exist_ok=True)
     title = f"audit of {path.name}"
     workdir.describe(out, ConfigDict({"name": title}), ["python", *argv])
-    checks = verdicts.as_json(ruled, changed, compared) if limits or before else {}
+    checks = found.checks()
     more = {other.word: other.said} if other else {}
     write_figures(out / "metrics.json", figures, {**checks, **more})
     _write_table(out / "figures.csv", figures)
@@ -147,13 +137,9 @@ def _run(argv: list[str]) -> int:
     if stressed:
         _write_table(out / "stress.csv", stressed)
     page = audited_predictions.build(out, title, table, sets, named, checks, more, stressed)
-    for v in ruled:
-        log.info("limit: %s: %s = %.4g [%.4g, %.4g]", v.verdict, *v.figure[:4])
-    for m in changed:
-        log.info("moved: %s from %.4g to %.4g", m.name, m.before.value, m.now.value)
+    found.log()
     log.info("figures: %s, open %s", out / "metrics.json", page)
-    found = {verdict.verdict for verdict in ruled}
-    return verdicts.exit_code(found, bool(changed))
+    return found.exit_code()
 
 
 def _groups(table: Predictions, name: str) -> Groups:

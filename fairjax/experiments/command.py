@@ -222,6 +222,14 @@ def parse(argv: list[str]) -> flags.FlagValues:
     return values
 
 
+def new_folder(given: str) -> Path:
+    """The folder that a program will fill; raises InputError where something is in it."""
+    folder = Path(given)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise InputError("it exists and is not an empty folder", str(folder), "Give a new folder")
+    return folder
+
+
 def read_flags(
     values: flags.FlagValues,
     argv: list[str],

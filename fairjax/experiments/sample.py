@@ -13,7 +13,7 @@ from PIL import Image
 from fairjax.data.cache import write_json
 from fairjax.errors import InputError
 from fairjax.experiments.centres import TABLES, labelled_images, load_judge
-from fairjax.experiments.command import read_flags, run_program
+from fairjax.experiments.command import new_folder, read_flags, run_program
 from fairjax.experiments.saved_generator import (
     Trained,
     centres_of,
@@ -89,9 +89,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 def _run(argv: list[str]) -> None:
     values = sample_flags()
     read_flags(values, argv, needed=("generator", "out"))
-    out = Path(values.out)
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError("it exists and is not an empty folder", str(out), "Give a new folder")
+    out = new_folder(values.out)
     saved = load_generator(Path(values.generator))
     if values.flip or values.keep:
         return _pairs(values, saved, out)

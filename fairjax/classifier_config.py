@@ -127,10 +127,7 @@ def _fit() -> dict[str, Any]:
 
 def with_arm(config: ConfigDict, name: str) -> ConfigDict:
     """Returns a copy whose `fit` tree carries the overrides of one arm."""
-    merged = ConfigDict(config.to_dict())
-    for key, value in config.arms[name].items():
-        merged.fit[key] = value
-    return merged
+    return generation.with_arm(config, name, "fit")
 
 
 def source_config(config: ConfigDict) -> ConfigDict:

@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 from ml_collections import ConfigDict
 
-from fairjax.classifier_config import needs, with_arm
-from fairjax.config import nearest, paths
+from fairjax.classifier_config import needs
+from fairjax.config import sound_arms
 from fairjax.errors import InputError
 
 WORDS = {
@@ -66,20 +66,7 @@ def data_problems(config: ConfigDict, need: Need) -> None:
 def arm_problems(config: ConfigDict, devices: int) -> list[str]:
     """Problems of `arms` and of `fit` with each arm applied."""
     problems = [] if len(config.arms) else ["arms must be at least one arm"]
-    for name, overrides in config.arms.items():
-        if not all(c.isalnum() or c in "_-" for c in name):
-            problems.append(f"arms: the name '{name}' may have letters, digits, _ and - only")
-        unknown = [key for key in overrides if key not in config.fit]
-        for key in unknown:
-            near = nearest(f"fit.{key}", paths(config.fit, "fit"))
-            problems.append(f"arms.{name}.{key} is no key of fit. {near}")
-        if unknown:
-            continue
-        try:
-            arm = with_arm(config, name)
-        except TypeError as error:
-            problems.append(f"arms.{name}: {error}")
-            continue
+    for name, arm in sound_arms(config, "fit", problems):
         for problem in _fit_problems(arm, devices):
             said = f"{problem} (arm {name})"
             if not any(p.startswith(problem) for p in problems):

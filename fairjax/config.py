@@ -7,7 +7,7 @@ All code reads `config.a.b`; a default that is not in this file does not exist.
 import difflib
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -314,12 +314,33 @@ def celeba() -> ConfigDict:
     return config
 
 
-def with_arm(config: ConfigDict, name: str) -> ConfigDict:
-    """Returns a copy whose `gan` tree carries the overrides of one arm."""
+def with_arm(config: ConfigDict, name: str, tree: str = "gan") -> ConfigDict:
+    """Returns a copy whose `tree` carries the overrides of one arm."""
     merged = ConfigDict(config.to_dict())
     for key, value in config.arms[name].items():
-        merged.gan[key] = value
+        merged[tree][key] = value
     return merged
+
+
+def sound_arms(
+    config: ConfigDict, tree: str, problems: list[str]
+) -> Iterator[tuple[str, ConfigDict]]:
+    """(name, config with the arm applied) of the arms that can be; `problems` gets the others'."""
+    for name, overrides in config.arms.items():
+        unknown = [key for key in overrides if key not in config[tree]]
+        for key in unknown:
+            near = nearest(f"{tree}.{key}", paths(config[tree], tree))
+            problems.append(f"arms.{name}.{key} is no key of {tree}. {near}")
+        if not all(c.isalnum() or c in "_-" for c in name):
+            problems.append(f"arms: the name '{name}' may have letters, digits, _ and - only")
+        if unknown:
+            continue
+        try:
+            arm = with_arm(config, name, tree)
+        except TypeError as error:
+            problems.append(f"arms.{name}: {error}")
+            continue
+        yield name, arm
 
 
 def named_arm(networks: str) -> str:

@@ -8,7 +8,7 @@ from ml_collections import ConfigDict
 
 from fairjax import augmentations, classifier_validation
 from fairjax.classifier_config import TREES
-from fairjax.config import arm_order, d_widths, named_arm, nearest, paths, with_arm
+from fairjax.config import arm_order, d_widths, named_arm, sound_arms, with_arm
 from fairjax.errors import InputError
 
 SOURCES = ("avatars", "folder", "celeba", "shapes3d", "tfds")
@@ -76,20 +76,7 @@ def validate(config: ConfigDict, devices: int = 1) -> None:
          "imagenet, symmetric, unit or bytes")  # fmt: skip
     need(all(0 <= psi < 1 for psi in config.eval.psis), "eval.psis", "numbers from 0 to below 1")
     need(len(config.arms) > 0, "arms", "at least one arm")
-    for name, overrides in config.arms.items():
-        unknown = [key for key in overrides if key not in config.gan]
-        for key in unknown:
-            problems.append(f"arms.{name}.{key} is no key of gan. "
-                            + nearest(f"gan.{key}", paths(config.gan, "gan")))  # fmt: skip
-        if not all(c.isalnum() or c in "_-" for c in name):
-            problems.append(f"arms: the name '{name}' may have letters, digits, _ and - only")
-        if unknown:
-            continue
-        try:
-            arm = with_arm(config, name)
-        except TypeError as error:
-            problems.append(f"arms.{name}: {error}")
-            continue
+    for name, arm in sound_arms(config, "gan", problems):
         _validate_gan(arm, name, devices, problems)
         _validate_chain(config, name, problems)
     said = "; ".join(problems)

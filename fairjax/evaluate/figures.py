@@ -32,6 +32,15 @@ class Figure(NamedTuple):
     note: str = ""
 
 
+def score_interval(share: float, n: float, z: float) -> tuple[float, float]:
+    """Ends of the score interval of a proportion of n rows (Wilson 1927), z standard errors wide to
+    each side."""
+    middle = (share + z * z / (2 * n)) / (1 + z * z / n)
+    spread = max(0.0, share * (1 - share)) / n + z * z / (4 * n * n)
+    half = z * math.sqrt(spread) / (1 + z * z / n)
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
 def without_nan(value: Any) -> Any:
     """The same JSON value with every NaN or infinity, which JSON cannot hold, as None."""
     if isinstance(value, dict):

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from fairjax.evaluate.figures import Figure
+from fairjax.evaluate.figures import Figure, score_interval
 
 NEIGHBOURS = 3  # of precision and recall
 NEIGHBOURS_DENSITY = 5  # of density and coverage
@@ -91,11 +91,9 @@ def wilson(name: str, hits: np.ndarray, weights: np.ndarray | None = None) -> Fi
     """The weighted share of true values [n] with its 95 % score interval (Wilson 1927), that of as
     many equal weights as these are worth (Kish 1965)."""
     weights = np.ones(len(hits)) if weights is None else weights
-    share, z = float(np.average(hits, weights=weights)), 1.96
+    share = float(np.average(hits, weights=weights))
     n = float(weights.sum() ** 2 / (weights @ weights))
-    middle = (share + z * z / (2 * n)) / (1 + z * z / n)
-    half = z * math.sqrt(max(0.0, share * (1 - share)) / n + z * z / (4 * n * n)) / (1 + z * z / n)
-    return Figure(name, share, max(0.0, middle - half), min(1.0, middle + half), len(hits))
+    return Figure(name, share, *score_interval(share, n, 1.96), len(hits))
 
 
 def _squared(x: np.ndarray, y: np.ndarray) -> np.ndarray:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fairjax.evaluate.figures import Figure
+from fairjax.evaluate.figures import Figure, score_interval
 
 Z = 1.959964  # 95 %
 UNDEFINED = "insufficient evidence: no row that it could be counted on"
@@ -77,11 +77,9 @@ def rate(counts: np.ndarray, name: str) -> Rate:
     if n == 0:
         return Rate(np.nan, np.nan, np.nan, 0)
     share = hits / n
-    middle = (share + Z * Z / (2 * n)) / (1 + Z * Z / n)
-    half = Z * np.sqrt(share * (1 - share) / n + Z * Z / (4 * n * n)) / (1 + Z * Z / n)
+    low, high = score_interval(share, n, Z)
     # At 0 and 1 the interval ends there; rounding would leave it a hair beside its value.
-    low, high = (0.0 if hits == 0 else middle - half), (1.0 if hits == n else middle + half)
-    return Rate(share, float(low), float(high), n)
+    return Rate(share, 0.0 if hits == 0 else low, 1.0 if hits == n else high, n)
 
 
 def difference(a: Rate, b: Rate) -> tuple[float, float, float]:

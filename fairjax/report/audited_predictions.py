@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 
 from fairjax.data.predictions import Predictions
-from fairjax.evaluate.figures import Figure
+from fairjax.evaluate.figures import Figure, without_nan
 from fairjax.evaluate.rates import RATES, SPREADS, Groups
 from fairjax.evaluate.stress import Point
 from fairjax.report import drawing, words
 from fairjax.report.answer import Answer
+from fairjax.report.figure_tables import LIMITS, limit_rows
 from fairjax.report.pages import write_pages
 from fairjax.report.tables import Cell, Table
 
@@ -113,9 +114,7 @@ def _charts(groups: Groups, named: Named) -> list[drawing.Picture]:
 
 
 def _rates(groups: Groups, named: Named) -> Table:
-    kinds = [
-        kind for kind in (*RATES, *SCORES) if f"{kind}/{groups.label}/{groups.names[0]}" in named
-    ]
+    kinds = _kinds(f"{groups.label}/{groups.names[0]}", named)
     rows = [[Cell(kind.replace("_", " "), kind),
              *(_cell(named[f"{kind}/{groups.label}/{name}"], kind in RATES)
                for name in groups.names)] for kind in kinds]  # fmt: skip
@@ -214,15 +213,8 @@ def _stressed(kind: str, label: str, stressed: Sequence[Point]) -> drawing.Pictu
 
 
 def _limits(checks: dict[str, Any], named: Named) -> Table | None:
-    rows = []
-    for entry in checks.get("limits", ()):
-        low, high = entry["min"], entry["max"]
-        wanted = f"{low} to {high}" if math.isfinite(low) and math.isfinite(high) else (
-            f"at most {high:g}" if math.isfinite(high) else f"at least {low:g}")  # fmt: skip
-        figure = named[entry["figure"]]
-        rows.append([Cell(entry["figure"]), Cell(entry["verdict"]), _cell(figure, False),
-                     Cell(wanted)])  # fmt: skip
-    return Table(["figure", "verdict", "value", "wanted"], rows) if rows else None
+    rows = list(limit_rows(without_nan(checks), named))
+    return Table(LIMITS, rows) if rows else None
 
 
 def _cell(figure: Figure, share: bool) -> Cell:

@@ -1,5 +1,8 @@
 """The report's tables of figures: in front, within the classes, all, last four, and checked."""
 
+from collections.abc import Iterator, Mapping
+from typing import Any
+
 import numpy as np
 
 from fairjax.evaluate.figures import Figure
@@ -11,6 +14,7 @@ from fairjax.report.workdir import Arm, Run, insufficient
 SHARES = ("precision", "recall", "coverage", "memorisation")
 # Figures that stand on the page itself and not only among all.
 MAIN = ("kid", "frechet", "inception_score", *SHARES, "density", "ratio_score", "path_length")
+LIMITS = ["figure", "verdict", "value", "wanted"]  # heads of the table of limits
 
 
 def main_figures(run: Run) -> Table | None:
@@ -122,17 +126,22 @@ def last_four_table(run: Run) -> Table | None:
 
 def limits(run: Run) -> Table | None:
     """The figures that an audit held against limits."""
-    rows = []
-    for arm in run.arms:
-        for entry in arm.checks.get("limits", ()):
-            name, low, high = str(entry["figure"]), entry["min"], entry["max"]
-            wanted = f"{low} to {high}" if None not in (low, high) else (
-                f"at most {high:g}" if low is None else f"at least {low:g}")  # fmt: skip
-            figure = arm.figures.get(name)
-            shown = "not run" if figure is None else words.number(figure)
-            rows.append([Cell(words.pretty(name, run), name), Cell(str(entry["verdict"])),
-                         Cell(shown), Cell(wanted)])  # fmt: skip
-    return Table(["figure", "verdict", "value", "wanted"], rows) if rows else None
+    found = [row for arm in run.arms for row in limit_rows(arm.checks, arm.figures, run)]
+    return Table(LIMITS, found) if found else None
+
+
+def limit_rows(
+    checks: Mapping[str, Any], figures: Mapping[str, Figure], run: Run | None = None
+) -> Iterator[list[Cell]]:
+    """A row under `LIMITS` for each limit of an audit, with pretty names where the run is known."""
+    for entry in checks.get("limits", ()):
+        name, low, high = str(entry["figure"]), entry["min"], entry["max"]
+        wanted = f"{low} to {high}" if None not in (low, high) else (
+            f"at most {high:g}" if low is None else f"at least {low:g}")  # fmt: skip
+        figure = figures.get(name)
+        shown = "not run" if figure is None else words.number(figure)
+        yield [Cell(words.pretty(name, run) if run else name, name), Cell(str(entry["verdict"])),
+               Cell(shown), Cell(wanted)]  # fmt: skip
 
 
 def moved(run: Run) -> tuple[int, Table] | None:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from fairjax.evaluate.figures import Figure
-from fairjax.evaluate.rates import KINDS, RATES, SPREADS, UNDEFINED, Groups, confusion
+from fairjax.evaluate.rates import KINDS, RATES, SPREADS, UNDEFINED, Groups, confusion, kind_of
 
 
 def paired_figures(
@@ -26,7 +26,7 @@ def paired_figures(
     """
     k = len(groups.names)
     # A pair of tables of counts is one table with 4 x 4 kinds, half of which cannot occur.
-    one, other = (_kind(truth, decided) for decided in (before, after))
+    one, other = (kind_of(truth, decided) for decided in (before, after))
     known = groups.of >= 0
     cells = (groups.of * 4 + one)[known] * 4 + other[known]
     joint = np.bincount(cells, minlength=16 * k)
@@ -74,8 +74,3 @@ def values(counts: np.ndarray, groups: Groups) -> dict[str, np.ndarray]:
         rates["true_positive_rate"], rates["true_negative_rate"]
     ).min(-1)
     return found
-
-
-def _kind(truth: np.ndarray, decided: np.ndarray) -> np.ndarray:
-    """int [n]: index into `KINDS`."""
-    return np.where(truth, np.where(decided, 0, 2), np.where(decided, 1, 3))

@@ -65,10 +65,14 @@ def confusion(truth: np.ndarray, decided: np.ndarray, of: np.ndarray, k: int) ->
     Args:
       truth: bool [n]. decided: bool [n]. of: int [n], the group of each row, -1 = none.
     """
-    kind = np.where(truth, np.where(decided, 0, 2), np.where(decided, 1, 3))
     known = of >= 0
-    counts = np.bincount(of[known] * 4 + kind[known], minlength=4 * k)
+    counts = np.bincount(of[known] * 4 + kind_of(truth, decided)[known], minlength=4 * k)
     return counts.reshape(k, 4).astype(np.int64)
+
+
+def kind_of(truth: np.ndarray, decided: np.ndarray) -> np.ndarray:
+    """int [n]: which of `KINDS` each row is."""
+    return np.where(truth, np.where(decided, 0, 2), np.where(decided, 1, 3))
 
 
 def rate(counts: np.ndarray, name: str) -> Rate:

@@ -58,9 +58,13 @@ def defaults() -> ConfigDict:
 def _fit() -> dict[str, Any]:
     return {
         # Network and optimiser.
-        "model": "cnn",  # cnn | resnet18 | mlp | linear
+        "model": "cnn",  # cnn | resnet18 | resnet50 | mlp | linear
         "width": 16,  # channels of the first stage; units of the mlp are 8 times as many
-        "stem": "small",  # resnet18: imagenet | stride2 | small
+        "stem": "small",  # resnet18, resnet50: imagenet | stride2 | small
+        # File of torchvision's network of this name (safetensors or .pth) to start from; its last
+        # layer is left out, and images are normalised as ImageNet's. "" = from scratch.
+        "pretrained": "",
+        "dropout": 0.0,  # share of the features that the head does not see in a step
         "optimiser": "sgd",  # sgd | adam
         "learning_rate": 0.02,
         "momentum": 0.9,  # sgd

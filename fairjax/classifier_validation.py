@@ -1,6 +1,7 @@
 """Every problem of a config of `robust_classification` at once, before anything is computed."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 from ml_collections import ConfigDict
 
@@ -9,7 +10,7 @@ from fairjax.config import sound_arms
 from fairjax.errors import InputError
 
 WORDS = {
-    "model": ("cnn", "resnet18", "mlp", "linear"),
+    "model": ("cnn", "resnet18", "resnet50", "mlp", "linear"),
     "stem": ("imagenet", "stride2", "small"),
     "optimiser": ("sgd", "adam"),
     "select": ("last", "average", "worst_group", "worst_class"),
@@ -35,9 +36,10 @@ POSITIVE = ("width", "learning_rate", "batch", "epochs", "evaluations", "top_k",
             "jtt_factor", "gap_rate")  # fmt: skip
 NOT_NEGATIVE = ("weight_decay", "patience", "mine", "focal_gamma", "dro_eta", "spectral", "l1",
                 "gap_weight", "gap_slack", "mmd", "adversary", "head_smote")  # fmt: skip
-SHARES = ("momentum", "effective_beta", "spectral_start", "lisa_within_class")
+SHARES = ("momentum", "dropout", "effective_beta", "spectral_start", "lisa_within_class")
 HIDDEN = {"both": (), "validation": ("training",), "none": ("training", "validation")}
 OFFICIAL = ("celeba", "waterbirds")
+RESNETS = ("resnet18", "resnet50")  # whose weights a file can give
 Need = Callable[[bool, str, str], None]
 
 
@@ -99,6 +101,14 @@ def _fit_problems(config: ConfigDict, devices: int) -> list[str]:
         numbers = isinstance(fit[key], tuple | list) and len(fit[key]) > 0
         need(numbers and all(isinstance(x, int | float) for x in fit[key]), key,
              "one or more numbers, such as (2.0,)")  # fmt: skip
+    need(fit.dropout < 1, "dropout", "from 0 to below 1")
+    need(not fit.pretrained or fit.model in RESNETS, "pretrained",
+         f"'' unless fit.model is {' or '.join(RESNETS)}")  # fmt: skip
+    if fit.pretrained and fit.model in RESNETS:
+        need(fit.width == 64, "width", "64, that of the networks of fit.pretrained")
+        need(fit.stem == "imagenet", "stem", "imagenet, that of the networks of fit.pretrained")
+        need(config.data.channels == 3, "pretrained", "'' unless data.channels is 3")
+        need(Path(fit.pretrained).is_file(), "pretrained", "a file that is there")
     need(fit.sampler != "weighted" or fit.weights != "none" or fit.first != "none", "sampler",
          "another, unless fit.weights (or fit.first) gives weights to draw by")  # fmt: skip
     need(fit.first == "none" or fit.weights == "none", "weights",

@@ -253,3 +253,38 @@ def efficientnet_lite0(t, x, stages):
             i += 1
         levels.append(x.mean((1, 2)))
     return relu6(norm("_bn1", conv("_conv_head", x))).mean((1, 2)), np.concatenate(levels, 1)
+
+
+def resnet(t, x, blocks):
+    """He et al. 2015, table 1, from tensors with torchvision's names, of normalised images:
+    features [n, d]. Blocks with a third convolution are bottlenecks, with the stride on the
+    second."""
+
+    def norm(name, x):
+        parts = ("running_mean", "running_var", "weight", "bias")
+        mean, var, scale, bias = (t[f"{name}.{part}"].astype(np.float64) for part in parts)
+        return (x - mean) / np.sqrt(var + 1e-5) * scale + bias
+
+    def conv(name, x, stride):
+        kernel = t[f"{name}.weight"].astype(np.float64).transpose(2, 3, 1, 0)
+        return correlate(x, kernel, ((kernel.shape[0] // 2,) * 2,) * 2, stride)
+
+    relu = lambda x: np.maximum(x, 0)
+    x = relu(norm("bn1", conv("conv1", x, 2)))
+    padded = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=-np.inf)
+    h, w = ((size + 1) // 2 for size in x.shape[1:3])
+    x = np.stack([np.stack([padded[:, 2 * r : 2 * r + 3, 2 * s : 2 * s + 3].max((1, 2))
+                            for s in range(w)], 1) for r in range(h)], 1)  # fmt: skip
+    for stage, count in enumerate(blocks):
+        for block in range(count):
+            name = f"layer{stage + 1}.{block}"
+            stride = 2 if stage > 0 and block == 0 else 1
+            strided = 2 if f"{name}.conv3.weight" in t else 1
+            y, last = x, strided + 1
+            for i in range(1, last + 1):
+                y = norm(f"{name}.bn{i}", conv(f"{name}.conv{i}", y, stride if i == strided else 1))
+                y = relu(y) if i < last else y
+            if f"{name}.downsample.0.weight" in t:
+                x = norm(f"{name}.downsample.1", conv(f"{name}.downsample.0", x, stride))
+            x = relu(x + y)
+    return x.mean((1, 2))

@@ -368,7 +368,7 @@ def test_an_unusable_classifier_is_refused(make, words, tmp_path):
         (["--labels={root}/wrong.csv"], "no row fits an image"),
         (["--samples={root}/few", "--labels="], "only 3 images"),
         (["--weights=none"], "no table has this column"),
-        (["--inception={root}/samples.csv"], "not a readable legacy torch file"),
+        (["--inception={root}/samples.csv"], "not a readable torch file"),
         (["--out={root}"], "it exists and is not an empty folder"),
         (["--samples={root}/gone.pkl", "--labels="], "gone.pkl"),
     ],

@@ -1,9 +1,11 @@
 import os
 import pickle
 import struct
+import zipfile
 
 import numpy as np
 import pytest
+import torch_files
 
 from fairjax.errors import InputError
 from fairjax.models.torch_file import MAGIC, PROTOCOL, read_torch_file
@@ -109,3 +111,48 @@ def test_other_files_are_refused(tmp_path):
     path.write_bytes(file(state()))
     with pytest.raises(InputError, match="SHA-256"):
         read_torch_file(path, sha256_start="zz")
+
+
+TENSORS = {"weight": NUMBERS.reshape(2, 3), "count": np.array(7)}
+
+
+def test_it_reads_an_archive(tmp_path):
+    found = read(tmp_path, torch_files.archive(TENSORS))
+    assert found.keys() == TENSORS.keys()
+    for name, value in TENSORS.items():
+        np.testing.assert_array_equal(found[name], value)
+        assert (found[name].dtype, found[name].shape) == (value.dtype, value.shape)
+
+
+def test_a_malicious_archive_runs_nothing(tmp_path):
+    marker = tmp_path / "attacked"
+    attack = pickle.dumps(Attack(f"touch {marker}"), 2)
+    with pytest.raises(InputError, match=r"system, which is not a tensor"):
+        read(tmp_path, torch_files.archive(TENSORS, attack))
+    assert not marker.exists()
+
+
+def test_every_damaged_archive_is_refused_or_read_as_it_was(tmp_path):
+    """Cut it is refused; with a byte changed it is refused or its numbers are the same."""
+    content = torch_files.archive(TENSORS)
+    for end in range(0, len(content), 9):
+        with pytest.raises(InputError, match="weights.pth"):
+            read(tmp_path, content[:end])
+    for place in range(0, len(content), 5):
+        changed = bytearray(content)
+        changed[place] ^= 0xFF
+        try:
+            found = read(tmp_path, bytes(changed))
+        except InputError:
+            continue
+        np.testing.assert_array_equal(found.get("weight", TENSORS["weight"]), TENSORS["weight"])
+
+
+def test_archives_of_another_kind_are_refused(tmp_path):
+    with pytest.raises(InputError, match="is compressed or encrypted"):
+        read(tmp_path, torch_files.archive(TENSORS, compression=zipfile.ZIP_DEFLATED))
+    longer = TENSORS | {"weight": np.arange(7, dtype=np.float32)}
+    with pytest.raises(InputError, match="storage 0 should have 6 numbers"):
+        read(tmp_path, torch_files.archive(longer, torch_files.state_dict(TENSORS)))
+    with pytest.raises(InputError, match="holds no tensors by name"):
+        read(tmp_path, torch_files.archive({}, pickle.dumps([1], 2)))

@@ -18,12 +18,13 @@ from fairjax.evaluate.figures import Figure, write_figures
 from fairjax.evaluate.groups import constant_class, group_figures
 from fairjax.experiments import keys
 from fairjax.experiments.stages import read_arrays
+from fairjax.models import pretrained
 from fairjax.objectives import draw
 from fairjax.objectives import weights as weighing
 from fairjax.train import heads, loop
 from fairjax.train.classifier import probabilities
 from fairjax.train.devices import is_lead, local_slice, put_replicated
-from fairjax.train.group_classifier import Examples, GroupClassifier, Held
+from fairjax.train.group_classifier import Examples, FitState, GroupClassifier, Held, started
 from fairjax.train.weight_files import load_tree, save_tree
 
 log = logging.getLogger("fairjax")
@@ -83,6 +84,20 @@ def network(config: ConfigDict, dataset: Dataset, steps: int = 1) -> GroupClassi
     values = len(dataset.class_names(names[1:])) if names[1:] else 1
     return GroupClassifier(config.fit, classes=len(dataset.class_names(names[:1])), values=values,
                            steps=steps, **size)  # fmt: skip
+
+
+def start_of(fit: ConfigDict) -> Callable[[FitState], FitState] | None:
+    """Puts the network of `fit.pretrained` into a fresh state; None where there is none."""
+    if not fit.pretrained:
+        return None
+    path = Path(fit.pretrained)
+
+    def start(state: FitState) -> FitState:
+        log.info("%s starts from %s (sha256 %s); its last layer is new", fit.model, path,
+                 pretrained.sha256(path)[:16])  # fmt: skip
+        return started(state, pretrained.read(path, fit.model))
+
+    return start
 
 
 def example_weights(fit: ConfigDict, train: Part, groups: Grouping) -> np.ndarray:
@@ -202,9 +217,8 @@ def _train(
                                                                 strict=True))))  # fmt: skip
     of_held = groups_of(config, dataset, held, tree.groups).of
     steps = max(1, round(tree.epochs * len(train.target) / tree.batch))
-    task = network(config, dataset, steps).task(
-        f"{arm} {stage}", known, Held(dataset.images[held.positions], held.target, of_held)
-    )
+    shown = Held(dataset.images[held.positions], held.target, of_held)
+    task = network(config, dataset, steps).task(f"{arm} {stage}", known, shown, start_of(tree))
     # All arms see the same draws and begin alike: they differ in what their words say only.
     order = sampler(tree, groups, weights, keys.number(config.seed, "fit draw"))
 

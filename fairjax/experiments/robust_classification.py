@@ -12,6 +12,7 @@ from fairjax.classifier_config import source_config, with_arm
 from fairjax.data.prepare import Dataset
 from fairjax.experiments import data_stage, fit_stage
 from fairjax.experiments.stages import Stages
+from fairjax.models import pretrained
 from fairjax.report import classifiers
 from fairjax.train.devices import is_lead
 
@@ -32,6 +33,8 @@ def plan(config: ConfigDict) -> dict[str, Any]:
         tree = with_arm(config, arm).fit.to_dict()
         last = {key: tree.pop(key) for key in HEAD}
         early = {key: tree.pop(key) for key in FIRST}
+        if tree["pretrained"]:  # its content, wherever it lies
+            tree["pretrained"] = f"sha256 {pretrained.sha256(Path(tree['pretrained']))}"
         if tree["first"] != "none":
             stages[f"arms/{arm}/first"] = seed | known | {"fit": tree | early}
         stages[f"arms/{arm}/fit"] = seed | known | {"fit": tree}
@@ -53,6 +56,10 @@ def run(config: ConfigDict, workdir: Path, only: str | None = None) -> Path:
     """
     stages = Stages(workdir, plan(config), only)
     make = _Bodies(workdir, config)
+    for arm in config.arms:  # a wrong file is refused before anything is computed
+        tree = with_arm(config, arm).fit
+        if tree.pretrained and not stages.done(f"arms/{arm}/fit"):
+            pretrained.read(Path(tree.pretrained), tree.model)
     stages.run("data", [], make.data)
     for arm in config.arms:
         tree, here = with_arm(config, arm).fit, f"arms/{arm}"

@@ -1,7 +1,7 @@
 """Images in, features out: the trunks of the classifiers of `robust_classification`.
 
 Images [n, h, w, c] in [-1, 1] -> features [n, d]; a linear head makes logits of them. All have the
-call of `ResNet18` with `features=True`; the small ones have no statistics of the batch.
+call of `ResNet` with `features=True`; the small ones have no statistics of the batch.
 """
 
 from typing import Any
@@ -9,7 +9,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 
-from fairjax.models.resnet import ResNet18
+from fairjax.models.resnet import ResNet
 
 
 class SmallCNN(nn.Module):
@@ -54,7 +54,8 @@ def encoder(model: str, width: int, stem: str) -> Any:
     """The trunk of a name in `fit.model`."""
     return {
         "cnn": lambda: SmallCNN(width),
-        "resnet18": lambda: ResNet18(width, stem=stem),
+        "resnet18": lambda: ResNet(width, stem=stem),
+        "resnet50": lambda: ResNet(width, stem=stem, depth=50),
         "mlp": lambda: MLP(width),
         "linear": lambda: Pixels(),
     }[model]()

@@ -21,9 +21,8 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 from jax import lax
 
-from fairjax.errors import InputError
 from fairjax.models.strided import DIMENSIONS
-from fairjax.models.torch_file import read_torch_file
+from fairjax.models.torch_file import read_torch_file, refuse_others
 
 FEATURES, CLASSES = 2048, 1008
 SIDE = 299  # pixels at which the network sees an image
@@ -49,7 +48,7 @@ class Weights(NamedTuple):
 
 
 def load(path: Path) -> Weights:
-    """Raises InputError: no readable legacy torch file, or not the tensors of this network."""
+    """Raises InputError: no readable torch file, or not the tensors of this network."""
     params, classes = fold(read_torch_file(path), str(path))
     return Weights(params, classes, hashlib.sha256(path.read_bytes()).hexdigest())
 
@@ -70,12 +69,7 @@ def fold(tensors: dict[str, np.ndarray], where: str) -> tuple[Params, np.ndarray
         expected[f"{name}.conv.weight"] = (o, i, h, w)
         for part in ("weight", "bias", "running_mean", "running_var"):
             expected[f"{name}.bn.{part}"] = (o,)
-    found = {k: v.shape for k, v in tensors.items() if not k.endswith(".num_batches_tracked")}
-    if wrong := sorted(k for k in expected | found if expected.get(k) != found.get(k)):
-        name = wrong[0]
-        raise InputError(f"{len(wrong)} tensors are not those of the network, such as {name}: "
-                         f"{found.get(name, 'missing')} instead of {expected.get(name, 'none')}",
-                         where, MEND)  # fmt: skip
+    refuse_others(tensors, expected, where, MEND)
     params = {}
     for place in places:
         name = ".".join(place)

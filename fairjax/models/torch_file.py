@@ -1,14 +1,16 @@
-"""Reads the tensors of a legacy (non-zip) PyTorch file with NumPy, without running anything in it.
+"""Reads the tensors of a PyTorch file with NumPy, without running anything in it.
 
 A pickle is a program; an ordinary load runs whatever function it names. This reader knows a few
 names, none of which does more than describe a tensor, and refuses the file at any other name.
-Flows in: a `.pth` of `torch.save` before version 1.6, or the same stream inside another file.
-Flows out: {name: array}.
+Flows in: a `.pth` of `torch.save`, which is a zip archive of a pickle and of raw numbers, or before
+version 1.6 one stream of both (that may also lie inside another file). Flows out: {name: array}.
 """
 
 import hashlib
+import io
 import math
 import sys
+import zipfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,9 +22,11 @@ from fairjax.models.inert_pickle import Budget, Buffer, Machine, Refused, shown
 MAGIC = 0x1950A86A20F9469CFC6C
 PROTOCOL = 1001
 MEND = "Install the package or copy the file again; other torch files are not read here"
+ZIP = b"PK\x03\x04"
 MAX_DIMENSIONS = 8
 # What reading a damaged or hostile file can raise: never anything else.
-UNREADABLE = (OSError, EOFError, ArithmeticError, LookupError, MemoryError, TypeError, ValueError)
+UNREADABLE = (OSError, EOFError, ArithmeticError, LookupError, MemoryError, NotImplementedError,
+              TypeError, ValueError, zipfile.BadZipFile)  # fmt: skip
 
 
 class Storage(NamedTuple):
@@ -74,8 +78,8 @@ def read_torch_file(path: Path, sha256_start: str = "") -> dict[str, np.ndarray]
 
     `sha256_start` is what the hexadecimal SHA-256 of the file must start with; it is checked first.
 
-    Raises InputError if the file is missing or another one, is no legacy torch file, is cut short,
-    or names anything but tensors. Nothing that the file names is ever called.
+    Raises InputError if the file is missing or another one, is no torch file, is cut short, or
+    names anything but tensors. Nothing that the file names is ever called.
     """
     try:
         content = path.read_bytes()
@@ -83,7 +87,8 @@ def read_torch_file(path: Path, sha256_start: str = "") -> dict[str, np.ndarray]
         if not found.startswith(sha256_start):
             raise ValueError(f"its SHA-256 {found} does not start with {sha256_start}")
         budget = Budget(len(content))
-        state, storages, _ = read_stream(content, budget)
+        archive = content.startswith(ZIP)
+        state, storages = (read_archive if archive else read_stream)(content, budget)[:2]
         if type(state) is not dict:
             raise Refused("it holds no tensors by name")
         tensors = {name: t for name, t in state.items() if isinstance(t, Tensor)}
@@ -97,7 +102,7 @@ def read_torch_file(path: Path, sha256_start: str = "") -> dict[str, np.ndarray]
         }
     except UNREADABLE as error:
         raise InputError(
-            f"not a readable legacy torch file ({type(error).__name__}: {error})", str(path), MEND
+            f"not a readable torch file ({type(error).__name__}: {error})", str(path), MEND
         ) from error
 
 
@@ -107,18 +112,6 @@ def read_stream(data: Buffer, budget: Budget) -> tuple[Any, dict[str, np.ndarray
     The numbers are views of `data`. Raises what `UNREADABLE` lists.
     """
     found: dict[str, Storage] = {}
-
-    def persistent(pid: Any) -> Storage:
-        kind, dtype, key, _, size, view = pid
-        if kind != "storage" or dtype not in STORAGES.values() or view is not None:
-            raise Refused("a storage of an unknown kind")
-        if type(key) is not str or type(size) is not int or size < 0:
-            raise Refused("a storage without a key or a size")
-        storage = Storage(key, dtype, size)
-        if found.setdefault(key, storage) != storage:
-            raise Refused(f"two storages are called {shown(key)}")
-        return storage
-
     plain = Machine({}, budget, "not a tensor")
     at = 0
     head = []
@@ -129,7 +122,7 @@ def read_stream(data: Buffer, budget: Budget) -> tuple[Any, dict[str, np.ndarray
         raise Refused("it does not start like a legacy torch file")
     if head[2].get("little_endian") is not True:
         raise Refused("it was written on a big-endian machine")
-    body, at = Machine(NAMES, budget, "not a tensor", persistent=persistent).load(data, at)
+    body, at = _describing(budget, found).load(data, at)
     keys, at = plain.load(data, at)
     if type(keys) is not list or any(type(key) is not str for key in keys):
         raise Refused("its list of storages is no list")
@@ -147,6 +140,71 @@ def read_stream(data: Buffer, budget: Budget) -> tuple[Any, dict[str, np.ndarray
         storages[key] = np.frombuffer(data, dtype, count, at)
         at += count * dtype.itemsize
     return body, storages, at
+
+
+def read_archive(content: bytes, budget: Budget) -> tuple[Any, dict[str, np.ndarray]]:
+    """A zip archive of `torch.save` -> (its object, the numbers of its storages by key).
+
+    It holds NAME/data.pkl and NAME/data/KEY for each storage, all without compression. Raises what
+    `UNREADABLE` lists.
+    """
+    found: dict[str, Storage] = {}
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        pickles = [name for name in archive.namelist() if name.endswith("/data.pkl")]
+        if len(pickles) != 1:
+            raise Refused(f"the archive holds {len(pickles)} data.pkl")
+        folder = pickles[0].removesuffix("data.pkl")
+
+        def member(name: str) -> bytes:
+            info = archive.getinfo(folder + name)
+            if info.compress_type != zipfile.ZIP_STORED or info.flag_bits & 1:
+                raise Refused(f"{shown(name)} is compressed or encrypted")
+            return archive.read(info)
+
+        if folder + "byteorder" in archive.namelist() and member("byteorder") != b"little":
+            raise Refused("it was written on a big-endian machine")
+        body, _ = _describing(budget, found).load(member("data.pkl"))
+        storages = {}
+        for key, storage in found.items():
+            dtype = np.dtype(storage.dtype)
+            numbers = member(f"data/{key}")
+            if len(numbers) != storage.size * dtype.itemsize:
+                raise EOFError(f"storage {shown(key)} should have {storage.size} numbers")
+            storages[key] = np.frombuffer(numbers, dtype)
+    return body, storages
+
+
+def _describing(budget: Budget, found: dict[str, Storage]) -> Machine:
+    """The machine for the pickle of an object with tensors; collects their storages by key."""
+
+    def persistent(pid: Any) -> Storage:
+        kind, dtype, key, _, size, *view = pid  # archives have no view
+        if kind != "storage" or dtype not in STORAGES.values() or view not in ([], [None]):
+            raise Refused("a storage of an unknown kind")
+        if type(key) is not str or type(size) is not int or size < 0:
+            raise Refused("a storage without a key or a size")
+        storage = Storage(key, dtype, size)
+        if found.setdefault(key, storage) != storage:
+            raise Refused(f"two storages are called {shown(key)}")
+        return storage
+
+    return Machine(NAMES, budget, "not a tensor", persistent=persistent)
+
+
+def refuse_others(
+    tensors: dict[str, np.ndarray], expected: dict[str, tuple[int, ...]], where: str, mend: str
+) -> None:
+    """Raises InputError unless the tensors have exactly these names and shapes; counters of batch
+    normalisation may be there too."""
+    found = {k: v.shape for k, v in tensors.items() if not k.endswith(".num_batches_tracked")}
+    if wrong := sorted(k for k in expected | found if expected.get(k) != found.get(k)):
+        name = wrong[0]
+        raise InputError(
+            f"{len(wrong)} tensors are not those of the network, such as {shown(name)}: "
+            f"{found.get(name, 'missing')} instead of {expected.get(name, 'none')}",
+            where,
+            mend,
+        )
 
 
 def cut(tensor: Tensor, budget: Budget) -> np.ndarray:

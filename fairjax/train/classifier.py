@@ -13,7 +13,7 @@ import optax
 from flax import struct
 from ml_collections import ConfigDict
 
-from fairjax.models.resnet import ResNet18
+from fairjax.models.resnet import ResNet
 from fairjax.objectives.losses import cross_entropy
 from fairjax.train.devices import put_replicated
 from fairjax.train.loop import Task
@@ -48,7 +48,7 @@ class Classifier:
     ):
         self._config, self._classes = config, classes
         self._shape = (1, resolution, resolution, channels)
-        self.model = ResNet18(width=config.width, classes=classes, stem=config.stem)
+        self.model = ResNet(width=config.width, classes=classes, stem=config.stem)
         self._optimiser = optax.adamw(
             optax.cosine_decay_schedule(config.learning_rate, steps, alpha=0.01),
             weight_decay=config.weight_decay,

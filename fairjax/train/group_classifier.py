@@ -17,6 +17,7 @@ from flax import struct
 from ml_collections import ConfigDict
 
 from fairjax.models.encoders import encoder
+from fairjax.models.pretrained import normalised
 from fairjax.objectives import losses, reduce
 from fairjax.train import slots, transforms
 from fairjax.train.devices import put_replicated
@@ -129,8 +130,13 @@ class GroupClassifier:
             stale=jnp.zeros((), jnp.int32),
         )
 
-    def _apply(self, params: Any, stats: Any, x: jax.Array, train: bool) -> tuple[Any, Any, Any]:
-        """Images in [-1, 1] -> (features [n, d], logits [n, c], new statistics)."""
+    def _apply(
+        self, params: Any, stats: Any, x: jax.Array, train: bool, drops: jax.Array | None = None
+    ) -> tuple[Any, Any, Any]:
+        """Images in [-1, 1] -> (features [n, d], logits [n, c], new statistics); `drops` is the key
+        of the features that the head does not see."""
+        if self._fit.pretrained:
+            x = normalised(x)
         variables = {"params": params["encoder"], "batch_stats": stats}
         if train:
             features, new = self._encoder.apply(
@@ -139,14 +145,19 @@ class GroupClassifier:
             stats = new.get("batch_stats", {})
         else:
             features = self._encoder.apply(variables, x, train=False, features=True)
-        head = params["head"]
-        return features, features @ head["kernel"] + head["bias"], stats
+        head, seen = params["head"], features
+        if self._fit.dropout and drops is not None:
+            kept = 1 - self._fit.dropout
+            seen = jnp.where(jax.random.bernoulli(drops, kept, seen.shape), seen / kept, 0)
+        return features, seen @ head["kernel"] + head["bias"], stats
 
     def _step(
         self, state: FitState, batch: dict[str, jax.Array], known: Examples, key: jax.Array
     ) -> tuple[FitState, dict[str, Any]]:
         fit = self._fit
-        of_mining, of_transform = jax.random.split(jax.random.fold_in(key, state.step))
+        of_step = jax.random.fold_in(key, state.step)
+        of_mining, of_transform = jax.random.split(of_step)
+        of_dropout = jax.random.fold_in(of_step, 2)
         x, index = batch["image"].astype(jnp.float32) / 127.5 - 1, batch["index"]
 
         def vector(params: Any, x: jax.Array, target: jax.Array) -> jax.Array:
@@ -164,7 +175,9 @@ class GroupClassifier:
         )  # fmt: skip
 
         def loss_of(params: Any) -> tuple[jax.Array, Any]:
-            features, logits, stats = self._apply(params, state.stats, view.images, train=True)
+            features, logits, stats = self._apply(
+                params, state.stats, view.images, train=True, drops=of_dropout
+            )
             each = view.reduce(lambda target, rows: self._loss(logits[rows], target))
             features, logits = features[: len(target)], logits[: len(target)]
             means, present = reduce.group_means(each, weight, group, len(state.q))
@@ -224,13 +237,20 @@ class GroupClassifier:
         features, logits = (np.concatenate(p) for p in zip(*parts, strict=True))
         return features, logits
 
-    def task(self, name: str, known: Examples, held: Held) -> Task:
+    def task(
+        self,
+        name: str,
+        known: Examples,
+        held: Held,
+        start_from: Callable[[FitState], FitState] | None = None,
+    ) -> Task:
         """One training run; see `Task`.
 
         Args:
           name: shown in progress lines.
           known: labels and weights, by the `index` of a batch.
           held: chooses the parameters by `fit.select`.
+          start_from: puts the numbers of a file into a fresh state.
         """
         fit = self._fit
         start = known.shares if fit.dro_start == "shares" else jnp.full_like(
@@ -264,8 +284,19 @@ class GroupClassifier:
             finished = lambda state: int(state.stale) >= fit.patience
         return Task(
             name, lambda key: self.init(key, start), step, evaluate, finished=finished,
-            parameters=lambda state: state.params,
+            parameters=lambda state: state.params, start=start_from,
         )  # fmt: skip
+
+
+def started(state: FitState, trunk: dict[str, Any]) -> FitState:
+    """A fresh state with the encoder of {"params", "batch_stats"}, which has the same tree."""
+    put = lambda tree: jax.tree.map(lambda x: put_replicated(np.asarray(x, np.float32)), tree)
+    best = {"encoder": put(trunk["params"]), "stats": put(trunk["batch_stats"])}
+    return state.replace(  # two copies: the parameters are donated
+        params=state.params | {"encoder": put(trunk["params"])},
+        stats=put(trunk["batch_stats"]),
+        best=state.best | best,
+    )
 
 
 def validation_figures(right: np.ndarray, held: Held) -> dict[str, float]:

@@ -31,7 +31,7 @@ STAGES = ("data", "ratio/fold_0", "ratio/fold_1", "ratio/efficientnet_lite0",
           "ratio/random_conv", "weights", "judge/long_hair", "arms/main/gan", "arms/main/eval",
           "report")  # fmt: skip
 # What differs between two equal runs: clocks, rates, and what is compared in another way.
-CLOCKS = ("time", "images_per_second")
+CLOCKS = ("time", "images_per_second", "data_wait")
 
 
 def get_config() -> ConfigDict:

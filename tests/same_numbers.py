@@ -171,7 +171,8 @@ def child(given) -> None:
     same = all(map(np.array_equal, jax.tree.leaves(state), jax.tree.leaves(again)))
     record = streams.read(folder / "metrics.jsonl")
     for line in record:
-        line.pop("time"), line.pop("images_per_second", None)
+        for clock in ("time", "images_per_second", "data_wait"):
+            line.pop(clock, None)
     print(json.dumps({
         "devices": jax.device_count(), "drawn": drawn, "record": record, "restored": same,
         "facts": facts(state) if given.kind == "toy" and given.processes < 2 else {},

@@ -6,16 +6,26 @@ import math
 import re
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import inception_numbers
 import jax
+import make_celeba
+import numpy as np
 import pipeline
 import pytest
 from flax.traverse_util import flatten_dict
 
 from fairjax.config import defaults, with_arm
 from fairjax.errors import InputError
-from fairjax.experiments import bench, bench_features, bench_peer, bench_report
+from fairjax.experiments import (
+    bench,
+    bench_features,
+    bench_input,
+    bench_loader,
+    bench_peer,
+    bench_report,
+)
 from fairjax.experiments.bench_peer import Peer
 from fairjax.experiments.bench_profile import Operation, kinds
 from fairjax.experiments.bench_work import forward_macs, phase_flop
@@ -274,6 +284,51 @@ def test_features_are_timed_beside_the_same_network(tmp_path, capsys, monkeypatc
     line = refused(capsys, "--features", "--against=torch-fidelity")
     assert "its network has 7 parameters" in line
     assert "without" in refused(capsys, "--features", "--against=pytorch")
+
+
+@pytest.fixture
+def celeba_files(tmp_path, monkeypatch):
+    make_celeba.make(tmp_path / "celeba", 16)
+    monkeypatch.setattr(bench_input, "BATCH", 8)
+    return (f"--config={pipeline.ROOT}/configs/celeba_bias09.py",
+            f"--config.data.celeba.dir={tmp_path / 'celeba'}")  # fmt: skip
+
+
+def test_input_is_timed_beside_the_same_work(celeba_files, capsys):
+    bench.main(["launch/bench.py", *celeba_files, "--input", "--seconds=0.3"])
+    said = capsys.readouterr()
+    found = json.loads(said.out)
+    assert found["same_pixels"]
+    assert (found["images"], found["form"]["crop"]) == (16, "celeba140")
+    assert "plain loop" in said.err
+    assert "DataLoader" not in said.err
+    for program in ("zip", "folder", "cache"):
+        ours, loop = (found["images_per_second"][side][program]["median"]
+                      for side in ("ours", "pillow"))  # fmt: skip
+        assert found["speed_over"]["pillow"][program]["median"] == pytest.approx(ours / loop, 0.1)
+    line = refused(capsys, celeba_files[0], "--input", "--config.data.celeba.dir=none")
+    assert "img_align_celeba.zip" in line
+    assert "without --features" in refused(capsys, "--features", "--input")
+
+
+@pytest.mark.parametrize("crop", ["celeba140", "center"])
+def test_all_sides_of_the_input_make_the_same_images(celeba_files, monkeypatch, crop):
+    """With a torch that only hands on arrays: the test environment has none."""
+    monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(from_numpy=lambda array: array))
+    config = bench._parsed(["bench.py", *celeba_files, f"--config.data.crop={crop}"])[1]
+    with bench_input.files(config) as files:
+        ours, plain = bench_input.Ours(files), bench_input.PlainLoop(files)
+        pictures = {"zip": bench_loader.Pictures(files, True),
+                    "folder": bench_loader.Pictures(files, False)}  # fmt: skip
+        for program in ("zip", "folder"):
+            for batch in range(2):
+                made = next(ours.next[program])
+                assert made.shape == (8, 64, 64, 3)
+                np.testing.assert_array_equal(made, next(plain.next[program]))
+                theirs = [pictures[program][8 * batch + i] for i in range(8)]
+                np.testing.assert_array_equal(made, theirs)
+        np.testing.assert_array_equal(bench_loader.Prepared(files)[15], made[7])
+        assert len(next(ours.next["cache"])) == len(next(plain.next["cache"])) == 8
 
 
 def test_help_lists_every_flag(capsys):

@@ -1,5 +1,6 @@
 import os
 import signal
+import time
 
 import jax
 import jax.numpy as jnp
@@ -81,6 +82,7 @@ def record(folder):
     for line in lines:
         line.pop("time")
         line.pop("images_per_second", None)
+        line.pop("data_wait", None)
     return lines
 
 
@@ -104,6 +106,19 @@ def test_record_of_a_run(straight):
     assert [line["step"] for line in figures] == [3, 6, 9, 12]
     assert [line["step"] for line in lines] == sorted(line["step"] for line in lines)
     assert losses[0]["kimg"] == 0.016
+
+
+def test_the_record_says_how_long_it_waited_for_data(tmp_path):
+    def slowly(start, stop):
+        for batch in feed()(start, stop):
+            time.sleep(0.02)
+            yield batch
+
+    run(walk_task(), slowly, KEY, RHYTHM, tmp_path)
+    shares = [line["data_wait"] for line in streams.read(tmp_path / "metrics.jsonl")
+              if "loss/x" in line]  # fmt: skip
+    assert max(shares) > 0.1
+    assert all(0 < share < 1 for share in shares)
 
 
 def test_metrics_are_averaged_over_the_steps_that_report_them(straight):

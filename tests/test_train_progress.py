@@ -3,7 +3,7 @@ import logging
 import pytest
 
 from fairjax.train import progress
-from fairjax.train.progress import Meter, clock
+from fairjax.train.progress import Meter, Waits, clock
 
 
 @pytest.fixture
@@ -60,3 +60,26 @@ def test_in_a_terminal_a_bar_is_drawn(monkeypatch, capsys, lines):
     assert "judge" in shown
     assert "50 %" in shown
     assert lines == []
+
+
+def test_share_of_the_time_that_is_spent_waiting(now):
+    def slow():
+        try:
+            while True:
+                now[0] += 3.0
+                yield {}
+        finally:
+            closed.append(True)
+
+    closed = []
+    waits = Waits(slow())
+    for _ in range(2):
+        next(waits)
+        now[0] += 1.0  # the step
+    assert waits.share() == pytest.approx(0.75)
+    now[0] += 2.0
+    assert waits.share() == 0
+    waits.close()
+    assert closed
+    with pytest.raises(StopIteration):
+        next(Waits(iter([])))

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 CROPS = ("center", "celeba140", "none")
 LARGEST = 512 << 20  # bytes of one file, packed in a zip or not; pixels are limited by Pillow
@@ -86,7 +86,9 @@ def opaque(images: np.ndarray) -> np.ndarray:
 
 def upright(image: Image.Image) -> Image.Image:
     """Returns an upright image, RGBA where the file has transparency, else RGB; 8-bit."""
-    image = ImageOps.exif_transpose(image)
+    image.load()
+    if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:  # else it would only copy
+        image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I") or image.mode == "F":
         values = np.asarray(image, np.float64)
         if image.mode == "F":
@@ -96,7 +98,7 @@ def upright(image: Image.Image) -> Image.Image:
         image = Image.fromarray(np.clip(np.rint(values * scale), 0, 255).astype(np.uint8))
     if "transparency" in image.info or image.mode in ("RGBA", "LA", "PA", "La", "RGBa"):
         return image.convert("RGBA")
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def prepare(image: Image.Image, shape: Shape) -> np.ndarray:
@@ -127,7 +129,7 @@ def prepare(image: Image.Image, shape: Shape) -> np.ndarray:
 
 
 def decode(data: bytes, shape: Shape) -> np.ndarray:
-    """Decodes an image file's bytes.
+    """Decodes an image file's bytes; Pillow may warn of what is odd in it (in `chunk` it does not).
 
     Returns:
       uint8 `[resolution, resolution, channels]`.
@@ -138,10 +140,8 @@ def decode(data: bytes, shape: Shape) -> np.ndarray:
     if not data:
         raise ValueError("the file is empty")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow's notes on odd palettes and large pictures
-            with Image.open(io.BytesIO(data)) as image:
-                return prepare(image, shape)
+        with Image.open(io.BytesIO(data)) as image:
+            return prepare(image, shape)
     except UnidentifiedImageError as error:
         raise ValueError("not an image that Pillow can read") from error
     except (OSError, SyntaxError, EOFError, IndexError, TypeError, AttributeError) as error:
@@ -167,9 +167,11 @@ def chunk(
     side = shape.resolution
     out = np.zeros((len(items), side, side, shape.channels), np.uint8)
     wrong: dict[int, str] = {}
-    for i, item in enumerate(items):
-        try:
-            out[i] = picture(item)
-        except errors as error:
-            wrong[i] = str(error)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow's notes on odd palettes and large pictures
+        for i, item in enumerate(items):
+            try:
+                out[i] = picture(item)
+            except errors as error:
+                wrong[i] = str(error)
     return out, wrong

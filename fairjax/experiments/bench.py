@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -42,10 +43,13 @@ def bench_flags() -> flags.FlagValues:
                        flag_values=values)  # fmt: skip
     flags.DEFINE_enum("against", None, ["pytorch", "torch-fidelity"], "Time an equal iteration on "
                       "the networks of the official PyTorch code, round by round with ours; with "
-                      "--features the network and distances of torch-fidelity.",
-                      flag_values=values)  # fmt: skip
+                      "--features the network and distances of torch-fidelity, with --input the "
+                      "DataLoader of PyTorch.", flag_values=values)  # fmt: skip
     flags.DEFINE_bool("features", False, "Instead of a config's steps: the features of "
                       "Inception-v3 (random weights), Fréchet distance and KID.",
+                      flag_values=values)  # fmt: skip
+    flags.DEFINE_bool("input", False, "Instead of a config's steps: images/s of a core from its "
+                      "CelebA files (zip, folder, prepared), beside a plain loop with Pillow.",
                       flag_values=values)  # fmt: skip
     flags.DEFINE_string("baseline", "erm", "Of classifiers: the arm beside which --arm is timed, "
                         "in alternating windows.", flag_values=values)  # fmt: skip
@@ -70,7 +74,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         argv,
         _run,
         bench_flags,
-        about=": times the training steps of a config, or --features.\n\n"
+        about=": times the training steps of a config, its --input, or --features.\n\n"
         "  --config=FILE[:variant], --config.<key>=<value>: as in launch/train.py",
         example="python launch/bench.py --config=configs/quickstart.py",
     )
@@ -97,6 +101,8 @@ def _values(argv: list[str]) -> flags.FlagValues:
     if values.against and values.features != (values.against == "torch-fidelity"):
         raise InputError("torch-fidelity is timed with --features, pytorch without",
                          f"--against={values.against}", "Take the other")  # fmt: skip
+    if values.features and values.input:
+        raise InputError("it is timed without --features", "--input", "Give one of them")
     return values
 
 
@@ -137,6 +143,8 @@ def _run(argv: list[str]) -> None:
     values = _values(argv)
     if values.features:
         _features(argv, values)
+    elif values.input:
+        _input(argv, *_parsed(argv))
     else:
         _steps(argv, *_parsed(argv))
 
@@ -153,6 +161,18 @@ def _features(argv: list[str], values: flags.FlagValues) -> None:
     else:
         report = bench_features.measure(values.seconds, None)
     _say(argv, values, {}, report, [bench_features.table(report)])
+
+
+def _input(argv: list[str], values: flags.FlagValues, config: ConfigDict) -> None:
+    from fairjax.experiments import bench_input, workdir
+    from fairjax.experiments.bench_peer import loader
+
+    workdir.log_to(None)
+    with bench_input.files(config) as files:
+        with loader(values.peer_python, files) if values.against else nullcontext() as peer:
+            report = bench_input.measure(files, values.seconds, peer)
+    about = {"config": config.name}
+    _say(argv, values, about, report, [bench_input.table(report)])
 
 
 def _steps(argv: list[str], values: flags.FlagValues, config: ConfigDict) -> None:

@@ -12,7 +12,9 @@ from ml_collections import ConfigDict
 from fairjax.config import d_widths
 from fairjax.errors import InputError
 
-STEPS, FIDELITY = (Path(__file__).with_name(f"bench_{name}.py") for name in ("torch", "fidelity"))
+STEPS, FIDELITY, LOADER = (
+    Path(__file__).with_name(f"bench_{name}.py") for name in ("torch", "fidelity", "loader")
+)
 NETWORKS = "training/networks.py"
 SHAPE = ("batch", "z_dim", "w_dim", "mapping_layers", "channel_base", "channel_max", "d_width",
          "half_resolutions", "g_architecture", "d_architecture", "mbstd_group", "conv_clamp",
@@ -142,3 +144,8 @@ class Peer(Worker):
 def fidelity(python: str, shape: dict[str, int], threads: int) -> Worker:
     """torch-fidelity's Inception-v3 and distances, of the sizes of `bench_features`."""
     return Worker(FIDELITY, python, {"threads": threads, "shape": shape})
+
+
+def loader(python: str, files: dict[str, Any]) -> Worker:
+    """PyTorch's DataLoader on the files of `bench_input`, in one thread."""
+    return Worker(LOADER, python, {"threads": 1, "files": files})

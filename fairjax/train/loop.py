@@ -42,13 +42,13 @@ from fairjax.train.devices import (
     put_batch,
     replicated,
 )
-from fairjax.train.progress import Meter
+from fairjax.train.progress import Meter, Waits
 from fairjax.train.streams import Streams, cut_back
 
 log = logging.getLogger("fairjax")
 
 Metrics = dict[str, Any]
-Interval = tuple[int, list[Metrics], float]  # last step, metrics of its steps, images per second
+Interval = tuple[int, list[Metrics], dict[str, float]]  # last step, metrics of its steps, speed
 Batches = Callable[[int, int], Iterator[dict[str, np.ndarray]]]
 
 
@@ -221,9 +221,9 @@ def _steps(
     pending: list[Metrics] = []  # of the current interval; they stay on the device
     previous: Interval | None = None  # the interval before
     last_log = time.monotonic()
-    examples = feed(start, rhythm.total)
+    waits = Waits(feed(start, rhythm.total))
     try:
-        for step, batch in zip(range(start + 1, rhythm.total + 1), examples, strict=True):
+        for step, batch in zip(range(start + 1, rhythm.total + 1), waits, strict=True):
             # The order of what follows matters: whatever belongs to a step is written before the
             # state of that step is saved, so that a restart neither loses nor repeats it.
             state, metrics = task.step(state, put_batch(batch), key, step - 1)
@@ -236,7 +236,8 @@ def _steps(
                 # The interval before is fetched while the device still works on this one.
                 if previous is not None:
                     _write(task, streams, *previous, images, checkpoints.latest)
-                previous = (step, pending, meter.rate(step * images))
+                speed = {"images_per_second": meter.rate(step * images), "data_wait": waits.share()}
+                previous = (step, pending, speed)
                 pending = []
             now = time.monotonic()
             if previous is not None and logs and (now - last_log > 5 or step == rhythm.total):
@@ -267,9 +268,7 @@ def _steps(
                 log.info("%s: finished at step %d of %d", task.name, step, rhythm.total)
                 break
     finally:
-        close = getattr(examples, "close", None)
-        if close is not None:
-            close()
+        waits.close()
     return state
 
 
@@ -307,7 +306,7 @@ def _write(
     streams: Streams,
     step: int,
     interval: list[Metrics],
-    rate: float,
+    speed: dict[str, float],
     images: int,
     checkpoint: int | None,
 ) -> None:
@@ -325,4 +324,4 @@ def _write(
         if skipped > MOST_SKIPPED:
             raise diverged(task.name, step, [words], checkpoint)
         log.warning("%s: not finite up to step %d: %s, which were skipped", task.name, step, words)
-    streams.write(step, step * images / 1000, means | {"images_per_second": rate})
+    streams.write(step, step * images / 1000, means | speed)

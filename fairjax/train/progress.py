@@ -3,6 +3,8 @@
 import logging
 import time
 from collections import deque
+from collections.abc import Iterator
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -76,3 +78,40 @@ class Meter:
             self._said = now
             share = 100 * done / max(self._total, 1e-9)
             log.info("%s: %3.0f %%, %s, %s left", self._title, share, words, left)
+
+
+class Waits:
+    """Hands on batches and notes how long the training waits for them.
+
+    Args:
+      examples: the batches of a feed.
+    """
+
+    def __init__(self, examples: Iterator[Any]):
+        self._examples, self._waited, self._since = examples, 0.0, time.monotonic()
+
+    def __iter__(self) -> "Waits":
+        return self
+
+    def __next__(self) -> Any:
+        begun = time.monotonic()
+        try:
+            return next(self._examples)
+        finally:
+            self._waited += time.monotonic() - begun
+
+    def share(self) -> float:
+        """Of the time since the last call, that in which the host waited for a batch (0 to 1).
+
+        A device that has steps queued works on meanwhile: it waits no longer than that.
+        """
+        now = time.monotonic()
+        share = self._waited / max(now - self._since, 1e-9)
+        self._waited, self._since = 0.0, now
+        return share
+
+    def close(self) -> None:
+        """Ends the fetching."""
+        close = getattr(self._examples, "close", None)
+        if close is not None:
+            close()

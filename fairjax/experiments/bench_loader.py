@@ -1,0 +1,122 @@
+"""The other side of `launch/bench.py --input --against=pytorch`: a DataLoader on the same files.
+
+Runs as a program of its own, in an interpreter that has torch and Pillow (and need not have
+fairjax): one JSON request a line on stdin, one JSON answer a line on stdout.
+"""
+
+import io
+import json
+import os
+import sys
+import time
+import warnings
+import zipfile
+
+
+class Pictures:
+    """A map-style dataset of image files: open, crop, resize with Pillow, then a tensor."""
+
+    def __init__(self, files, packed):
+        self._files, self._packed = files, packed
+        self._archive = zipfile.ZipFile(files["archive"]) if packed else None
+
+    def __len__(self):
+        return len(self._files["names"])
+
+    def __getitem__(self, i):
+        import numpy as np
+        import torch
+        from PIL import Image
+
+        files = self._files
+        if self._packed:
+            file = io.BytesIO(self._archive.read(files["members"][i]))
+        else:
+            file = os.path.join(files["folder"], files["names"][i])
+        with Image.open(file) as image:
+            picture = image.convert("L" if files["channels"] == 1 else "RGB")
+        side, small = files["side"] or min(picture.size), files["resolution"]
+        left, top = round((picture.width - side) / 2), round((picture.height - side) / 2)
+        picture = picture.crop((left, top, left + side, top + side))
+        return torch.from_numpy(np.array(picture.resize((small, small), files["resample"])))
+
+
+class Prepared:
+    """A map-style dataset of the prepared images."""
+
+    def __init__(self, files):
+        import numpy as np
+
+        size = tuple(files["size"])
+        self._images = np.memmap(files["prepared"], np.uint8, "r", shape=size)
+
+    def __len__(self):
+        return len(self._images)
+
+    def __getitem__(self, i):
+        import numpy as np
+        import torch
+
+        return torch.from_numpy(np.array(self._images[i]))
+
+
+class Loaders:
+    """A DataLoader for each program, without worker processes, as on the other sides."""
+
+    def __init__(self, files):
+        from torch.utils.data import DataLoader
+
+        self._loaders = {
+            "zip": DataLoader(Pictures(files, True), files["batch"], drop_last=True),
+            "folder": DataLoader(Pictures(files, False), files["batch"], drop_last=True),
+            "cache": DataLoader(Prepared(files), files["batch"], shuffle=True, drop_last=True),
+        }
+        self._running = {name: iter(loader) for name, loader in self._loaders.items()}
+
+    def next(self, program):
+        try:
+            return next(self._running[program])
+        except StopIteration:
+            self._running[program] = iter(self._loaders[program])
+            return next(self._running[program])
+
+    def time(self, program, times):
+        """Processor seconds of `times` batches, one after the other."""
+        start = time.process_time()
+        for _ in range(times):
+            self.next(program)
+        return time.process_time() - start
+
+
+def begin(request):
+    """The loaders and what they are, or a sentence about what is missing."""
+    warnings.filterwarnings("ignore")
+    try:
+        import PIL
+        import torch
+    except ImportError as error:
+        words = f"{sys.executable} cannot import torch and Pillow ({error})"
+        return None, {"error": words, "what": "torch"}
+    torch.set_num_threads(request["threads"])
+    loaders = Loaders(request["files"])
+    facts = {"torch": torch.__version__, "pillow": PIL.__version__}
+    return loaders, facts | {"sum": int(loaders.next("zip").sum(dtype=torch.int64))}
+
+
+def main():
+    """Answers requests until stdin ends."""
+    # What others print must not get between the answers.
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    loaders = None
+    for line in sys.stdin:
+        request = json.loads(line)
+        if loaders is None:
+            loaders, answer = begin(request)
+        else:
+            answer = {"seconds": loaders.time(request["program"], request["times"])}
+        print(json.dumps(answer), file=answers, flush=True)
+
+
+if __name__ == "__main__":
+    main()

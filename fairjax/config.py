@@ -237,6 +237,7 @@ def _eval() -> dict[str, Any]:
         "inception": "",
         "onnx": "",  # a network of yours: distances in the rows of its first output, too
         "onnx_scale": "imagenet",  # how it wants pixels: imagenet | symmetric | unit | bytes
+        "judge_features": False,  # distances in the judges' last layers, too
         "feature_samples": 5000,  # images per set that go through the feature network
         "batch": 100,
     }

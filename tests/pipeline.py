@@ -45,7 +45,8 @@ def get_config() -> ConfigDict:
     config.judge.update(width=2, batch=16, evaluations=4)
     config.gan.update(kimg=2.4, channel_max=4, path_length_weight=0.0, log_every_kimg=0.08,
                       save_every_kimg=0.4, sample_every_kimg=1.2)  # fmt: skip
-    config.eval.update(every_kimg=1.2, samples_during=50, samples=100, features="none")
+    config.eval.update(every_kimg=1.2, samples_during=50, samples=100, features="none",
+                       judge_features=True)  # fmt: skip
     return config
 
 

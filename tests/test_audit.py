@@ -127,25 +127,30 @@ def test_a_generator_and_the_judge_of_a_run(folders, tmp_path, monkeypatch):
 
     red = lambda images: (images[..., 0].mean((1, 2)) > 120).astype(int)
     counts = np.array([[90, 10], [10, 90]])
+    means = features.Network("judge_colour", "means", 3, lambda x: np.asarray(x).mean((1, 2)))
     judge = judge_stage.SavedJudge(
         "colour", ("blue", "red"), JudgeErrors(counts, counts / 100), 16, 3,
-        lambda images: np.eye(2)[red(images)],
+        lambda images: np.eye(2)[red(images)], means,
     )  # fmt: skip
     monkeypatch.setattr(judge_stage, "read_judge", lambda folder, where: judge)
     given = [
         "audit.py", f"--samples={folders / 'samples'}", f"--reference={folders / 'reference'}",
         f"--reference_labels={folders / 'reference'}.csv", "--judge=RUN/judge/colour",
-        "--features=none", f"--out={tmp_path / 'out'}",
+        "--features=none", "--judge_features", f"--out={tmp_path / 'out'}",
     ]  # fmt: skip
     with pytest.raises(SystemExit) as end:
         audit.main(given)
     assert end.value.code == 0
+    assert "trained on the attribute" in (tmp_path / "out/report/index.html").read_text()
     figures = read_figures(tmp_path / "out/arms/samples/eval/metrics.json")
     assert figures["share/colour/1/hard/raw"].value == 0.8
     assert figures[SHARE].value == pytest.approx((0.8 - 0.1) / 0.8)
     assert figures["reference_share/colour/1/hard/corrected"].value == 0.5  # its labels
     wide, narrow = (figures[f"share/colour/1/hard/{form}"] for form in ("corrected", "raw"))
     assert wide.high - wide.low > narrow.high - narrow.low
+    # In the features of the judge the samples of one colour are like the reference's.
+    far, *near = (figures[f"kid/judge_colour{of}"].value for of in ("", "/colour/0", "/colour/1"))
+    assert far > 10 * max(map(abs, near))
 
 
 def test_weights_make_the_reference_what_it_should_be(folders, tmp_path):
@@ -358,6 +363,7 @@ def test_an_unusable_classifier_is_refused(make, words, tmp_path):
         (["--attributes=size"], "no column 'size'"),
         (["--sets=2"], "sets of images are drawn and judged"),
         (["--judge=RUN/judge/colour"], "two sources of labels"),
+        (["--judge_features"], "no judge of a run"),
         (["--limits={root}/samples.csv"], "cannot be read as JSON"),
         (["--limits={root}/names.json"], "Did you mean share/colour/"),
         (["--limits={root}/empty.json"], "no limit in it"),

@@ -16,12 +16,9 @@ from fairjax.experiments.yardstick import Yardstick
 def yardstick(truth):
     """A yardstick with one judge whose reference images have these true classes."""
     bare = object.__new__(Yardstick)
-    bare._judges = [SimpleNamespace(label="hair", names=("hair",))]
+    bare._judges = [SimpleNamespace(label="hair", classes=("short", "long", "none"))]
     bare._reference = np.arange(len(truth))
-    bare._dataset = SimpleNamespace(
-        classes=lambda names, positions: truth[positions],
-        class_names=lambda names: ("short", "long", "none"),
-    )
+    bare._dataset = SimpleNamespace(classes=lambda names, positions: truth[positions])
     return bare
 
 

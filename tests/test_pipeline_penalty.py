@@ -37,6 +37,7 @@ def test_a_run_with_a_penalty(tmp_path, monkeypatch):
     # The audit has one judge, and the page says where the labels went.
     figures = json.loads((workdir / "arms/main/eval/metrics.json").read_text())["figures"]
     assert "fairness_discrepancy/long_hair/hard/corrected/reference" in figures
+    assert "frechet/judge_long_hair" in figures
     found = json.loads((workdir / "report/metrics.json").read_text())
     for name in ("index.html", "model_card.md"):
         text = (workdir / "report" / name).read_text()

@@ -299,6 +299,11 @@ def test_every_number_leads_to_its_row(complete):
         (row,) = re.findall(rf'<tr id="{re.escape(row_id)}">(.*?)</tr>', html)
         assert f">{row_id.removeprefix('figure:')}</td>" in row
         assert f">{text}</td>" in row
+    (said,) = re.findall(r'<p class="said">(.*?)</p>', html)
+    assert said.count('<a href="#figure:share/long_hair/0/hard/corrected">') == 2  # of both arms
+    assert not re.search("[\ue000-\ue002]", html)
+    for name in ("metrics.json", "model_card.md"):
+        assert not re.search("[\ue000-\ue002]", complete[1].with_name(name).read_text("utf-8"))
     shares = "figure:share/long_hair/0/hard/corrected"
     assert re.search(rf'<tr id="{shares}">.*<td class="faint ">2000 / 2000</td></tr>', html)
 
@@ -325,6 +330,19 @@ def test_truncation_cost_and_what_was_not_measured_are_said(complete):
     assert "all 2:13:20" in text
     assert "Not measured: smoothness; what people think of the samples; energy" in text
     assert "None of them is an FID" in text
+
+
+def test_energy_stands_beside_the_time_where_it_was_counted(copy):
+    for path in copy.rglob("DONE"):
+        record = json.loads(path.read_text())
+        counted = {"CPU": 7200.0} if path.parent.name == "gan" else {}
+        write_json(path, record | {"joules": counted})
+    page = build(copy)
+    text = text_of(page)
+    assert "stage time images/s energy, CPU" in text
+    assert "arms/equi/gan 1:06:40 25 2 Wh" in text
+    assert "Energy is what the chips of the lead process's machine counted" in text
+    assert "Not measured: smoothness; what people think of the samples. " in text
 
 
 def test_card_and_data_sheet_say_what_people_have_to_answer(complete, copy):
@@ -388,7 +406,7 @@ def test_few_samples_are_insufficient_evidence(tmp_path):
 
 
 def test_few_test_images_are_insufficient_evidence(tmp_path):
-    said = answer(read(whole_run(tmp_path, tested=49)))
+    said = answer(read(whole_run(tmp_path, tested=49))).plain()
     assert said.headline == "Insufficient evidence"
     reason = "49 test images in the judge's smallest class, 50 needed"
     assert sum(reason in sentence for sentence in said.sentences) == 2
@@ -401,7 +419,7 @@ def test_a_weak_judge_is_insufficient_evidence(copy):
     note = "judge too weak: finds 0.40 of a class"
     document["figures"][name] |= {"value": None, "low": None, "high": None, "note": note}
     write_json(path, document)
-    said = answer(read(copy))
+    said = answer(read(copy)).plain()
     assert f"(weighted): insufficient evidence ({note})." in said.sentences[-1]
     assert said.tone == "open"
     assert not any("falls" in sentence for sentence in said.evidence)
@@ -410,19 +428,19 @@ def test_a_weak_judge_is_insufficient_evidence(copy):
 def test_a_refused_judge_is_insufficient_evidence(copy):
     path = copy / "judge" / "long_hair" / "summary.json"
     write_json(path, json.loads(path.read_text()) | {"refused": "trained on 12 images"})
-    said = answer(read(copy))
+    said = answer(read(copy)).plain()
     assert said.headline == "Insufficient evidence"
     assert "insufficient evidence (trained on 12 images)" in said.sentences[-1]
 
 
 def test_overlapping_intervals_are_no_proven_change(tmp_path):
-    said = answer(read(whole_run(tmp_path, n=300, shares=(0.30, 0.34))))
+    said = answer(read(whole_run(tmp_path, n=300, shares=(0.30, 0.34)))).plain()
     assert said.headline == "No proven difference to the unweighted generator"
     assert "the intervals overlap" in said.evidence[0]
 
 
 def test_an_arm_that_got_worse_is_said_to_be_worse(tmp_path):
-    said = answer(read(whole_run(tmp_path, shares=(0.4, 0.1))))
+    said = answer(read(whole_run(tmp_path, shares=(0.4, 0.1)))).plain()
     assert said.headline == "More of the bias than the unweighted generator"
     assert said.tone == "bad"
 

@@ -28,6 +28,7 @@ def classifier(steps=STEPS, **overrides):
     network = Classifier(config, resolution=8, channels=1, classes=2, steps=steps)
     network._program = quick_step(network._step)
     network._predict = quick_jit(network._logits)
+    network.features = quick_jit(network._features)
     return network
 
 
@@ -51,6 +52,16 @@ def first_state(network):
     """A function that gives a first state, laid out as in the loop (a step donates it)."""
     start = jax.device_get(quick_jit(network.init)(KEY))
     return lambda: jax.device_put(start, replicated())
+
+
+def test_features_are_what_the_last_layer_sees(network, first_state):
+    images = sets(20, 7)[0]
+    variables = first_state().best
+    found = np.asarray(network.features(variables, images))
+    assert found.shape == (40, network.width)
+    last = variables["params"]["out"]
+    logits = found @ np.asarray(last["kernel"]) + np.asarray(last["bias"])
+    np.testing.assert_allclose(logits, network.predict(variables, images), atol=1e-5)
 
 
 def task_and_feed(network, images, labels, held):

@@ -104,6 +104,20 @@ def onnx(file: str, scale: str, where: str) -> Network:
     return Network(f"onnx_{path.stem}", f"onnx {digest} {scale}", width, of)
 
 
+def judge(
+    label: str, digest: str, width: int, variables: Any, of: Callable[[Any, Any], Any]
+) -> Network:
+    """The layer before the decision of a judge, `judge_<attributes>`.
+
+    It was trained on the attribute: it sees best what the groups differ in, and little else.
+
+    Args:
+      digest: SHA-256 of its file. of: (variables, uint8 images) -> float32 [n, width].
+    """
+    of = functools.partial(of, _everywhere(variables))
+    return Network(f"judge_{label}", f"judge {digest}", width, of)
+
+
 def networks(
     trained: str, resolution: int, inception_file: str | None, onnx_file: str | None = None,
     scale: str = "imagenet", where: str = "eval.onnx",

@@ -77,6 +77,8 @@ def audit_flags() -> flags.FlagValues:
                         "of its first output as well.", flag_values=values)  # fmt: skip
     flags.DEFINE_enum("onnx_scale", "imagenet", ["imagenet", "symmetric", "unit", "bytes"],
                       "How it wants pixels, as --judge_scale.", flag_values=values)  # fmt: skip
+    flags.DEFINE_bool("judge_features", False, "Distances in the last layers of the judges of runs "
+                      "as well.", flag_values=values)  # fmt: skip
     flags.DEFINE_string("inception", None, "pt_inception-2015-12-05-6726825d.pth of pytorch-fid: "
                         "also FID, KID and the like in its features, and the Inception score.",
                         flag_values=values)  # fmt: skip
@@ -149,6 +151,12 @@ def _run(argv: list[str]) -> int:
     judges = [_foreign_judge(values)] if foreign else [
         read_judge(Path(path), f"--judge={path}") for path in values.judge
     ]  # fmt: skip
+    if values.judge_features:
+        layers = [judge.features for judge in judges if judge.features is not None]
+        if not layers:
+            raise InputError("no judge of a run for opaque images", "--judge_features", "Give one "
+                             "as --judge (of an ONNX network, --onnx_features)")  # fmt: skip
+        networks += layers
     generator = load_generator(source) if _is_generator(source) else None
     shape = shape_of(values, generator, [(judge.resolution, judge.channels) for judge in judges])
     if generator is None:

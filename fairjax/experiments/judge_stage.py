@@ -1,5 +1,6 @@
 """Stage `judge`: one classifier per attribute set, with its errors on images of its own."""
 
+import hashlib
 import json
 import logging
 from collections.abc import Callable, Mapping
@@ -13,6 +14,7 @@ from fairjax.data.cache import write_json
 from fairjax.data.prepare import Dataset
 from fairjax.errors import InputError
 from fairjax.evaluate.fairness import JudgeErrors, judge_errors
+from fairjax.evaluate.features import Network, judge
 from fairjax.experiments import keys
 from fairjax.objectives import draw
 from fairjax.train import loop
@@ -127,7 +129,12 @@ def errors_of(summary: Mapping[str, Any]) -> JudgeErrors:
 
 
 class SavedJudge(NamedTuple):
-    """A judge of a finished run, away from its data."""
+    """A judge, away from the images that it was fitted on.
+
+    Attributes:
+      features: the layer before its decision, as a network for distances; None of a foreign judge
+        and of one of images with transparency.
+    """
 
     label: str
     classes: tuple[str, ...]
@@ -135,6 +142,7 @@ class SavedJudge(NamedTuple):
     resolution: int
     channels: int
     score: Callable[[np.ndarray], np.ndarray]  # uint8 [n, H, W, C] -> probabilities [n, k]
+    features: Network | None = None
 
 
 def read_judge(folder: Path, where: str) -> SavedJudge:
@@ -154,23 +162,12 @@ def read_judge(folder: Path, where: str) -> SavedJudge:
         raise InputError(f"no judge of a run ({error})", where, mend) from error
     size = {"resolution": config.data.resolution, "channels": config.data.channels}
     network = Classifier(config.judge, classes=len(summary["classes"]), steps=1, **size)
-    variables = load_tree(folder / "network.safetensors")
+    file, label = folder / "network.safetensors", folder.resolve().name
+    variables = load_tree(file)
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
     return SavedJudge(
-        folder.resolve().name, tuple(summary["classes"]), errors_of(summary), **size,
+        label, tuple(summary["classes"]), errors_of(summary), **size,
         score=lambda images: probabilities(network.predict(variables, images)),
+        features=None if config.data.channels == 4 else  # feature networks see no transparency
+        judge(label, digest, network.width, variables, network.features),
     )  # fmt: skip
-
-
-class Judge:
-    """A trained judge: images in, class probabilities out, with its known errors."""
-
-    def __init__(self, workdir: Path, config: ConfigDict, dataset: Dataset, names: tuple[str, ...],
-                 errors: JudgeErrors):  # fmt: skip
-        self.names, self.errors = names, errors
-        self.label = "+".join(names)
-        self._network = network(config, dataset, names)
-        self._variables = load_tree(workdir / f"judge/{self.label}/network.safetensors")
-
-    def __call__(self, images: np.ndarray) -> np.ndarray:
-        """uint8 [n, H, W, C] -> probabilities [n, k]."""
-        return probabilities(self._network.predict(self._variables, images))

@@ -16,6 +16,7 @@ from fairjax.config import digest
 from fairjax.data.cache import write_json
 from fairjax.errors import InputError
 from fairjax.train.devices import is_lead, lead_says
+from fairjax.train.energy import Energy
 from fairjax.train.progress import clock
 
 log = logging.getLogger("fairjax")
@@ -216,13 +217,16 @@ class Stages:
         if is_lead():
             write_json(folder / "STARTED", {"config": self._plan[name], "inputs": inputs})
         began = time.monotonic()
-        output = body(folder) or {}
+        with Energy() as energy:
+            output = body(folder) or {}
         seconds = time.monotonic() - began
         if is_lead():
             write_json(
                 folder / "DONE",
                 {"config": self._plan[name], "inputs": inputs, "output": output,
-                 "seconds": round(seconds, 1), "files": {} if self._view(name) else hashes(folder)},
+                 "seconds": round(seconds, 1),
+                 "joules": {kind: round(value, 1) for kind, value in energy.joules.items()},
+                 "files": {} if self._view(name) else hashes(folder)},
             )  # fmt: skip
         lead_says(True)  # the other processes wait until DONE is there to be read
         self._made.add(name)

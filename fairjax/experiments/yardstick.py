@@ -17,7 +17,7 @@ from fairjax.evaluate.measured import Measured, Measuring, Rows
 from fairjax.evaluate.neighbours import memorisation_figure, nearest
 from fairjax.evaluate.quality import by_class, overall, within
 from fairjax.evaluate.smoothness import path_length_figure
-from fairjax.experiments.judge_stage import Judge, errors_of
+from fairjax.experiments.judge_stage import SavedJudge, read_judge
 from fairjax.experiments.observed import Observed, Score, observe
 from fairjax.experiments.ratio_stage import RatioScore
 from fairjax.experiments.stages import read_json
@@ -32,10 +32,8 @@ class Yardstick:
 
     def __init__(self, workdir: Path, config: ConfigDict, dataset: Dataset):
         self._workdir, self._config, self._dataset = workdir, config, dataset
-        self._judges: list[Judge] = []
-        for names in map(tuple, config.judge.attribute_sets):
-            errors = errors_of(read_json(workdir / "judge" / "+".join(names) / "summary.json"))
-            self._judges.append(Judge(workdir, config, dataset, names, errors))
+        folders = [workdir / "judge" / "+".join(names) for names in config.judge.attribute_sets]
+        self._judges = [read_judge(folder, str(folder)) for folder in folders]
         roles = dataset.roles
         self._reference = roles["metric_reference"]
         test = roles["ratio_test"]
@@ -45,11 +43,14 @@ class Yardstick:
         }
         if len(self._reference) < ENOUGH:  # too few images for a metric set of their own
             self._reference = self._held["reference"]
-        self._judged_reference = [judge(self._images(self._reference)) for judge in self._judges]
+        references = self._images(self._reference)
+        self._judged_reference = [judge.score(references) for judge in self._judges]
         self._random_reference = self._random(self._reference)
         wanted = features.networks(config.eval.features, config.eval.feature_resolution,
                                    config.eval.inception, config.eval.onnx,
                                    config.eval.onnx_scale)  # fmt: skip
+        if config.eval.judge_features:
+            wanted += [judge.features for judge in self._judges if judge.features is not None]
         self._known: dict[tuple[str, str], Measured] = {}
         # How many images of a set go through each: the untrained one is cheap.
         self._networks = [(network, sys.maxsize if network.name == features.UNTRAINED
@@ -58,17 +59,20 @@ class Yardstick:
     def _images(self, positions: np.ndarray) -> np.ndarray:
         return self._dataset.images[positions]
 
+    def _classes_of(self, judge: SavedJudge, positions: np.ndarray) -> np.ndarray:
+        return self._dataset.classes(tuple(judge.label.split("+")), positions)
+
     def _random(self, positions: np.ndarray) -> np.ndarray:
         return features.extract(features.random_conv(), self._dataset.images, positions)
 
     def judged(self, samples: np.ndarray) -> dict[str, np.ndarray]:
         """Samples uint8 [n, H, W, C] -> {judge's label: probabilities [n, k]}."""
-        return {judge.label: judge(samples) for judge in self._judges}
+        return {judge.label: judge.score(samples) for judge in self._judges}
 
     def observe(self, images: Iterable[np.ndarray], n: int) -> Observed:
         """Shows n samples, which come in parts, to the judges, the ratio networks (score
         `RATIO`) and the feature networks; the methods below make figures of it."""
-        scores: dict[str, Score] = {judge.label: judge for judge in self._judges}
+        scores: dict[str, Score] = {judge.label: judge.score for judge in self._judges}
         if self._ratio_score is not None:
             scores[RATIO] = self._ratio_score
         return observe(images, n, scores, self._networks, keep=SHOWN)
@@ -76,7 +80,7 @@ class Yardstick:
     def fairness(self, judged: dict[str, np.ndarray], draws: int = 1000) -> Iterator[Figure]:
         """Shares and discrepancies of what `judged` returned, for every judge."""
         for judge, on_reference in zip(self._judges, self._judged_reference, strict=True):
-            classes = self._dataset.classes(judge.names, self._reference)
+            classes = self._classes_of(judge, self._reference)
             yield from fairness_figures(
                 judged[judge.label], judge.errors, on_reference, classes, judge.label, draws=draws
             )
@@ -146,8 +150,8 @@ class Yardstick:
         of both."""
         for judge in self._judges:
             decided = judged[judge.label][:ours].argmax(-1)
-            truth = self._dataset.classes(judge.names, positions)[:theirs]
-            for k, words, x, y in by_class(decided, truth, self._dataset.class_names(judge.names)):
+            truth = self._classes_of(judge, positions)[:theirs]
+            for k, words, x, y in by_class(decided, truth, judge.classes):
                 yield f"{judge.label}/{k}", f"{words}, as the judge decides", x, y
 
     @cached_property

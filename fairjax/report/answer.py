@@ -1,14 +1,16 @@
 """The report's answer in plain words."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
+from fairjax.evaluate.figures import Figure
 from fairjax.report import words
 from fairjax.report.collapse import collapsed
 from fairjax.report.workdir import Arm, Run, insufficient
 
 
 class Answer(NamedTuple):
-    """What the top of the page says.
+    """What the top of the page says; its numbers lead to the rows of their figures.
 
     Attributes:
       headline: one short sentence.
@@ -23,6 +25,15 @@ class Answer(NamedTuple):
     sentences: list[str]
     evidence: list[str]
     caveats: list[str]
+
+    def plain(self) -> "Answer":
+        """The same, without what leads to rows."""
+        headline, tone, *texts = self
+        return Answer(words.unled(headline), tone, *([words.unled(t) for t in ts] for ts in texts))
+
+
+def _led(figure: Figure, written: Callable[[Figure], str] = words.number) -> str:
+    return words.led(written(figure), figure.name)
 
 
 def _on_training(arms: list[Arm]) -> list[str]:
@@ -72,7 +83,9 @@ def _answer(run: Run) -> Answer:
             )
         elif (share := words.share_of(arm, run.main_set, index)) is not None:
             verb = "show" if arm.name == words.AUDITED else "shows"
-            sentences.append(f"The {words.described(arm)} {verb} {words.percent(share)} {name}.")
+            sentences.append(
+                f"The {words.described(arm)} {verb} {_led(share, words.percent)} {name}."
+            )
     evidence: list[str] = []
     headline, tone = "Insufficient evidence", "open"
     if proven:
@@ -95,13 +108,11 @@ def _compared(run: Run, proven: list[Arm], name: str, index: int) -> tuple[str, 
         arm = proven[0]
         share = words.share_of(arm, run.main_set, index)
         text = (
-            f"{words.percent(share)} {name}"
-            if share is not None
-            else words.number(arm.figures[key])
+            f"{_led(share, words.percent)} {name}" if share is not None else _led(arm.figures[key])
         )
         lines = [
             f"The fairness discrepancy of the {words.described(a)} against the reference is "
-            f"{words.number(a.figures[key])}."
+            f"{_led(a.figures[key])}."
             for a in proven
         ]
         shown = "samples show" if arm.name == words.AUDITED else "generator shows"
@@ -120,8 +131,8 @@ def _compared(run: Run, proven: list[Arm], name: str, index: int) -> tuple[str, 
         ratio = f", {new.value / old.value:.2f} times as much" if old.value > 0 else ""
         doubt = "; the intervals overlap, so this is no proven change" * (verdicts[-1] == "same")
         lines.append(
-            f"The fairness discrepancy against the reference {verb} from {words.number(old)} "
-            f"to {words.number(new)} in the {words.described(arm)}{ratio}{doubt}."
+            f"The fairness discrepancy against the reference {verb} from {_led(old)} "
+            f"to {_led(new)} in the {words.described(arm)}{ratio}{doubt}."
         )
     if verdicts == ["same"] * len(verdicts):
         return "No proven difference to the unweighted generator", "open", lines
@@ -140,7 +151,7 @@ def _quality(arms: list[Arm]) -> list[str]:
     for key in ("kid/inception", "kid/efficientnet_lite0", "kid/random_conv"):
         having = [arm for arm in arms if key in arm.figures]
         if having:
-            values = ", ".join(f"{words.number(arm.figures[key])} ({arm.name})" for arm in having)
+            values = ", ".join(f"{_led(arm.figures[key])} ({arm.name})" for arm in having)
             features = key.split("/")[1]
             return [f"Distance to the reference images, KID in {features} features: {values}."]
     return []
@@ -163,9 +174,9 @@ def _without_labels(arms: list[Arm]) -> Answer:
                 closer = "farther from"
             sentences.append(
                 f"The samples of the {words.described(arm)} are {closer} held-out reference images "
-                f"(KID {words.number(reference)}) {'as' if closer.startswith('as') else 'than'} "
+                f"(KID {_led(reference)}) {'as' if closer.startswith('as') else 'than'} "
                 f"{'from' if closer != 'closer to' else 'to'} held-out biased ones "
-                f"(KID {words.number(biased)})."
+                f"(KID {_led(biased)})."
             )
     caveats = ["Intervals are 95 % and say nothing about other training seeds.",
                *_on_training(arms)]  # fmt: skip

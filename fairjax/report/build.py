@@ -49,8 +49,7 @@ def build(workdir: Path) -> Path:
 
 def metrics(run: Run) -> dict[str, Any]:
     """`report/metrics.json`: every figure of the run in one place."""
-    said = answer(run)
-
+    said = answer(run).plain()
     return {
         "answer": {
             "headline": said.headline,
@@ -82,6 +81,7 @@ def _context(run: Run) -> dict[str, Any]:
         "run": run,
         "manifest": _MANIFEST | run.manifest,
         "answer": answer(run),
+        "rows": {name for arm in run.arms for name in arm.figures},
         "headline": pictures.headline(run),
         "facts": tables.facts(run),
         "arms": tables.arms(run),

@@ -56,6 +56,9 @@ def limits_of_use(run: Run) -> list[str]:
         said.append(f"Distances between images are taken in the features of "
                     f"{' and '.join(sorted(kinds))}; they say how near the samples are to the "
                     f"reference images, not how real they look to a person.{fid}")  # fmt: skip
+    if any(kind.startswith("judge_") for kind in kinds):
+        said.append("The features of a judge were trained on the attribute that it judges: they "
+                    "see best what the groups differ in, and little else.")  # fmt: skip
     said.append("Intervals are 95 % and hold for these trained networks. Another seed trains other "
                 "ones: compare several with launch/compare.py.")  # fmt: skip
     return said
@@ -71,4 +74,4 @@ def unmeasured(run: Run) -> list[str]:
                        ("path_length", "smoothness")):  # fmt: skip
         if head not in have:
             left.append(said)
-    return left + ["what people think of the samples", "energy"]
+    return left + ["what people think of the samples", *(() if run.joules else ("energy",))]

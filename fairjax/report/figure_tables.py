@@ -7,7 +7,7 @@ import numpy as np
 
 from fairjax.evaluate.figures import Figure
 from fairjax.report import words
-from fairjax.report.tables import Cell, Table
+from fairjax.report.tables import Cell, Table, row_id
 from fairjax.report.workdir import Arm, Run, insufficient
 
 # Figures that are shares of images, written in percent.
@@ -64,11 +64,6 @@ def _within(name: str, run: Run) -> str:
     """The attribute set of a figure within a class, `<figure>/<features>/<set>/<class>`, or ""."""
     parts = name.split("/")
     return parts[2] if len(parts) == 4 and parts[2] in run.judges and parts[0] in MAIN else ""
-
-
-def row_id(name: str) -> str:
-    """The id of a figure's row among all figures."""
-    return f"figure:{name.replace(' ', '_')}"
 
 
 def all_figures(run: Run) -> Table | None:

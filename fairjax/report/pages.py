@@ -2,12 +2,16 @@
 
 import os
 import re
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 import jinja2
+import markupsafe
 
 from fairjax import __version__
+from fairjax.report import words
+from fairjax.report.tables import row_id
 
 _HERE = Path(__file__).parent
 
@@ -29,6 +33,7 @@ def write_pages(folder: Path, context: dict[str, Any], names: dict[str, str]) ->
     )
     room.filters["markdown"] = markdown
     room.filters["whole"] = whole
+    room.filters["linked"] = linked
     own = {"css": (_HERE / "page.css").read_text("utf-8"), "version": __version__}
     folder.mkdir(parents=True, exist_ok=True)
     for template, name in names.items():
@@ -43,6 +48,21 @@ def markdown(text: object) -> str:
     for mark, instead in (("&", "&amp;"), ("<", "&lt;"), ("|", "\\|"), ("`", "'")):
         line = line.replace(mark, instead)
     return line
+
+
+def linked(text: str, rows: Collection[str]) -> markupsafe.Markup:
+    """A sentence, escaped and `whole`, whose numbers lead to their rows among all figures.
+
+    Args:
+      rows: names of the figures that have a row; the number of another stays a number.
+    """
+
+    def link(escaped: str, number: str) -> str:
+        name = markupsafe.Markup(escaped).unescape()
+        there = markupsafe.escape(row_id(name))
+        return f'<a href="#{there}">{number}</a>' if name in rows else number
+
+    return markupsafe.Markup(whole(words.linked(str(markupsafe.escape(text)), link)))
 
 
 def whole(text: str) -> str:

@@ -119,20 +119,35 @@ def confusion(judge: Judge) -> Table | None:
     return Table(["true class", *(f"judged {name}" for name in judge.classes), "images"], rows)
 
 
+def row_id(name: str) -> str:
+    """The id of a figure's row among all figures."""
+    return f"figure:{name.replace(' ', '_')}"
+
+
 def cost(run: Run) -> Table | None:
     """What each stage took, and the training's rate over all of it, evaluations included."""
+    kinds = sorted({kind for counted in run.joules.values() for kind in counted})
     rows = []
     for name, seconds in run.seconds.items():
         kimg = next((max((line.get("kimg", 0.0) for line in arm.stream), default=0.0)
                      for arm in run.arms if name == f"arms/{arm.name}/gan"), 0.0)  # fmt: skip
         rate = f"{1000 * kimg / seconds:.0f}" if kimg and seconds else "–"
-        rows.append([Cell(name), Cell(_clock(seconds)), Cell(rate, faint=rate == "–")])
+        rows.append([Cell(name), Cell(_clock(seconds)), Cell(rate, faint=rate == "–"),
+                     *(_energy(run, kind, [name]) for kind in kinds)])  # fmt: skip
     if not rows:
         return None
     total = sum(run.seconds.values())
-    return Table(
-        ["stage", "time", "images/s"], [*rows, [Cell("all"), Cell(_clock(total)), Cell("")]]
-    )
+    rows.append([Cell("all"), Cell(_clock(total)), Cell(""),
+                 *(_energy(run, kind, list(run.seconds)) for kind in kinds)])  # fmt: skip
+    return Table(["stage", "time", "images/s", *(f"energy, {kind}" for kind in kinds)], rows)
+
+
+def _energy(run: Run, kind: str, stages: list[str]) -> Cell:
+    """What the chips of a kind took in these stages; a stage where nobody counted is no 0."""
+    counted = [run.joules[name][kind] for name in stages if kind in run.joules.get(name, {})]
+    if len(counted) < len(stages):
+        return Cell("not counted", faint=True)
+    return Cell(f"{sum(counted) / 3600:.3g} Wh")
 
 
 def _clock(seconds: float) -> str:

@@ -1,6 +1,8 @@
 """How figures, names and arms are written out."""
 
 import math
+import re
+from collections.abc import Callable
 
 from fairjax.config import named_arm
 from fairjax.evaluate.figures import Figure
@@ -26,6 +28,10 @@ _NAMES = {
     "heldout_biased": "to held-out biased images",
 }
 
+
+# Around a text that leads to a row: characters for private use, which no template changes.
+_START, _THEN, _END = "\ue000", "\ue001", "\ue002"
+_LED = re.compile(f"{_START}([^{_START}]*?){_THEN}([^{_START}]*?){_END}")
 
 AUDITED = "samples"  # the one arm of an audit of somebody's samples
 
@@ -60,6 +66,22 @@ def number(figure: Figure) -> str:
     if math.isfinite(width) and width > 0:
         text += f" [{_clean(figure.low, digits)}, {_clean(figure.high, digits)}]"
     return text
+
+
+def led(text: str, name: str) -> str:
+    """The text of a number that leads to the row of a figure: a link on the page (`linked` in
+    `fairjax.report.pages`), the bare text elsewhere (`unled`)."""
+    return f"{_START}{name}{_THEN}{text}{_END}" if name else text
+
+
+def unled(text: str) -> str:
+    """A sentence without what leads to rows."""
+    return _LED.sub(r"\2", text)
+
+
+def linked(text: str, link: Callable[[str, str], str]) -> str:
+    """A sentence in which `link(name, text)` stands for each text that leads to a row."""
+    return _LED.sub(lambda found: link(found[1], found[2]), text)
 
 
 def plain(value: float) -> str:

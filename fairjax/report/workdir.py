@@ -87,7 +87,9 @@ class Run:
     weight_figures: dict[str, Figure]
     judges: dict[str, Judge] = field(default_factory=dict)
     arms: tuple[Arm, ...] = ()
-    seconds: dict[str, float] = field(default_factory=dict)  # of the finished stages, in order
+    # Of the finished stages, in order; energy by kind of chip, where it was counted.
+    seconds: dict[str, float] = field(default_factory=dict)
+    joules: dict[str, dict[str, float]] = field(default_factory=dict)
 
     @property
     def main_set(self) -> str:
@@ -107,6 +109,7 @@ def read(workdir: Path) -> Run:
     versions = _json(workdir / "versions.json")
     weights = _json(workdir / "weights" / "summary.json")
     command = workdir / "command.txt"
+    done = _done(workdir)
     return Run(
         workdir=workdir,
         title=str(config.get("name") or workdir.resolve().name),
@@ -118,7 +121,8 @@ def read(workdir: Path) -> Run:
         examples=_arrays(workdir / "data" / "examples.npz"),
         weights=weights,
         weight_figures=from_entries(weights.get("figures") or {}),
-        seconds=_seconds(workdir),
+        seconds={name: float(record.get("seconds", 0)) for name, record in done.items()},
+        joules={name: record["joules"] for name, record in done.items() if record.get("joules")},
         judges={
             path.parent.name: _judge(path) for path in sorted(workdir.glob("judge/*/summary.json"))
         },
@@ -241,12 +245,12 @@ def _arms(workdir: Path, config: dict[str, Any]) -> tuple[Arm, ...]:
     return tuple(arms)
 
 
-def _seconds(workdir: Path) -> dict[str, float]:
-    """Stage -> how long it took, in the order in which they were finished; not of the report."""
+def _done(workdir: Path) -> dict[str, dict[str, Any]]:
+    """Stage -> its DONE, in the order in which they were finished; not of the report."""
     records = sorted(workdir.rglob("DONE"), key=lambda path: path.stat().st_mtime)
     names = [path.parent.relative_to(workdir).as_posix() for path in records]
-    return {name: float(_json(path).get("seconds", 0))
-            for name, path in zip(names, records, strict=True) if name != "report"}  # fmt: skip
+    return {name: _json(path) for name, path in zip(names, records, strict=True)
+            if name != "report"}  # fmt: skip
 
 
 def _date(path: Path) -> str:

@@ -55,6 +55,8 @@ class Classifier:
         )
         self._program = jax.jit(self._step, donate_argnums=0)
         self._predict = jax.jit(self._logits)
+        self.width = 8 * config.width  # of `features`
+        self.features = jax.jit(self._features)
 
     def init(self, key: jax.Array) -> ClassifierState:
         """A fresh state; the key decides the initial weights."""
@@ -106,6 +108,12 @@ class Classifier:
         x = images.astype(float) / 127.5 - 1
         logits: Any = self.model.apply(variables, x, train=False)
         return logits
+
+    def _features(self, variables: Any, images: jax.Array) -> jax.Array:
+        """Images uint8 [n, H, W, C] -> what the last layer sees, float32 [n, width]."""
+        x = images.astype(float) / 127.5 - 1
+        found: Any = self.model.apply(variables, x, train=False, features=True)
+        return found
 
     def predict(self, variables: Any, images: np.ndarray, batch: int = 128) -> np.ndarray:
         """Images uint8 [n, H, W, C] -> logits float32 [n, classes], with running statistics."""

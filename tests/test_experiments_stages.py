@@ -51,7 +51,7 @@ def test_done_is_written_last_and_holds_config_inputs_and_output(tmp_path):
     assert record["config"] == {"gan": {"lr": 0.1, "layers": [1, 2]}}
     assert record["inputs"] == {"data": Stages(tmp_path, PLAN).fingerprint("data")}
     assert json.loads((tmp_path / "data/DONE").read_text())["output"] == {"hash": "h"}
-    assert set(record) == {"config", "inputs", "output", "seconds", "files"}
+    assert set(record) == {"config", "inputs", "output", "seconds", "joules", "files"}
 
     def body(folder):
         assert (folder / "STARTED").exists()

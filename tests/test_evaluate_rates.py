@@ -19,7 +19,7 @@ from fairjax.evaluate.rates import (
     rate_figures,
     ratio,
 )
-from fairjax.evaluate.scores import score_distance_figure, score_figures
+from fairjax.evaluate.scores import class_calibration, score_distance_figure, score_figures
 
 logging.disable(logging.WARNING)  # what AIF360 says of optional parts while it is imported
 import fairlearn.metrics as fairlearn  # noqa: E402
@@ -52,6 +52,30 @@ def ours(truth, decided, scores, groups):
                *privileged_figures(counts, groups, 0), amplification_figure(counts, groups, 10),
                *score_figures(truth, scores, groups, draws=2)]  # fmt: skip
     return {figure.name: figure.value for figure in figures}
+
+
+def test_calibration_of_a_judge_counts_all_classes_alike():
+    """By the definition, one bin after the other; and by what is drawn from known probabilities."""
+    rng = np.random.default_rng(0)
+    truth = rng.choice(3, 500, p=(0.7, 0.2, 0.1))
+    p = rng.dirichlet((1, 1, 1), 500)
+    found = class_calibration(p, truth)
+    for c in range(3):
+        expected = 0.0
+        for b in range(15):
+            gap = 0.0
+            for row, t in zip(p, truth, strict=True):
+                if b / 15 <= row[c] < (b + 1) / 15:
+                    gap += (row[c] - (t == c)) / 3 / (truth == t).sum()
+            expected += abs(gap)
+        assert found[c] == pytest.approx(expected, abs=1e-12)
+    p = rng.dirichlet((1, 1), 40_000)
+    truth = (rng.random(40_000) < p[:, 1]).astype(int)
+    assert class_calibration(p, truth).max() < 0.01
+    kept = (truth == 1) | (rng.random(40_000) < 0.1)  # fewer tests of one class change nothing
+    assert class_calibration(p[kept], truth[kept]).max() < 0.02
+    sharp = p**3 / (p**3).sum(1, keepdims=True)
+    assert class_calibration(sharp, truth).min() > 0.1
 
 
 FAIRLEARN = {

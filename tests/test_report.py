@@ -142,6 +142,7 @@ def write_shared(root, rng, labels=True, tested=1000):
         summary = {
             "attributes": ["long_hair"],
             "classes": CLASSES,
+            "calibration_error": [0.012, 0.034],
             "confusion": errors.counts,
             "soft_confusion": errors.soft,
             "accuracy": [0.99, 0.985],
@@ -267,6 +268,8 @@ def test_every_section_is_filled(complete):
         "50 % line",
         "of 54 shown samples",
         "judged short hair",
+        "images calibration error short hair",
+        "trained on these images show long_hair in the proportions of the reference set",
         "99.0 %",
         "Fairness discrepancy · long hair · hard · corrected · against the reference",
         "KID · efficientnet lite0",

@@ -65,6 +65,23 @@ def _figures(truth: np.ndarray, scores: np.ndarray, weights: np.ndarray) -> dict
     return {"average_precision": ap, "roc_auc": auc, "calibration_error": np.asarray(error)}
 
 
+def class_calibration(probabilities: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """Expected calibration error [k] of each class's probability, all classes having equal mass.
+
+    A judge is fitted on balanced batches, so its probabilities are those of equal classes; the
+    images that test it need not be balanced.
+
+    Args:
+      probabilities: float [n, k]. truth: int [n], the classes of the images.
+    """
+    k = probabilities.shape[1]
+    of_class = np.bincount(truth, minlength=k)
+    mass = 1 / (np.count_nonzero(of_class) * of_class[truth])
+    bins = np.minimum((probabilities * BINS).astype(int), BINS - 1)
+    gaps = mass[:, None] * (probabilities - np.eye(k)[truth])
+    return np.array([np.abs(np.bincount(bins[:, c], gaps[:, c])).sum() for c in range(k)])
+
+
 def surest_errors(
     truth: np.ndarray, decided: np.ndarray, scores: np.ndarray | None, groups: Groups, most: int
 ) -> Iterator[tuple[str, int, float]]:

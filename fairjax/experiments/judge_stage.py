@@ -15,6 +15,7 @@ from fairjax.data.prepare import Dataset
 from fairjax.errors import InputError
 from fairjax.evaluate.fairness import JudgeErrors, judge_errors
 from fairjax.evaluate.features import Network, judge
+from fairjax.evaluate.scores import class_calibration
 from fairjax.experiments import keys
 from fairjax.objectives import draw
 from fairjax.train import loop
@@ -100,13 +101,15 @@ def train_judge(
 def _errors(
     classifier: Classifier, variables: dict, dataset: Dataset, names: tuple[str, ...]
 ) -> dict:
-    """Confusion matrix on judge_test (row = true class) and mean probabilities per true class."""
+    """Confusion matrix on judge_test (row = true class), mean probabilities per true class, and how
+    far the probabilities of each class are from its share."""
     positions = dataset.roles["judge_test"]
     truth = dataset.classes(names, positions)
     positions, truth = positions[truth >= 0], truth[truth >= 0]
     class_names = dataset.class_names(names)
     judged = probabilities(classifier.predict(variables, dataset.images[positions]))
-    errors = judge_errors(judged.reshape(-1, len(class_names)), truth)
+    judged = judged.reshape(-1, len(class_names))
+    errors = judge_errors(judged, truth)
     totals = np.maximum(errors.counts.sum(1), 1)
     return {
         "attributes": list(names),
@@ -115,6 +118,7 @@ def _errors(
         "soft_confusion": errors.soft.tolist(),
         "soft_covariance": np.asarray(errors.soft_covariance).tolist(),
         "accuracy": (np.diag(errors.counts) / totals).tolist(),
+        "calibration_error": class_calibration(judged, truth).tolist(),
     }
 
 

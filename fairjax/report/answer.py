@@ -49,6 +49,18 @@ def _on_training(arms: list[Arm]) -> list[str]:
     return said
 
 
+def question(run: Run) -> str:
+    """What the page answers."""
+    trained = "gan" in run.config or not run.config
+    whose = "a generator trained on these images" if trained else "the generator of these samples"
+    if not run.judges:
+        return f"Does {whose} come nearer to the reference images than to the biased ones?"
+    shown = run.main_set.replace("+", " and ")
+    beside = " than those of an unweighted one" if words.baseline(run) and len(run.arms) > 1 else ""
+    price = f"are its images worse{beside}" if beside else "how near do its images come to them"
+    return f"Does {whose} show {shown} in the proportions of the reference set, and {price}?"
+
+
 def answer(run: Run) -> Answer:
     """The answer of a run; what has collapsed stands first among the caveats."""
     said = _answer(run)

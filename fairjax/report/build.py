@@ -8,7 +8,7 @@ import numpy as np
 from fairjax.data.cache import write_json
 from fairjax.evaluate.figures import as_entries, without_nan
 from fairjax.report import card, figure_tables, pictures, sheets, tables, words
-from fairjax.report.answer import answer
+from fairjax.report.answer import answer, question
 from fairjax.report.pages import write_pages
 from fairjax.report.workdir import Arm, Run, insufficient, read
 
@@ -80,6 +80,7 @@ def _context(run: Run) -> dict[str, Any]:
     return {
         "run": run,
         "manifest": _MANIFEST | run.manifest,
+        "question": question(run),
         "answer": answer(run),
         "rows": {name for arm in run.arms for name in arm.figures},
         "headline": pictures.headline(run),

@@ -105,7 +105,8 @@ def weights(run: Run) -> Table | None:
 
 
 def confusion(judge: Judge) -> Table | None:
-    """Rows of true classes: decisions in % with counts, and how many test images there are."""
+    """Rows of true classes: decisions in % with counts, how many test images there are, and how
+    well the class's probability is calibrated, where that was measured."""
     if judge.confusion is None:
         return None
     rows = []
@@ -116,7 +117,12 @@ def confusion(judge: Judge) -> Table | None:
             share = f"{100 * count / total:.1f} %" if total else "–"
             cells.append(Cell(share, f"{int(count)} of {total} images", faint=not count))
         rows.append([*cells, Cell(f"{total:,}")])
-    return Table(["true class", *(f"judged {name}" for name in judge.classes), "images"], rows)
+    heads = ["true class", *(f"judged {name}" for name in judge.classes), "images"]
+    if judge.calibration:
+        heads.append("calibration error")
+        rows = [[*row, Cell(f"{error:.3f}")]
+                for row, error in zip(rows, judge.calibration, strict=True)]  # fmt: skip
+    return Table(heads, rows)
 
 
 def row_id(name: str) -> str:

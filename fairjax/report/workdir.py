@@ -26,12 +26,14 @@ class Judge:
       classes: names of the k classes.
       confusion: int [k, k] on judge_test, row = true class; None where it is not there.
       refused: why the judge must not be used, or "".
+      calibration: expected calibration error of each class's probability; empty if not measured.
     """
 
     name: str
     classes: tuple[str, ...]
     confusion: np.ndarray | None
     refused: str
+    calibration: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -208,7 +210,8 @@ def _judge(path: Path) -> Judge:
     k = 0 if counts is None else len(counts)
     names = summary.get("classes") or [f"class {index}" for index in range(k)]
     refused = str(summary.get("refused") or "")
-    return Judge(path.parent.name, tuple(map(str, names)), counts, refused)
+    calibration = tuple(map(float, summary.get("calibration_error") or ()))
+    return Judge(path.parent.name, tuple(map(str, names)), counts, refused, calibration)
 
 
 def _arms(workdir: Path, config: dict[str, Any]) -> tuple[Arm, ...]:

@@ -72,7 +72,10 @@ def _fit() -> dict[str, Any]:
         "batch": 128,
         "epochs": 80.0,
         "evaluations": 20,  # how often the validation images are looked at
-        "select": "last",  # last | average | worst_group | worst_class, on the validation images
+        # Which parameters are kept, by a figure of the validation images: last | average |
+        # worst_group | worst_class | group_mean | class_mean | precision | f1 | auroc | loss |
+        # worst_group_loss | class_difference (of the last three the lowest)
+        "select": "last",
         "patience": 0,  # evaluations without a better one after which training ends; 0 = none
         # Groups of training images: [y], [a] or [y, a].
         "groups": "both",  # both | target | protected
@@ -84,8 +87,13 @@ def _fit() -> dict[str, Any]:
         "mine": 0,  # images of a batch that are trained on, by their loss; 0 = all
         "mine_by": "highest",  # highest | proportional
         # Weights in the loss; with sampler=weighted, of the draws.
-        "weights": "none",  # none | inverse | sqrt | effective | reweighing
+        # none | inverse | sqrt | effective | reweighing | lff (by a second network, as it learns)
+        "weights": "none",
         "effective_beta": 0.999,
+        "weights_clip": 0.0,  # largest weight, their mean being 1; 0 = none
+        "weights_normalise": "set",  # set (mean 1 over the training images) | batch
+        "lff_q": 0.7,  # of the generalised cross-entropy of the biased network
+        "lff_momentum": 0.7,  # of the averaged losses of each image
         # Loss per example.
         "loss": "cross_entropy",  # cross_entropy | binary | focal | hinge
         "focal_gamma": 2.0,
@@ -108,6 +116,9 @@ def _fit() -> dict[str, Any]:
         "gap_form": "penalty",  # penalty | constraint (gap <= slack, by a multiplier)
         "gap_slack": 0.02,
         "gap_rate": 0.1,
+        "irm": 0.0,
+        "irm_environments": "protected",  # protected | groups
+        "irm_start": 0.0,  # share of the training after which it begins; a factor of 1 before
         "mmd": 0.0,  # between the features of the values of a, within each class
         "adversary": 0.0,  # factor of the reversed gradient
         "adversary_on": "features",  # features | logits
@@ -152,16 +163,18 @@ def needs(fit: ConfigDict) -> dict[str, str]:
     by_group = fit.groups != TARGET
     of_groups = {
         "sampler": fit.sampler not in ("uniform", "epoch", "weighted") and by_group,
-        "weights": fit.weights == "reweighing" or (fit.weights != "none" and by_group),
+        "weights": fit.weights == "reweighing"
+        or (fit.weights in ("inverse", "sqrt", "effective") and by_group),
         "objective": fit.objective in ("group_mean", "group_dro", "max", "cvar_groups")
         and by_group,
         "gap": fit.gap != "none",
+        "irm": fit.irm > 0 and (by_group or fit.irm_environments == "protected"),
         "mmd": fit.mmd > 0,
         "adversary": fit.adversary > 0,
         "transform": fit.transform == "lisa",
     }
     on_validation = {
-        "select": fit.select == "worst_group" and by_group,
+        "select": fit.select in ("worst_group", "group_mean", "worst_group_loss") and by_group,
         "head": fit.head == "dfr" and by_group,
     }
     found = {}

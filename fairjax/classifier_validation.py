@@ -13,18 +13,21 @@ WORDS = {
     "model": ("cnn", "resnet18", "resnet50", "mlp", "linear"),
     "stem": ("imagenet", "stride2", "small"),
     "optimiser": ("sgd", "adam"),
-    "select": ("last", "average", "worst_group", "worst_class"),
+    "select": ("last", "average", "worst_group", "worst_class", "group_mean", "class_mean",
+               "precision", "f1", "auroc", "loss", "worst_group_loss", "class_difference"),
     "groups": ("both", "target", "protected"),
     "sampler": ("uniform", "epoch", "balanced", "epoch_balanced", "over", "under", "stratified",
                 "weighted"),
     "mine_by": ("highest", "proportional"),
-    "weights": ("none", "inverse", "sqrt", "effective", "reweighing"),
+    "weights": ("none", "inverse", "sqrt", "effective", "reweighing", "lff"),
+    "weights_normalise": ("set", "batch"),
     "loss": ("cross_entropy", "binary", "focal", "hinge"),
     "objective": ("mean", "group_mean", "group_dro", "max", "cvar", "cvar_groups", "top_k"),
     "dro_absent": ("skip", "zero"),
     "dro_start": ("uniform", "shares"),
     "gap": ("none", "parity", "opportunity", "odds"),
     "gap_form": ("penalty", "constraint"),
+    "irm_environments": ("protected", "groups"),
     "adversary_on": ("features", "logits"),
     "adversary_given": ("none", "target"),
     "transform": ("none", "mixup", "lisa", "fgsm", "pgd"),
@@ -33,10 +36,11 @@ WORDS = {
 }  # fmt: skip
 POSITIVE = ("width", "learning_rate", "batch", "epochs", "evaluations", "top_k", "adversary_width",
             "adversary_learning_rate", "mix_alpha", "attack_eps", "attack_steps", "jtt_epochs",
-            "jtt_factor", "gap_rate")  # fmt: skip
+            "jtt_factor", "gap_rate", "lff_q")  # fmt: skip
 NOT_NEGATIVE = ("weight_decay", "patience", "mine", "focal_gamma", "dro_eta", "spectral", "l1",
-                "gap_weight", "gap_slack", "mmd", "adversary", "head_smote")  # fmt: skip
-SHARES = ("momentum", "dropout", "effective_beta", "spectral_start", "lisa_within_class")
+                "gap_weight", "gap_slack", "irm", "mmd", "adversary", "head_smote")  # fmt: skip
+SHARES = ("momentum", "dropout", "effective_beta", "lff_q", "lff_momentum", "spectral_start",
+          "irm_start", "lisa_within_class")  # fmt: skip
 HIDDEN = {"both": (), "validation": ("training",), "none": ("training", "validation")}
 OFFICIAL = ("celeba", "waterbirds")
 RESNETS = ("resnet18", "resnet50")  # whose weights a file can give
@@ -93,6 +97,9 @@ def _fit_problems(config: ConfigDict, devices: int) -> list[str]:
         need(0 <= fit[key] <= 1, key, "from 0 to 1")
     need(0 < fit.cvar_alpha <= 1, "cvar_alpha", "above 0 and at most 1")
     need(fit.effective_beta < 1, "effective_beta", "below 1")
+    need(fit.lff_momentum < 1, "lff_momentum", "below 1")
+    need(fit.weights_clip == 0 or 1 <= fit.weights_clip < float("inf"), "weights_clip",
+         "0 (none), or 1 and more, as the mean weight is 1")  # fmt: skip
     need(fit.batch % max(devices, 1) == 0, "batch", f"a multiple of {devices} devices")
     need(fit.mine <= fit.batch, "mine", f"at most fit.batch ({fit.batch})")
     need(fit.top_k <= (fit.mine or fit.batch) or fit.objective != "top_k", "top_k",
@@ -109,8 +116,9 @@ def _fit_problems(config: ConfigDict, devices: int) -> list[str]:
         need(fit.stem == "imagenet", "stem", "imagenet, that of the networks of fit.pretrained")
         need(config.data.channels == 3, "pretrained", "'' unless data.channels is 3")
         need(Path(fit.pretrained).is_file(), "pretrained", "a file that is there")
-    need(fit.sampler != "weighted" or fit.weights != "none" or fit.first != "none", "sampler",
-         "another, unless fit.weights (or fit.first) gives weights to draw by")  # fmt: skip
+    need(fit.sampler != "weighted" or fit.weights not in ("none", "lff") or fit.first != "none",
+         "sampler", "another, unless fit.weights (or fit.first) gives weights to draw by, which "
+         "are there before the training")  # fmt: skip
     need(fit.first == "none" or fit.weights == "none", "weights",
          "none with fit.first=jtt, which makes the weights")  # fmt: skip
     need(not fit.head_smote or fit.head == "crt", "head_smote", "0 unless fit.head is crt")

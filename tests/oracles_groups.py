@@ -117,3 +117,53 @@ class GroupDro:
             self.velocity[j] = self.momentum * self.velocity[j] + grad + self.decay * self.theta[j]
             self.theta[j] = self.theta[j] - self.rate * self.velocity[j]
         return loss
+
+
+def generalised_cross_entropy(logits, labels, q):
+    return np.array([(1 - p[y] ** q) / q for p, y in zip(softmax(logits), labels, strict=True)])
+
+
+def invariance(risks):
+    """The IRMv1 penalty of risks: functions of the factor of the logits, one per environment that
+    is present; their slopes at 1 by central differences."""
+    return np.mean([((risk(1 + 1e-5) - risk(1 - 1e-5)) / 2e-5) ** 2 for risk in risks])
+
+
+class Lff:
+    """LfF on two logistic regressions, whole steps: gradients by hand, l2 and momentum as above.
+
+    The gradient of the generalised cross-entropy is p^q times that of the cross-entropy. Averages
+    of losses are kept image by image, in dicts.
+    """
+
+    def __init__(self, biased, other, *, q, memory, rate, momentum, decay):
+        self.theta = [[np.array(t, np.float64) for t in net] for net in (biased, other)]
+        self.velocity = [[0 * t for t in net] for net in self.theta]
+        self.seen = [{}, {}]  # image -> (its averaged loss, its class)
+        self.q, self.memory = q, memory
+        self.rate, self.momentum, self.decay = rate, momentum, decay
+
+    def update(self, x, y, index):
+        """One batch; returns the weights of its examples."""
+        p = [softmax(x @ kernel + bias) for kernel, bias in self.theta]
+        for k, seen in enumerate(self.seen):
+            for image in {*index}:
+                rows = [i for i in range(len(y)) if index[i] == image]
+                now = np.mean([-np.log(p[k][i, y[i]]) for i in rows])
+                before = seen[image][0] if image in seen else now
+                seen[image] = (self.memory * before + (1 - self.memory) * now, y[rows[0]])
+        largest = [{label: max(loss for loss, of in seen.values() if of == label) for label in y}
+                   for seen in self.seen]  # fmt: skip
+        pairs = list(zip(index, y, strict=True))
+        scaled = [np.array([seen[image][0] / top[label] for image, label in pairs])
+                  for seen, top in zip(self.seen, largest, strict=True)]  # fmt: skip
+        weights = scaled[0] / (scaled[0] + scaled[1])
+        factors = [[p[0][i, y[i]] ** self.q for i in range(len(y))], weights]
+        for k in range(2):
+            slope = [f * (row - np.eye(p[k].shape[1])[label]) / len(y)
+                     for f, row, label in zip(factors[k], p[k], y, strict=True)]  # fmt: skip
+            for j, grad in enumerate((x.T @ np.array(slope), np.sum(slope, 0))):
+                theta, velocity = self.theta[k][j], self.velocity[k][j]
+                velocity = self.momentum * velocity + grad + self.decay * theta
+                self.velocity[k][j], self.theta[k][j] = velocity, theta - self.rate * velocity
+        return weights

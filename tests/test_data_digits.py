@@ -100,18 +100,22 @@ def test_methods_say_which_labels_they_need_and_hidden_ones_are_hidden(digits):
     tree, dataset = digits
     fit = defaults().fit
     assert needs(fit) == {}
+    fit.update(weights="lff", select="class_mean")
+    assert needs(fit) == {}
     for words, where in (
         ({"sampler": "balanced"}, "training"), ({"objective": "group_dro"}, "training"),
         ({"weights": "inverse"}, "training"), ({"gap": "odds"}, "training"),
         ({"adversary": 1.0}, "training"), ({"mmd": 1.0}, "training"),
         ({"transform": "lisa"}, "training"), ({"head": "dfr"}, "validation"),
-        ({"select": "worst_group"}, "validation"),
+        ({"select": "worst_group"}, "validation"), ({"irm": 1.0}, "training"),
+        ({"select": "worst_group_loss"}, "validation"),
+        ({"irm": 1.0, "irm_environments": "groups"}, "training"),
     ):  # fmt: skip
         fit = defaults().fit
         fit.update(words)
         assert set(needs(fit)) == {where}, words
         fit.groups = "target"
-        about_a = {"gap", "adversary", "mmd", "transform"} & {*words}
+        about_a = {"gap", "adversary", "mmd", "transform"} & {*words} or words == {"irm": 1.0}
         assert bool(needs(fit)) == bool(about_a), words
     tree.data.protected_known = "validation"
     assert (fit_stage.part(tree, dataset, "train_biased").protected == -1).all()

@@ -9,7 +9,7 @@ from quick import quick_jit
 
 from fairjax.models.adversary import reverse_gradient
 from fairjax.objectives import draw, group_penalties, reduce, weights
-from fairjax.objectives.losses import of_examples
+from fairjax.objectives.losses import generalised_cross_entropy, of_examples
 
 SEEDS = range(3)
 
@@ -31,6 +31,51 @@ def test_losses(seed):
     ):
         found = of_examples(name, 1.5)(jnp.asarray(logits, jnp.float32), jnp.asarray(labels))
         np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5, err_msg=name)
+
+
+def test_the_generalised_cross_entropy_and_its_gradient():
+    logits, labels, _, _ = batch(1)
+    given = jnp.asarray(logits, jnp.float32), jnp.asarray(labels)
+    found = generalised_cross_entropy(*given, 0.7)
+    expected = oracles.generalised_cross_entropy(logits, labels, 0.7)
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
+    slope = jax.grad(lambda x: generalised_cross_entropy(x, given[1], 0.7).sum())(given[0])
+    p = oracles.softmax(logits)
+    true = p[np.arange(len(labels)), labels]
+    by_hand = true[:, None] ** 0.7 * (p - np.eye(3)[labels])  # small where the network is unsure
+    np.testing.assert_allclose(slope, by_hand, atol=1e-5)
+
+
+def irm_of(loss, logits, labels, environments):
+    return oracles.invariance(
+        [lambda w, r=rows: loss(w * logits[r], labels[r]).mean() for rows in environments]
+    )
+
+
+@pytest.mark.parametrize("kind", ["cross_entropy", "focal", "hinge"])
+def test_the_penalty_of_irm_is_the_squared_slope_of_the_risk_in_each_environment(kind):
+    """Also against its closed form for the cross-entropy: mean of sum_k p_k f_k - f_y."""
+    by_name = {"cross_entropy": oracles.cross_entropy, "hinge": oracles.hinge,
+               "focal": lambda f, y: oracles.focal(f, y, 1.5)}[kind]  # fmt: skip
+    penalty = quick_jit(lambda *of: group_penalties.invariance(*of, 4, of_examples(kind, 1.5)))
+    for seed in SEEDS:
+        logits, labels, environment, _ = batch(seed)
+        present = [np.flatnonzero(environment == e) for e in (0, 1, 2) if e in environment]
+        expected = irm_of(by_name, logits, labels, present)
+        given = jnp.asarray(logits, jnp.float32), jnp.asarray(labels), jnp.asarray(environment)
+        assert penalty(*given) == pytest.approx(expected, rel=1e-3)
+        if kind == "cross_entropy":
+            g = (oracles.softmax(logits) * logits).sum(1) - logits[np.arange(len(labels)), labels]
+            closed = np.mean([g[rows].mean() ** 2 for rows in present])
+            assert penalty(*given) == pytest.approx(closed, rel=1e-4)
+    assert penalty(*given[:2], jnp.full(len(labels), -1)) == 0
+    slope = jax.grad(
+        lambda f: group_penalties.invariance(f, *given[1:], 4, of_examples(kind, 1.5))
+    )(given[0])
+    step = np.zeros_like(logits)
+    step[2, 1] = 1e-3
+    up, down = (irm_of(by_name, logits + s * step, labels, present) for s in (1, -1))
+    assert float(slope[2, 1]) == pytest.approx((up - down) / 2e-3, abs=1e-3)
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -113,6 +158,8 @@ def test_weights():
     for value in (0, 1):  # so weighted, y and a are independent
         assert w[(y == 1) & (a == value)].sum() / w.sum() == pytest.approx(
             w[y == 1].sum() * w[a == value].sum() / w.sum() ** 2)  # fmt: skip
+    cut = weights.clipped(weights.by_group(groups, "inverse"), 1.5)[[0, 6, 9]]
+    np.testing.assert_allclose(cut / cut[0], [1, 2, 2.7], rtol=1e-12)  # 10/18, 10/9, 10/3 -> 1.5
     raised = weights.upweighted(np.array([True, False, False]), 4.0)
     np.testing.assert_allclose(raised, [2, 0.5, 0.5])
 

@@ -144,6 +144,9 @@ WRONG = {
     "alpha": ({"cvar_alpha": 0.0}, "fit.cvar_alpha (=0.0) must be above 0"),
     "top k": ({"objective": "top_k", "top_k": 999}, "fit.top_k (=999) must be at most the 128"),
     "no weights": ({"sampler": "weighted"}, "fit.sampler (='weighted') must be another, unless"),
+    "weights to come": ({"sampler": "weighted", "weights": "lff"}, "there before the training"),
+    "clip": ({"weights": "inverse", "weights_clip": 0.5}, "fit.weights_clip (=0.5) must be 0"),
+    "figure": ({"select": "accuracy"}, "fit.select (='accuracy') must be one of last, average"),
     "two weights": ({"first": "jtt", "weights": "sqrt"}, "fit.weights (='sqrt') must be none"),
     "smote": ({"head_smote": 5}, "fit.head_smote (=5) must be 0 unless fit.head is crt"),
     "patience": ({"patience": 3}, "fit.patience (=3) must be 0 with fit.select=last"),
@@ -197,6 +200,6 @@ def test_the_sweep_of_the_digits_is_planned_and_costed(tmp_path):
     assert [job.seed for job, _ in planned] == [0, 1, 2]
     assert {"erm", "dro_l2_c", "dfr"} <= set(planned[0][0].methods)
     seconds, why = sweep._cost(*planned[0], [])
-    steps = 13 * 80 * 2400 / 128
+    steps = len(planned[0][0].methods) * 80 * 2400 / 128
     assert seconds == pytest.approx(steps * sweep.ASSUMED_STEP)
     assert "steps" in why

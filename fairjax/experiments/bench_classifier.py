@@ -38,7 +38,7 @@ class _Side:
         pixels = rng.integers(0, 256, shape, np.uint8)
         self.batch = put_batch({"image": pixels, "index": np.arange(n, dtype=np.int32)})
         self.key = keys.root(config.seed, "fit")
-        init = jax.jit(lambda key: net.init(key, jnp.asarray(share)), out_shardings=replicated(),
+        init = jax.jit(lambda key: net.init(key, jnp.asarray(share), n), out_shardings=replicated(),
                        compiler_options=FAST_COMPILE)  # fmt: skip
         self.state = jax.block_until_ready(init(self.key))
         lowered = net.program.lower(self.state, self.batch, self.known, self.key)

@@ -21,10 +21,12 @@ from fairjax.experiments.stages import read_arrays
 from fairjax.models import pretrained
 from fairjax.objectives import draw
 from fairjax.objectives import weights as weighing
+from fairjax.objectives.ratio import effective_sample_size
 from fairjax.train import heads, loop
 from fairjax.train.classifier import probabilities
 from fairjax.train.devices import is_lead, local_slice, put_replicated
-from fairjax.train.group_classifier import Examples, FitState, GroupClassifier, Held, started
+from fairjax.train.group_classifier import Examples, FitState, GroupClassifier, started
+from fairjax.train.selection import Held
 from fairjax.train.weight_files import load_tree, save_tree
 
 log = logging.getLogger("fairjax")
@@ -101,8 +103,9 @@ def start_of(fit: ConfigDict) -> Callable[[FitState], FitState] | None:
 
 
 def example_weights(fit: ConfigDict, train: Part, groups: Grouping) -> np.ndarray:
-    """Weight of each training image, mean 1; those of unknown attribute get 1 by reweighing."""
-    if fit.weights == "none":
+    """Weight of each training image, mean 1; those of unknown attribute get 1 by reweighing, and
+    all of them by LfF, whose weights come about in training."""
+    if fit.weights in ("none", "lff"):
         return np.ones(len(train.target))
     if fit.weights == "reweighing":
         known = train.protected >= 0
@@ -161,8 +164,8 @@ def first(config: ConfigDict, dataset: Dataset, arm: str, folder: Path) -> None:
     plain = ConfigDict(config.to_dict())
     plain.fit.update(
         epochs=config.fit.jtt_epochs, sampler="epoch", weights="none", objective="mean", mine=0,
-        transform="none", select="last", patience=0, spectral=0.0, l1=0.0, gap="none", mmd=0.0,
-        adversary=0.0, groups="target", evaluations=1,
+        transform="none", select="last", patience=0, spectral=0.0, l1=0.0, gap="none", irm=0.0,
+        mmd=0.0, adversary=0.0, groups="target", evaluations=1,
     )  # fmt: skip
     best = _train(plain, dataset, arm, "first", folder, None)
     train = part(config, dataset, "train_biased")
@@ -205,6 +208,18 @@ def _train(
     train, held = (part(config, dataset, r) for r in ("train_biased", "train_reference"))
     groups = groups_of(config, dataset, train, tree.groups)
     weights = example_weights(tree, train, groups) if given is None else given
+    if tree.weights_clip:
+        weights = weighing.clipped(weights, tree.weights_clip)
+    if np.ptp(weights):
+        log.info(
+            "arm %s, %s: weights from %.3g to %.3g, effective sample size %.0f of %d",
+            arm,
+            stage,
+            weights.min(),
+            weights.max(),
+            effective_sample_size(weights),
+            len(weights),
+        )
     in_loss = np.ones(len(weights)) if tree.sampler == "weighted" else weights
     known = Examples(
         *(put_replicated(np.asarray(x, np.int32))

@@ -1,8 +1,12 @@
 """Penalties of a classifier: pure functions of its outputs, features and labels; sums run over the
 global batch. A group that is absent from a batch adds nothing and never gives NaN."""
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
+
+from fairjax.objectives import reduce
 
 
 def spectral(logits: jax.Array, labels: jax.Array, gamma: jax.Array) -> jax.Array:
@@ -85,3 +89,30 @@ def mmd(
     q = whole / jnp.maximum(whole.sum(0), 1)[None]
     squared = jnp.einsum("ig,ij,jg->g", p - q, kernel, p - q)
     return jnp.where(there, squared, 0).sum() / jnp.maximum(there.sum(), 1)
+
+
+def invariance(
+    logits: jax.Array,
+    labels: jax.Array,
+    environment: jax.Array,
+    k: int,
+    loss: Callable[[jax.Array, jax.Array], jax.Array],
+) -> jax.Array:
+    """How far the classifier is from being the best one in each environment at once, 0 is not at
+    all: the mean, over the environments that are present, of the squared slope of their mean loss
+    in a factor of all logits, at 1 (IRMv1: Arjovsky et al., 2019, section 3.1).
+
+    A square of a mean over few examples is too large by the variance of that mean.
+
+    Args:
+      logits: [b, c]. labels: int [b].
+      environment: int [b] in [0, k); negative = in none.
+      loss: (logits [b, c], labels [b]) -> [b].
+    """
+    equal = jnp.ones(len(labels))
+
+    def means(factor: jax.Array) -> tuple[jax.Array, jax.Array]:
+        return reduce.group_means(loss(factor * logits, labels), equal, environment, k)
+
+    slopes, present = jax.jvp(means, (jnp.ones(()),), (jnp.ones(()),), has_aux=True)[1:]
+    return reduce.present_mean(jnp.square(slopes), present)

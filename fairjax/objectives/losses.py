@@ -51,6 +51,14 @@ def focal(logits: jax.Array, labels: jax.Array, gamma: float) -> jax.Array:
     return (-jnp.expm1(-losses)) ** gamma * losses if gamma else losses
 
 
+def generalised_cross_entropy(logits: jax.Array, labels: jax.Array, q: float) -> jax.Array:
+    """(1 - p^q) / q, p of the true class, q in (0, 1] (Zhang and Sabuncu, 2018, eq. 6): [batch].
+
+    Its gradient is p^q times that of the cross-entropy, which is the limit q = 0.
+    """
+    return -jnp.expm1(-q * cross_entropy(logits, labels)) / q
+
+
 def multiclass_hinge(logits: jax.Array, labels: jax.Array) -> jax.Array:
     """max(0, 1 + largest other logit - true logit): [batch] (Crammer and Singer, 2001)."""
     true = jax.nn.one_hot(labels, logits.shape[-1], dtype=bool)

@@ -41,3 +41,10 @@ def upweighted(wrong: np.ndarray, factor: float) -> np.ndarray:
     al., 2021). `wrong`: bool [n]."""
     raw = np.where(wrong, factor, 1.0)
     return raw / raw.mean()
+
+
+def clipped(weights: np.ndarray, largest: float) -> np.ndarray:
+    """Weights [n] of mean 1 of which none is above `largest` (1 or more), scaled to mean 1 again,
+    which makes the largest a little larger than that."""
+    cut = np.minimum(weights, largest)
+    return cut / cut.mean()

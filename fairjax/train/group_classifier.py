@@ -7,6 +7,7 @@ default is not compiled. All statistics are over the global batch.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -16,12 +17,14 @@ import optax
 from flax import struct
 from ml_collections import ConfigDict
 
+from fairjax.errors import InputError
 from fairjax.models.encoders import encoder
 from fairjax.models.pretrained import normalised
 from fairjax.objectives import losses, reduce
-from fairjax.train import slots, transforms
+from fairjax.train import failure, slots, transforms
 from fairjax.train.devices import put_replicated
 from fairjax.train.loop import Task
+from fairjax.train.selection import Held, merit, validation_figures
 
 MOMENTUM = 0.9  # of the running losses of the groups (gamma = 0.1 in the published code)
 
@@ -36,6 +39,7 @@ class FitState(struct.PyTreeNode):
     q: jax.Array  # [k], of group DRO
     running: jax.Array  # [k], averages of the groups' losses; below 0 = never seen
     multiplier: jax.Array  # of the constraint
+    biased: failure.Biased | None  # of LfF; None without
     best: Any  # {"encoder", "head", "stats"} that were chosen on the validation images
     best_value: jax.Array
     stale: jax.Array  # evaluations since then
@@ -50,14 +54,6 @@ class Examples(NamedTuple):
     weight: jax.Array  # float32 [n]
     shares: jax.Array  # float32 [k], of the groups among the training images
     adjustment: jax.Array  # float32 [k], C / sqrt(n_g)
-
-
-class Held(NamedTuple):
-    """Validation images for choosing the parameters."""
-
-    images: np.ndarray  # uint8 [m, H, W, C]
-    target: np.ndarray  # int [m]
-    group: np.ndarray  # int [m]
 
 
 class GroupClassifier:
@@ -98,20 +94,28 @@ class GroupClassifier:
         self.program = jax.jit(self._step, donate_argnums=0)
         self._forward = jax.jit(self._outputs)
 
-    def init(self, key: jax.Array, q: jax.Array) -> FitState:
-        """A fresh state; q is where group DRO starts, [k]."""
-        of_encoder, of_head, of_adversary = jax.random.split(key, 3)
+    def _network(self, of_encoder: jax.Array, of_head: jax.Array) -> tuple[Any, Any, jax.Array]:
+        """A fresh network: ({"encoder", "head"}, statistics, features of an empty image)."""
         image = jnp.zeros(self._shape)
         variables = self._encoder.init(of_encoder, image, train=False, features=True)
         features = self._encoder.apply(variables, image, train=False, features=True)
         width = features.shape[-1]
         kernel = jax.nn.initializers.lecun_normal()(of_head, (width, self._classes))
-        stats = variables.get("batch_stats", {})
         net = {
             "encoder": variables.get("params", {}),
             "head": {"kernel": kernel, "bias": jnp.zeros(self._classes)},
         }
+        return net, variables.get("batch_stats", {}), features
+
+    def init(self, key: jax.Array, q: jax.Array, examples: int = 0) -> FitState:
+        """A fresh state; q is where group DRO starts, [k]. LfF remembers `examples` losses."""
+        of_encoder, of_head, of_adversary = jax.random.split(key, 3)
+        net, stats, features = self._network(of_encoder, of_head)
         params = dict(net)
+        biased = None
+        if self._fit.weights == "lff":
+            other = self._network(*jax.random.split(jax.random.fold_in(key, 1)))
+            biased = failure.start(*other[:2], self._optimiser, examples)
         if self._fit.adversary:
             nothing = jnp.zeros((1, self._classes)), jnp.zeros(1, jnp.int32)
             seen = slots.shown(self._fit, features, *nothing)
@@ -125,8 +129,9 @@ class GroupClassifier:
             q=jnp.asarray(q, jnp.float32),
             running=jnp.full(len(q), -1.0),
             multiplier=jnp.zeros(()),
+            biased=biased,
             best=jax.tree.map(jnp.copy, net | {"stats": stats}),
-            best_value=jnp.asarray(-1.0),
+            best_value=jnp.asarray(jnp.finfo(jnp.float32).min),
             stale=jnp.zeros((), jnp.int32),
         )
 
@@ -174,11 +179,25 @@ class GroupClassifier:
             lambda x: vector(state.params, x, target).sum(),
         )  # fmt: skip
 
+        biased, weights = state.biased, weight
+        if biased is not None:
+            apply = partial(self._apply, drops=jax.random.fold_in(of_step, 3))
+            biased, failed = failure.learnt(biased, apply, self._optimiser, view, fit.lff_q)
+
         def loss_of(params: Any) -> tuple[jax.Array, Any]:
             features, logits, stats = self._apply(
                 params, state.stats, view.images, train=True, drops=of_dropout
             )
             each = view.reduce(lambda target, rows: self._loss(logits[rows], target))
+            weight, remembered = weights, biased
+            if biased is not None:
+                plain = view.reduce(lambda y, rows: losses.cross_entropy(logits[rows], y))
+                remembered, difficulty = failure.weighed(
+                    biased, (failed, plain), known.target, self._classes, index, fit.lff_momentum
+                )
+                weight = weight * difficulty
+            if fit.weights_normalise == "batch":
+                weight = reduce.self_normalised(weight)
             features, logits = features[: len(target)], logits[: len(target)]
             means, present = reduce.group_means(each, weight, group, len(state.q))
             running = reduce.running_losses(means, present, state.running, MOMENTUM)
@@ -186,8 +205,8 @@ class GroupClassifier:
                 fit, each, weight, means, present, running, state.q, known.shares, known.adjustment
             )
             penalty, multiplier, logs = slots.penalties(
-                fit, params, features, logits, target, protected, values=self._values,
-                multiplier=state.multiplier, done=state.step / self._steps,
+                fit, params, features, logits, target, protected, group, values=self._values,
+                groups=len(state.q), multiplier=state.multiplier, done=state.step / self._steps,
             )  # fmt: skip
             logs |= {
                 "loss/train": each.mean(),
@@ -197,10 +216,12 @@ class GroupClassifier:
             for g in range(len(means)):
                 there = present[g].astype(jnp.float32)
                 logs |= {f"group_loss/{g}": (there * means[g], there), f"q/{g}": q[g]}
-            return loss + penalty, (stats, q, running, multiplier, logs)
+            if biased is not None:
+                logs |= {"lff/weight": weight.mean(), "lff/biased_loss": failed.mean()}
+            return loss + penalty, (stats, q, running, multiplier, remembered, logs)
 
         found, slope = jax.value_and_grad(loss_of, has_aux=True)(state.params)
-        stats, q, running, multiplier, logs = found[1]
+        stats, q, running, multiplier, biased, logs = found[1]
         updates, optimiser = self._optimiser.update(slope, state.optimiser, state.params)
         state = state.replace(
             step=state.step + 1,
@@ -210,6 +231,7 @@ class GroupClassifier:
             q=q,
             running=running,
             multiplier=multiplier,
+            biased=biased,
         )
         return state, logs
 
@@ -251,8 +273,17 @@ class GroupClassifier:
           known: labels and weights, by the `index` of a batch.
           held: chooses the parameters by `fit.select`.
           start_from: puts the numbers of a file into a fresh state.
+
+        Raises:
+          InputError: that figure does not exist for these images.
         """
         fit = self._fit
+        if fit.select == "auroc" and len(np.unique(held.target)) < 2:
+            raise InputError(
+                "the validation images are all of one class, which has no ROC curve",
+                f"fit.select (={fit.select!r}, {name})",
+                "Give images of several classes, or select by another figure",
+            )
         start = known.shares if fit.dro_start == "shares" else jnp.full_like(
             known.shares, 1 / len(known.shares))  # fmt: skip
 
@@ -267,8 +298,8 @@ class GroupClassifier:
             now = {name: state.params[name] for name in ("encoder", "head")}
             now["stats"] = state.stats
             logits = self.predict(now, held.images)[1]
-            figures = validation_figures(logits.argmax(-1) == held.target, held)
-            value = 0.0 if fit.select == "last" else figures[f"{fit.select}/validation"]
+            figures = validation_figures(logits, held)
+            value = merit(fit.select, figures)
             if fit.select == "last" or value > float(state.best_value):
                 state = state.replace(  # a copy: the parameters themselves are donated
                     best=jax.tree.map(jnp.copy, now),
@@ -283,8 +314,8 @@ class GroupClassifier:
         if fit.patience:
             finished = lambda state: int(state.stale) >= fit.patience
         return Task(
-            name, lambda key: self.init(key, start), step, evaluate, finished=finished,
-            parameters=lambda state: state.params, start=start_from,
+            name, lambda key: self.init(key, start, len(known.target)), step, evaluate,
+            parameters=lambda state: state.params, start=start_from, finished=finished,
         )  # fmt: skip
 
 
@@ -292,18 +323,15 @@ def started(state: FitState, trunk: dict[str, Any]) -> FitState:
     """A fresh state with the encoder of {"params", "batch_stats"}, which has the same tree."""
     put = lambda tree: jax.tree.map(lambda x: put_replicated(np.asarray(x, np.float32)), tree)
     best = {"encoder": put(trunk["params"]), "stats": put(trunk["batch_stats"])}
-    return state.replace(  # two copies: the parameters are donated
+    biased = state.biased
+    if biased is not None:
+        biased = biased.replace(
+            params=biased.params | {"encoder": put(trunk["params"])},
+            stats=put(trunk["batch_stats"]),
+        )
+    return state.replace(  # a copy each: the parameters are donated
         params=state.params | {"encoder": put(trunk["params"])},
         stats=put(trunk["batch_stats"]),
         best=state.best | best,
+        biased=biased,
     )
-
-
-def validation_figures(right: np.ndarray, held: Held) -> dict[str, float]:
-    """Accuracies of the decisions `right`, bool [m]: average, worst group, worst class."""
-    least = lambda of: min(float(right[of == g].mean()) for g in np.unique(of))
-    return {
-        "average/validation": float(right.mean()),
-        "worst_group/validation": least(held.group),
-        "worst_class/validation": least(held.target),
-    }

@@ -70,8 +70,10 @@ def penalties(
     logits: jax.Array,
     target: jax.Array,
     protected: jax.Array,
+    group: jax.Array,
     *,
     values: int,
+    groups: int,
     multiplier: jax.Array,
     done: jax.Array,
 ) -> tuple[jax.Array, jax.Array, dict[str, Any]]:
@@ -79,8 +81,9 @@ def penalties(
 
     Args:
       params: {"encoder", "head"} and, with an adversary, "adversary".
-      features: [b, d]. logits: [b, c]. target, protected: int [b]; the latter -1 where unknown.
-      values: of the protected attribute.
+      features: [b, d]. logits: [b, c].
+      target, protected, group: int [b]; protected is -1 where unknown.
+      values: of the protected attribute. groups: how many there are.
       multiplier: of the constraint.
       done: share of the training that lies behind.
 
@@ -106,6 +109,14 @@ def penalties(
             multiplier = raised(multiplier, value, fit.gap_slack, fit.gap_rate)
             logs["penalty/multiplier"] = multiplier
         logs["penalty/gap"] = value
+    if fit.irm:
+        of_groups = fit.irm_environments == "groups"
+        value = group_penalties.invariance(
+            logits, target, group if of_groups else protected, groups if of_groups else values,
+            losses.of_examples(fit.loss, fit.focal_gamma),
+        )  # fmt: skip
+        total += jnp.where(done >= fit.irm_start, fit.irm, min(fit.irm, 1.0)) * value
+        logs["penalty/irm"] = value
     if fit.mmd:
         value = group_penalties.mmd(features, target, protected, logits.shape[1], values)
         total += fit.mmd * value

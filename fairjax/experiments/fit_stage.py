@@ -1,6 +1,5 @@
 """Stages of one arm of `robust_classification`: first, fit, head, eval."""
 
-import csv
 import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,14 +15,14 @@ from fairjax.data.prepare import Dataset
 from fairjax.errors import InputError
 from fairjax.evaluate.figures import Figure, write_figures
 from fairjax.evaluate.groups import constant_class, group_figures
-from fairjax.experiments import keys
+from fairjax.experiments import keys, prediction_files
+from fairjax.experiments.prediction_files import Rows
 from fairjax.experiments.stages import read_arrays
 from fairjax.models import pretrained
 from fairjax.objectives import draw
 from fairjax.objectives import weights as weighing
 from fairjax.objectives.ratio import effective_sample_size
 from fairjax.train import heads, loop
-from fairjax.train.classifier import probabilities
 from fairjax.train.devices import is_lead, local_slice, put_replicated
 from fairjax.train.group_classifier import Examples, FitState, GroupClassifier, started
 from fairjax.train.selection import Held
@@ -268,7 +267,7 @@ def head(config: ConfigDict, dataset: Dataset, arm: str, folder: Path) -> dict[s
 
 
 def measure(config: ConfigDict, dataset: Dataset, arm: str, folder: Path) -> None:
-    """Writes metrics.json and predictions.csv of an arm (applied)."""
+    """Writes metrics.json of an arm (applied), and its predictions and features."""
     net = network(config, dataset)
     stage = "fit" if config.fit.head == "none" else "head"
     variables = load_tree(folder.parent / stage / "network.safetensors")
@@ -282,7 +281,7 @@ def measure(config: ConfigDict, dataset: Dataset, arm: str, folder: Path) -> Non
     figures: list[Figure] = []
     extra: dict[str, Any] = {"groups": list(of_test.names), "collapsed": ""}
     for name, p, groups in (("test", test, of_test), ("train", known, of_train)):
-        logits = net.predict(variables, dataset.images[p.positions])[1]
+        features, logits = net.predict(variables, dataset.images[p.positions])
         decided = logits.argmax(-1)
         shares = np.array([float(sizes.get(g, 0)) for g in groups.names])
         figures += group_figures(decided, p.target, groups, shares, name)
@@ -290,29 +289,18 @@ def measure(config: ConfigDict, dataset: Dataset, arm: str, folder: Path) -> Non
             constant = constant_class(decided)
             if constant is not None:
                 extra["collapsed"] = classes[constant]
-            _write_predictions(folder / "predictions.csv", dataset, names, p, logits)
+            written = Rows(p.positions, p.target, features, logits)
+            if is_lead():
+                prediction_files.write(folder, "judge_test", dataset, names, written)
+    held = part(config, dataset, "train_reference")
+    written = Rows(held.positions, held.target,
+                   *net.predict(variables, dataset.images[held.positions]))  # fmt: skip
     if extra["collapsed"]:
         log.warning("arm %s is a constant predictor: it always says '%s'", arm, extra["collapsed"])
     if is_lead():
+        prediction_files.write(folder, "train_reference", dataset, names, written,
+                               config.data.protected_known != "none")  # fmt: skip
         write_figures(folder / "metrics.json", figures, extra)
     for figure in figures[:2]:
         log.info("arm %s: %s %.3f [%.3f, %.3f] %s", arm, figure.name, figure.value, figure.low,
                  figure.high, figure.note)  # fmt: skip
-
-
-def _write_predictions(
-    path: Path, dataset: Dataset, names: tuple[str, ...], test: Part, logits: np.ndarray
-) -> None:
-    """One line per test image: id, target, decision, probability of each class, attributes."""
-    if not is_lead():
-        return
-    p = probabilities(logits)
-    columns = [dataset.attribute_names.index(name) for name in names]
-    with path.open("w", newline="", encoding="utf-8") as file:
-        out = csv.writer(file)
-        titles = [f"probability {c}" for c in dataset.class_names(names[:1])]
-        out.writerow(["id", "target", "decision", *titles, *names[1:]])
-        for row, position in enumerate(test.positions):
-            values = dataset.attributes[position, columns[1:]].tolist()
-            out.writerow([dataset.ids[position], test.target[row], int(p[row].argmax()),
-                          *(f"{x:.6f}" for x in p[row]), *values])  # fmt: skip

@@ -7,6 +7,7 @@ import re
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from fairjax.data import predictions
 from fairjax.experiments import audit
@@ -72,7 +73,7 @@ def test_the_page_names_who_comes_off_worst(tmp_path):
     counted = sum(figures[f"accuracy/sex+age/{s}, {a}"]["n"] for s in ("female", "male")
                   for a in ("old", "young"))  # fmt: skip
     assert counted == 1200 - 30  # those without an age are in no group
-    assert page.count("<img") == 6
+    assert page.count("<img") == 6 + 3  # reliability
     assert not re.search(r"(src|href|srcset)=\"(?!data:|#)", page)
     with (tmp_path / "out/figures.csv").open(newline="") as file:
         rows = {row["name"]: row for row in csv.DictReader(file)}
@@ -153,7 +154,7 @@ def test_repaired_decisions_stand_beside_those_given(tmp_path):
         figures["accuracy/all/all"]["value"])  # fmt: skip
     assert "Repair: opportunity by sex, fitted on other rows (female: threshold 0." in page
     assert f"The accuracy changes by {100 * changed:.0f} % [" in page
-    assert page.count("<img") == 3 + 2
+    assert page.count("<img") == 3 + 2 + 2
     with (tmp_path / "out/stress.csv").open(newline="") as file:
         points = list(csv.DictReader(file))
     ends = {(p["kind"], p["group"], p["level"]): float(p["value"]) for p in points
@@ -199,6 +200,86 @@ def test_another_classifier_on_the_same_rows_is_compared_in_pairs(tmp_path):
     inverted = rows._replace(decided=~rows.decided, columns={})  # nothing names its rows
     found = predictions.matched(rows, inverted, "--against")
     np.testing.assert_array_equal(found.decided, ~rows.decided)
+
+
+def test_repairs_of_fairlearn_stand_beside_ours(tmp_path):
+    given, val = (repairable(tmp_path / f"{name}.csv", seed, n=600)
+                  for name, seed in (("test", 1), ("val", 2)))  # fmt: skip
+    for path in (given, val):  # scores and groups
+        rows = predictions.read(path, "y", ["p", "q"], None, None, 0.5)
+        features = np.c_[rows.members.T, rows.columns["sex"] == "male"]
+        np.savez(path.with_suffix(".npz"), features=features, id=rows.columns["file"])
+    flags = ["--repair=parity", f"--fit={val}", "--attributes=sex", "--tolerance=0.02",
+             "--repair_with=thresholds,randomised,reductions",
+             f"--features={given.with_suffix('.npz')}",
+             f"--fit_features={val.with_suffix('.npz')}"]  # fmt: skip
+    code, figures, page = run(tmp_path, *flags, predictions=given)
+    assert code == 0
+    gap = "demographic_parity_difference/sex"
+    assert figures[gap]["low"] > 0.15
+    for word, before in (("repaired", ""), ("randomised", "randomised/"),
+                         ("reductions", "reductions/")):  # fmt: skip
+        assert figures[f"{word}/{gap}"]["value"] < 0.1
+        change = figures[f"{before}change/{gap}"]
+        assert change["value"] == figures[f"{word}/{gap}"]["value"] - figures[gap]["value"]
+        assert change["high"] < -0.05
+    assert "Randomised: parity by sex with the thresholds of fairlearn" in page
+    assert "Reductions: parity by sex with fairlearn's mixture" in page
+    kept = (tmp_path / "out/repaired.csv").read_text()
+    assert "repaired_decision,randomised_decision,reductions_decision" in kept
+    assert run(tmp_path, *flags, predictions=given, out="again")[1] == figures
+    assert (tmp_path / "again/repaired.csv").read_text() == kept
+    other = run(tmp_path, *flags[:4], "--repair_with=randomised", "--seed=1", predictions=given,
+                out="other")[1]  # fmt: skip
+    changed = json.loads((tmp_path / "out/metrics.json").read_text())["randomised"]
+    assert changed["otherwise_with_the_next_seed"] > 0
+    assert other["randomised/accuracy/all/all"] != figures["randomised/accuracy/all/all"]
+    card = (tmp_path / "out/model_card.md").read_text()
+    assert f"by sex: as given {100 * figures[gap]['value']:.0f} % [" in card
+    assert "; randomised " in card
+
+
+def test_notes_training_rows_and_images_are_merged_into_the_page(tmp_path):
+    path = table(tmp_path / "predictions.csv")
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for i in range(1200):
+        Image.new("RGB", (12, 8), (i % 256, 0, 0)).save(folder / f"{i}.png")
+    train = table(tmp_path / "train.csv", 400, sex=["female"] * 100 + ["male"] * 300,
+                  y=[1] * 50 + [0] * 50 + [1] * 300)  # fmt: skip
+    notes = tmp_path / "notes.csv"
+    rows = [("figure", "author", "date", "text"),
+            ("accuracy/sex/male", "Kim", "2026-11-02", "<b>later</b> | looked at"),
+            ("roc_auc/sex/male", "Ada", "2026-10-01", "known since spring")]  # fmt: skip
+    with notes.open("w", newline="") as file:
+        csv.writer(file).writerows(rows)
+    flags = (f"--notes={notes}", f"--train={train}", f"--images={folder}", "--attributes=sex")
+    code, figures, page = run(tmp_path, *flags, predictions=path)
+    assert code == 0
+    shares = {("true", "female"): 50, ("false", "female"): 50, ("true", "male"): 300}
+    rate = {"true": "true_positive_rate", "false": "true_negative_rate"}
+    wanted = sum(n * figures[f"{rate[t]}/sex/{g}"]["value"] for (t, g), n in shares.items()) / 400
+    found = figures["average_accuracy/label+sex/train_weighted"]
+    assert found["value"] == pytest.approx(wanted)
+    assert found["low"] < wanted < found["high"]
+    raw = (tmp_path / "out/index.html").read_text()
+    assert "&lt;b&gt;later&lt;/b&gt; | looked at" in raw
+    assert page.index("known since spring") < page.index("later")  # by date
+    kept = json.loads((tmp_path / "out/metrics.json").read_text())["notes"]
+    assert [note["author"] for note in kept] == ["Ada", "Kim"]
+    card = (tmp_path / "out/model_card.md").read_text()
+    assert "2026-11-02, Kim, on accuracy/sex/male: &lt;b>later&lt;/b> \\| looked at" in card
+    assert "- [ ] No difference in error rates between the groups of sex is proven" in card
+    assert "- [x] Every group of sex has at least 50 positives and negatives" in card
+    assert 'alt="10 images of female that were decided wrong"' in raw or (
+        'alt="9 images of female that were decided wrong"' in raw)  # fmt: skip
+    with (tmp_path / "out/reliability.csv").open(newline="") as file:
+        bins = [row for row in csv.DictReader(file) if row["attributes"] == "sex"]
+    assert sum(int(row["n"]) for row in bins) == 1200
+    error = sum(int(r["n"]) * abs(float(r["score"]) - float(r["positives"])) for r in bins
+                if r["group"] == "male")  # fmt: skip
+    men = figures["accuracy/sex/male"]["n"]
+    assert error / men == pytest.approx(figures["calibration_error/sex/male"]["value"])
 
 
 @pytest.mark.parametrize(
@@ -253,11 +334,34 @@ def test_other_rows_are_refused(tmp_path, capsys, change, words):
         (["--repair=odds", "--fit=p.csv", "--score=", "--decision=y"], {}, "no scores to repair"),
         (["--repair=odds", "--fit={own}"], {}, "the rows that are audited"),
         (["--repair=odds", "--fit={men}"], {}, "no positives of the group 'female'"),
+        (["--repair=odds", "--fit={men}", "--repair_with=lots"], {}, "--repair_with=lots: 'lots'"),
+        (["--repair=odds", "--fit={men}", "--repair_with=reductions"], {}, "--features=FILE.npz"),
+        (
+            ["--repair=calibration", "--fit={men}", "--repair_with=randomised"],
+            {},
+            "of scores that are calibrated",
+        ),
+        (["--stress=pgd"], {}, "the network of a table is not known"),
+        (["--attributes="], {}, "--attributes: not given"),
+        (["--images=nowhere"], {}, "--images=nowhere: no such folder"),
+        (
+            ["--train={men}", "--attributes=age"],
+            {"age": ["x", "y"] * 600, "y": [2, 3] * 600},
+            "--positive=VALUE",
+        ),
+        (["--train={men}", "--positive=2"], {"y": [2, 3] * 600}, "no label is '2'"),
+        (["--notes={notes}"], {"figure": ["accuracy/sex/mael"] * 1200}, "no figure"),
+        (["--notes={notes}"], {"date": ["soon"] * 1200}, "row 2 has the date 'soon'"),
+        (["--notes={notes}"], {"author": [""] * 1200}, "row 2 has no author"),
+        (["--notes={men}"], {}, "no column 'figure'"),
     ],
 )
 def test_bad_input_ends_with_one_line(tmp_path, capsys, args, columns, words):
     men = table(tmp_path / "men.csv", sex=["male"] * 1200)
-    args = [arg.format(men=men, own=tmp_path / "p.csv") for arg in args]
+    notes = table(tmp_path / "notes.csv", **({"figure": ["accuracy/sex/male"] * 1200,
+                  "author": ["Ada"] * 1200, "date": ["2026-11-02"] * 1200,
+                  "text": ["seen"] * 1200} | columns))  # fmt: skip
+    args = [arg.format(men=men, own=tmp_path / "p.csv", notes=notes) for arg in args]
     code, figures, _ = run(tmp_path, *args, predictions=table(tmp_path / "p.csv", **columns))
     assert code == 2
     assert not figures

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn import metrics as sklearn_metrics
+from sklearn.calibration import calibration_curve
 
 from fairjax.evaluate.rates import (
     Groups,
@@ -18,8 +19,14 @@ from fairjax.evaluate.rates import (
     rate,
     rate_figures,
     ratio,
+    train_weighted_figure,
 )
-from fairjax.evaluate.scores import class_calibration, score_distance_figure, score_figures
+from fairjax.evaluate.scores import (
+    class_calibration,
+    reliability,
+    score_distance_figures,
+    score_figures,
+)
 
 logging.disable(logging.WARNING)  # what AIF360 says of optional parts while it is imported
 import fairlearn.metrics as fairlearn  # noqa: E402
@@ -214,7 +221,52 @@ def test_score_distance_sees_a_change_of_scale_and_none_in_equal_groups():
     truth, of = rng.random(n) < 0.5, rng.integers(0, 2, n)
     scores = rng.beta(2, 8, n)
     groups = Groups("a", ("x", "y"), of)
-    assert score_distance_figure(truth, scores, groups).value < 0.03
-    assert score_distance_figure(truth, np.where(of, scores / 2, scores), groups).value > 0.4
-    three = Groups("a", ("x", "y", "z"), of)
-    assert np.isnan(score_distance_figure(truth, scores, three).value)
+    (same,) = score_distance_figures(truth, scores, groups)
+    assert same.name == "score_kl/a"
+    assert same.value < 0.03
+    half = np.where(of, scores / 2, scores)
+    (other,) = score_distance_figures(truth, half, groups)
+    assert other.value > 0.4
+    # Of three groups each stands beside the two others: z is one whose scores differ.
+    third = np.where(of, rng.integers(1, 3, n), 0)
+    halved = np.where(third == 2, scores / 2, scores)
+    three = Groups("a", ("x", "y", "z"), third)
+    found = {f.name: f.value for f in score_distance_figures(truth, halved, three)}
+    assert list(found) == ["score_kl/a/x", "score_kl/a/y", "score_kl/a/z"]
+    assert found["score_kl/a/z"] > 0.4
+    empty = Groups("a", ("x", "y", "z"), of)  # nobody is z
+    figures = {f.name: f.value for f in score_distance_figures(truth, half, empty)}
+    assert np.isnan(figures["score_kl/a/z"])
+    assert figures["score_kl/a/x"] == pytest.approx(other.value)
+
+
+def test_reliability_is_that_of_scikit_learn():
+    truth, _, scores, groups = random_table(3)
+    scores = np.clip(scores + np.random.default_rng(0).uniform(0, 1e-6, len(scores)), 0, 1 - 1e-9)
+    groups = groups._replace(of=np.where(np.arange(len(truth)) == 0, -1, groups.of))
+    bins = list(reliability(truth, scores, groups))
+    for k, group in enumerate(groups.names):
+        members = groups.of == k
+        own = [one for one in bins if one.group == group]
+        assert sum(one.n for one in own) == members.sum()
+        positives, mean = calibration_curve(truth[members], scores[members], n_bins=15)
+        assert [one.positives for one in own] == pytest.approx(positives)
+        assert [one.score for one in own] == pytest.approx(mean)
+        assert all(one.start <= one.score < one.end for one in own)
+        assert all(one.low <= one.positives <= one.high for one in own)
+        gap = sum(one.n * abs(one.score - one.positives) for one in own) / members.sum()
+        figure = next(f for f in score_figures(truth, scores, groups, draws=2)
+                      if f.name == f"calibration_error/a/{group}")  # fmt: skip
+        assert gap == pytest.approx(figure.value)
+
+
+def test_the_average_is_weighted_as_in_training():
+    counts = np.array([[8, 1, 2, 9], [3, 5, 7, 5]])  # tp fp fn tn: 80 %, 90 %; 30 %, 50 %
+    groups = Groups("a", ("x", "y"), np.zeros(1, int))
+    figure = train_weighted_figure(counts, np.array([[50, 30], [0, 20]]), groups)
+    assert figure.name == "average_accuracy/label+a/train_weighted"
+    assert figure.value == pytest.approx(0.5 * 0.8 + 0.3 * 0.9 + 0.2 * 0.5)
+    assert figure.n == 10 + 10 + 10
+    assert figure.low < figure.value < figure.high
+    nobody = counts * np.array([[1], [0]])
+    assert np.isnan(train_weighted_figure(nobody, np.array([[50, 30], [0, 20]]), groups).value)

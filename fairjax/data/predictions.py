@@ -1,6 +1,7 @@
 """A table of somebody's predictions: labels, scores or decisions, and attributes of each row."""
 
-from collections.abc import Sequence
+import zipfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -39,7 +40,7 @@ class Predictions(NamedTuple):
 
 def read(
     path: Path, label: str, score: Sequence[str], decision: str | None, positive: str | None,
-    threshold: float, flag: str = WHERE,
+    threshold: float, flag: str = WHERE, words: Mapping[str, Mapping[str, str]] | None = None,
 ) -> Predictions:  # fmt: skip
     """Reads a CSV or Parquet table.
 
@@ -50,14 +51,13 @@ def read(
       positive: the positive class; None where the labels are 0 and 1, or only two and one of them
         is a usual word for "yes".
       flag: that which named the table, for the error message.
+      words: column -> {what is written there: what it means}.
 
     Raises:
       InputError: a column that is not there, a score outside [0, 1], a label of one class only.
     """
     where = f"{flag}={path}"
-    head, body = read_lines(path, where)
-    if not body:
-        raise InputError("no rows", where, "Give a table with rows")
+    head, table = _columns(path, where, words or {})
     named = [("--label", label), *(("--score", name) for name in score), ("--decision", decision)]
     for of, name in named:
         if name and name not in head:
@@ -65,7 +65,6 @@ def read(
                              f"The columns are {', '.join(head)}")  # fmt: skip
     if not score and not decision:
         raise InputError("neither scores nor decisions", where, "Give --score or --decision")
-    table = {name: np.array([_word(line[i]) for line in body]) for i, name in enumerate(head)}
     known = table[label] != ""
     lines = np.flatnonzero(known) + 2
     table = {name: values[known] for name, values in table.items()}
@@ -94,6 +93,71 @@ def read(
     scores = members[0] if score else None
     dropped = int((~known).sum())
     return Predictions(truth, decided, scores, members, table, lines, positive, dropped)
+
+
+def counted(
+    path: Path, table: Predictions, label: str, attributes: Sequence[str], flag: str
+) -> Predictions:
+    """Label and attributes of other rows, such as those of the training; nothing is decided there.
+
+    Args:
+      table: what is audited: its positive class counts.
+      attributes: columns that must be there.
+
+    Raises:
+      InputError: a column that is not there, or no row of the positive class.
+    """
+    where = f"{flag}={path}"
+    head, columns = _columns(path, where, {})
+    for name in (label, *attributes):
+        if name not in head:
+            raise InputError(f"no column {name!r}", where, f"The columns are {', '.join(head)}")
+    return of_columns(columns, table, label, where)
+
+
+def of_columns(
+    columns: dict[str, np.ndarray], table: Predictions, label: str, where: str
+) -> Predictions:
+    """The same of columns [n] of str; "" = unknown. Raises InputError as `counted` does."""
+    known = columns[label] != ""
+    truth = columns[label][known] == table.positive
+    if not truth.any():
+        raise InputError(f"no label is {table.positive!r}", where, "Write labels in the same words")
+    kept = {name: values[known] for name, values in columns.items()}
+    return Predictions(truth, truth, None, np.zeros((0, len(truth))), kept,
+                       np.flatnonzero(known) + 2, table.positive, int((~known).sum()))  # fmt: skip
+
+
+def features(path: Path, table: Predictions, flag: str) -> np.ndarray:
+    """float64 [n, d]: the features of the table's rows.
+
+    Args:
+      path: NPZ with `features` [rows, d] in the order of the whole table, and, if it likes, `id`
+        [rows], which must be those of the table then.
+
+    Raises:
+      InputError: the file cannot be read, or is of other rows.
+    """
+    where = f"{flag}={path}"
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            found = np.asarray(arrays["features"], np.float64)
+            ids = arrays["id"] if "id" in arrays else None
+    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
+        raise InputError(f"no array `features` can be read ({error})", where,
+                         "Give an .npz file with features [rows, d]") from error  # fmt: skip
+    rows = len(table.truth) + table.dropped
+    if found.ndim != 2 or len(found) != rows or not np.isfinite(found).all():
+        raise InputError(f"features of the shape {found.shape}, or not all finite", where,
+                         f"Give a row for each of the {rows} rows of the table")  # fmt: skip
+    kept = table.lines - 2
+    key = next((name for name in KEYS if name in table.columns), None)
+    if ids is not None and key:
+        differ = np.flatnonzero(table.columns[key] != [_word(value) for value in ids[kept]])
+        if len(differ):
+            raise InputError(f"row {table.lines[differ[0]]} is of another {key}", where,
+                             "Give the features of these rows, in their order")  # fmt: skip
+    return found[kept]
 
 
 def matched(table: Predictions, other: Predictions, where: str) -> Predictions:
@@ -154,6 +218,18 @@ def groups(
         raise InputError(f"{len(kept)} groups", flag, f"At most {MOST_GROUPS}: put values together")
     first = len(names) - len(kept)  # "" comes first
     return tuple(kept), of - first
+
+
+def _columns(
+    path: Path, where: str, words: Mapping[str, Mapping[str, str]]
+) -> tuple[list[str], dict[str, np.ndarray]]:
+    """(names of the columns, the columns as str [n], "" = unknown)."""
+    head, body = read_lines(path, where)
+    if not body:
+        raise InputError("no rows", where, "Give a table with rows")
+    meant = lambda name, text: words.get(name, {}).get(text, text)
+    return head, {name: np.array([meant(name, _word(line[i])) for line in body])
+                  for i, name in enumerate(head)}  # fmt: skip
 
 
 def _word(value: Any) -> str:

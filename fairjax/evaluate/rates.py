@@ -183,6 +183,28 @@ def privileged_figures(counts: np.ndarray, groups: Groups, privileged: int) -> I
             yield Figure(f"{gap}/{groups.label}/{group}", *found, own.n + other.n, note)
 
 
+def train_weighted_figure(counts: np.ndarray, trained: np.ndarray, groups: Groups) -> Figure:
+    """`average_accuracy/label+<attributes>/train_weighted`: the mean accuracy of all pairs of a
+    label and a group, each with its share of the training rows (Sagawa et al. 2020, appendix C.1).
+
+    Its interval is normal, with the variances of the pairs' rates, Jeffreys' 1/2 added to each.
+
+    Args:
+      counts: int [k, 4]. trained: int [k, 2], positives and negatives among the training rows.
+    """
+    name = f"average_accuracy/label+{groups.label}/train_weighted"
+    n = np.stack([counts[:, [0, 2]].sum(1), counts[:, [1, 3]].sum(1)], 1)
+    right = np.stack([counts[:, 0], counts[:, 3]], 1)
+    there = trained > 0
+    if not there.any() or (n[there] == 0).any():
+        return _undefined(name)
+    shares, n, right = trained[there] / trained[there].sum(), n[there], right[there]
+    p = (right + 0.5) / (n + 1)
+    value, half = float(shares @ (right / n)), Z * float(np.sqrt(shares**2 @ (p * (1 - p) / n)))
+    return Figure(name, value, max(0.0, value - half), min(1.0, value + half), int(n.sum()),
+                  "groups weighted as in training")  # fmt: skip
+
+
 def amplification_figure(
     counts: np.ndarray, groups: Groups, draws: int = 1000, seed: int = 0
 ) -> Figure:

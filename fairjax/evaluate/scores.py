@@ -1,16 +1,49 @@
 """What scores say beside decisions: ranking, calibration, and how far groups' scores are apart."""
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
 
-from fairjax.evaluate.figures import Figure
-from fairjax.evaluate.rates import UNDEFINED, Groups
+from fairjax.evaluate.figures import Figure, score_interval
+from fairjax.evaluate.rates import UNDEFINED, Groups, Z
 
 BINS = 15  # of the calibration error (Guo et al. 2017)
 KL_BINS = 50  # Ramaswamy et al. 2021, here with fixed edges: own ranges would not line up
 CHUNK = 4_000_000  # numbers of a bootstrap that are held at once
+
+
+class Bin(NamedTuple):
+    """The rows of a group whose scores lie in [start, end): n of them, with their mean score, and
+    the share of positives with its 95 % score interval."""
+
+    attributes: str
+    group: str
+    start: float
+    end: float
+    n: int
+    score: float
+    positives: float
+    low: float
+    high: float
+
+
+def reliability(truth: np.ndarray, scores: np.ndarray, groups: Groups) -> Iterator[Bin]:
+    """Each group's bins, equally wide and the same for all, that hold a row.
+
+    Args:
+      truth: bool [n]. scores: float [n] in [0, 1], of the positive class.
+    """
+    of_bin = np.minimum((scores * BINS).astype(int), BINS - 1)
+    for k, group in enumerate(groups.names):
+        for b in range(BINS):
+            there = (groups.of == k) & (of_bin == b)
+            n = int(there.sum())
+            if n:
+                mean, share = float(scores[there].mean()), float(truth[there].mean())
+                ends = score_interval(share, n, Z)
+                yield Bin(groups.label, group, b / BINS, (b + 1) / BINS, n, mean, share, *ends)
 
 
 def score_figures(
@@ -98,22 +131,32 @@ def surest_errors(
             yield group, int(row), float(loss[row])
 
 
-def score_distance_figure(truth: np.ndarray, scores: np.ndarray, groups: Groups) -> Figure:
-    """`score_kl/<attributes>` of two groups: how differently their scores are distributed.
+def score_distance_figures(
+    truth: np.ndarray, scores: np.ndarray, groups: Groups
+) -> Iterator[Figure]:
+    """How differently scores are distributed: `score_kl/<attributes>` of two groups; of more,
+    `score_kl/<attributes>/<group>` of each beside all others.
 
     Median of the divergences in both directions among positives and among negatives, of histograms
     with 50 bins on [0, 1], smoothed with sigma 1, 1e-6 added (after Ramaswamy et al. 2021).
     """
-    name = f"score_kl/{groups.label}"
+    if len(groups.names) == 2:
+        yield _distance(f"score_kl/{groups.label}", truth, scores, groups.of)
+        return
+    for k, group in enumerate(groups.names):
+        of = np.where(groups.of < 0, -1, groups.of != k)
+        yield _distance(f"score_kl/{groups.label}/{group}", truth, scores, of)
+
+
+def _distance(name: str, truth: np.ndarray, scores: np.ndarray, of: np.ndarray) -> Figure:
     found = []
     for label in (True, False):
-        sides = [scores[(groups.of == k) & (truth == label)] for k in range(len(groups.names))]
-        if len(sides) != 2 or min(map(len, sides)) == 0:
-            return Figure(name, np.nan, np.nan, np.nan, 0, UNDEFINED if len(sides) == 2 else
-                          "of two groups only")  # fmt: skip
+        sides = [scores[(of == k) & (truth == label)] for k in (0, 1)]
+        if min(map(len, sides)) == 0:
+            return Figure(name, np.nan, np.nan, np.nan, 0, UNDEFINED)
         p, q = (_histogram(side) for side in sides)
         found += [float(np.sum(p * np.log(p / q))), float(np.sum(q * np.log(q / p)))]
-    return Figure(name, float(np.median(found)), np.nan, np.nan, int((groups.of >= 0).sum()))
+    return Figure(name, float(np.median(found)), np.nan, np.nan, int((of >= 0).sum()))
 
 
 def _histogram(scores: np.ndarray) -> np.ndarray:

@@ -16,10 +16,8 @@ import numpy as np
 from absl import flags
 from ml_collections import ConfigDict
 
-from fairjax.data import predictions
 from fairjax.data.predictions import Predictions
 from fairjax.errors import InputError
-from fairjax.evaluate import stress
 from fairjax.evaluate.figures import Figure, write_figures
 from fairjax.evaluate.paired import paired_figures
 from fairjax.evaluate.rates import (
@@ -30,22 +28,24 @@ from fairjax.evaluate.rates import (
     privileged_figures,
     rate_figures,
 )
-from fairjax.evaluate.scores import score_distance_figure, score_figures, surest_errors
+from fairjax.evaluate.scores import Bin, reliability, score_distance_figures, score_figures
 from fairjax.evaluate.stress import Point
-from fairjax.experiments import other_decisions, ruling
+from fairjax.experiments import audit_stress, other_decisions, ruling
+from fairjax.experiments.audited import Audited
 from fairjax.experiments.command import new_folder, read_flags, run_program
-from fairjax.experiments.other_decisions import ENSEMBLES, REPAIRS
+from fairjax.experiments.other_decisions import ENSEMBLES, MEANS, REPAIRS
 
 log = logging.getLogger("fairjax")
 
-ERRORS = 20  # rows of each group in errors.csv
 ALL = "all"  # the one group of everybody
 
 
 def audit_flags() -> flags.FlagValues:
     """The flags of the program."""
     values = flags.FlagValues()
-    flags.DEFINE_string("predictions", None, "Table (.csv, .parquet), one row an example.",
+    flags.DEFINE_string("predictions", None, "Table (.csv, .parquet), one row an example; or "
+                        "RUN/arms/NAME, a trained classifier of ours, of which label, score, "
+                        "attributes, features and --fit are known.",
                         flag_values=values)  # fmt: skip
     flags.DEFINE_string("label", "label", "Column of the true class.", flag_values=values)
     flags.DEFINE_list("score", [], "Column of the probability of the positive class; several for "
@@ -67,18 +67,33 @@ def audit_flags() -> flags.FlagValues:
                       "thresholds of each group for equal selection rates, true positive rates, or "
                       "true and false positive rates; or by scores calibrated in each group.",
                       flag_values=values)  # fmt: skip
+    flags.DEFINE_list("repair_with", ["thresholds"], f"Some of {', '.join(MEANS)}: our thresholds, "
+                      "one a group; fairlearn's, which draw lots between two a group; fairlearn's "
+                      "exponentiated gradient on --features.", flag_values=values)  # fmt: skip
+    flags.DEFINE_integer("seed", 0, "Of what fairlearn draws.", 0, flag_values=values)
+    flags.DEFINE_string("features", None, "NPZ with features [rows, d] of --predictions, for "
+                        "--repair_with=reductions.", flag_values=values)  # fmt: skip
+    flags.DEFINE_string("fit_features", None, "The same of --fit.", flag_values=values)
     flags.DEFINE_string("fit", None, "Table like --predictions, other rows: what --repair learns "
                         "from.", flag_values=values)  # fmt: skip
     flags.DEFINE_string("repair_by", None, "The one of --attributes whose groups --repair looks "
                         "at; default: the first.", flag_values=values)  # fmt: skip
-    flags.DEFINE_float("tolerance", 0.05, "Largest difference of rates on --fit for --repair=odds.",
-                       0.0, 1.0, flag_values=values)  # fmt: skip
+    flags.DEFINE_float("tolerance", 0.05, "Largest difference of rates on --fit for --repair=odds "
+                       "and for reductions.", 0.0, 1.0, flag_values=values)  # fmt: skip
     flags.DEFINE_string("against", None, "Table of another classifier on the same rows (matched by "
-                        "a column file or id, else by order): what changes with it?",
-                        flag_values=values)  # fmt: skip
+                        "a column file or id, else by order), or another arm: what changes with "
+                        "it?", flag_values=values)  # fmt: skip
     flags.DEFINE_list("stress", [], "How do gaps move if a part of one group's labels are wrong "
-                      "(flips), or if its scores are noisy (noise)?",
-                      flag_values=values)  # fmt: skip
+                      "(flips), or if its scores are noisy (noise)? Of a trained arm also: "
+                      "accuracy under attacks of its images (fgsm, pgd) and noise on their pixels "
+                      "(pixels), and whether decisions stay if images are shifted, mirrored, "
+                      "brighter or darker (transforms).", flag_values=values)  # fmt: skip
+    flags.DEFINE_string("train", None, "Table of the training rows, with label and attributes: "
+                        "adds the average that weights groups as in training. An arm knows them.",
+                        flag_values=values)  # fmt: skip
+    flags.DEFINE_string("images", None, "Folder of the images that a column `file` names: the page "
+                        "shows the surest wrong decisions. An arm knows them.",
+                        flag_values=values)  # fmt: skip
     ruling.define(values)
     flags.DEFINE_string("out", None, "New or empty folder.", flag_values=values)
     return values
@@ -99,55 +114,57 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def _run(argv: list[str]) -> int:
     values = audit_flags()
-    read_flags(values, argv, needed=("predictions", "attributes", "out"))
+    read_flags(values, argv, needed=("predictions", "out"))
     out = new_folder(values.out)
     from fairjax.experiments import workdir
-    from fairjax.report import audited_predictions
+    from fairjax.report import audited_card, audited_predictions
 
     rules = ruling.Rules.read(values)
     workdir.log_to(None)
-    path = Path(values.predictions).expanduser()
-    table = predictions.read(path, values.label, values.score, values.decision, values.positive,
-                             values.threshold)  # fmt: skip
-    if table.dropped:
-        log.info("%s: %d rows without a label are left out", path, table.dropped)
-    sets = [_groups(table, name) for name in values.attributes]
+    audited = Audited.read(values)
+    path, table, sets = audited[:3]
     privileged = _privileged(values.privileged, sets)
-    other = other_decisions.asked_for(values, table, sets)
-    stressed = list(_stressed(values, table, sets))
-    figures = list(_figures(table, sets, privileged))
-    if other:
+    words = audited.arm.words if audited.arm else {}
+    others = other_decisions.asked_for(values, table, sets, words)
+    errors = audited.errors()
+    shown = [row for rows in errors.values() for _, row, _ in rows]
+    images = audited.images(values.images, shown)
+    stressed, steady = audit_stress.stressed(values, table, sets, audited.arm)
+    figures = [*_figures(table, sets, privileged), *audited.train_weighted(), *steady]
+    for other in others:
         figures += [figure._replace(name=f"{other.word}/{figure.name}")
                     for figure in _figures(other.table, sets, privileged)]  # fmt: skip
         for groups in (_everybody(table), *sets):
-            figures += paired_figures(table.truth, table.decided, other.table.decided, groups)
+            figures += [figure._replace(name=f"{other.before}{figure.name}") for figure in
+                        paired_figures(table.truth, table.decided, other.table.decided,
+                                       groups)]  # fmt: skip
     named = {figure.name: figure for figure in figures}
     rules.check_names(named)
     found = rules.ruling(named)
     out.mkdir(parents=True, exist_ok=True)
-    title = f"audit of {path.name}"
+    of = f"{path.parents[3].name}, {path.parents[1].name}" if audited.arm else path.name
+    title = f"audit of {of}"
     workdir.describe(out, ConfigDict({"name": title}), ["python", *argv])
     checks = found.checks()
-    more = {other.word: other.said} if other else {}
+    more = {other.word: other.said for other in others}
     write_figures(out / "metrics.json", figures, {**checks, **more})
     _write_table(out / "figures.csv", figures)
-    _write_errors(out / "errors.csv", table, sets)
-    if other and other.word == other_decisions.REPAIRED:
-        other_decisions.write_table(out / "repaired.csv", other.table, values.label)
+    _write_errors(out / "errors.csv", table, errors)
+    if others and others[0].word != other_decisions.OTHER:
+        other_decisions.write_table(out / "repaired.csv", others, values.label)
+    bins = list(_bins(table, sets))
+    if bins:
+        _write_table(out / "reliability.csv", bins)
     if stressed:
         _write_table(out / "stress.csv", stressed)
-    page = audited_predictions.build(out, title, table, sets, named, checks, more, stressed)
+    seen = audited_predictions.Seen(table, sets, named, checks,
+                                    {other.word: (other.before, other.said) for other in others},
+                                    stressed, bins, errors, images)  # fmt: skip
+    page = audited_predictions.build(out, title, seen)
+    audited_card.build(out, title, seen)
     found.log()
     log.info("figures: %s, open %s", out / "metrics.json", page)
     return found.exit_code()
-
-
-def _groups(table: Predictions, name: str) -> Groups:
-    names, of = predictions.groups(table, name.split("+"), f"--attributes={name}")
-    if len(names) < 2:
-        raise InputError(f"one group: {', '.join(names)}", f"--attributes={name}",
-                         "Give a column with two values or more")  # fmt: skip
-    return Groups(name, names, of)
 
 
 def _privileged(given: Sequence[str], sets: Sequence[Groups]) -> dict[str, int]:
@@ -162,28 +179,6 @@ def _privileged(given: Sequence[str], sets: Sequence[Groups]) -> dict[str, int]:
                              f"Groups: {', '.join(known[:10])}")  # fmt: skip
         found[label] = groups.names.index(value)
     return found
-
-
-def _stressed(
-    values: flags.FlagValues, table: Predictions, sets: Sequence[Groups]
-) -> Iterator[Point]:
-    where = f"--stress={','.join(values.stress)}"
-    for kind in dict.fromkeys(values.stress):
-        if kind not in ("flips", "noise"):
-            raise InputError(f"{kind!r}", where, "Give flips, noise, or both")
-        if kind == "noise" and (values.decision or table.scores is None):
-            raise InputError("decisions that do not follow from scores", where,
-                             "Give --score without --decision, or --stress=flips")  # fmt: skip
-        for groups in sets:
-            members = [groups.of == k for k in range(len(groups.names))]
-            if kind == "flips":
-                damages = [stress.flips(table.truth[m], table.decided[m]) for m in members]
-            else:
-                assert table.scores is not None
-                damages = [stress.noise(table.truth[m], table.scores[m], values.threshold)
-                           for m in members]  # fmt: skip
-            counts = confusion(table.truth, table.decided, groups.of, len(groups.names))
-            yield from stress.curves(kind, counts, damages, groups)
 
 
 def _everybody(table: Predictions) -> Groups:
@@ -203,13 +198,19 @@ def _figures(
             continue
         yield from gap_figures(counts, groups)
         yield amplification_figure(counts, groups)
-        if table.scores is not None and len(groups.names) == 2:
-            yield score_distance_figure(table.truth, table.scores, groups)
+        if table.scores is not None:
+            yield from score_distance_figures(table.truth, table.scores, groups)
         if groups.label in privileged:
             yield from privileged_figures(counts, groups, privileged[groups.label])
 
 
-def _write_table(path: Path, rows: Sequence[Figure] | Sequence[Point]) -> None:
+def _bins(table: Predictions, sets: Sequence[Groups]) -> Iterator[Bin]:
+    if table.scores is not None:
+        for groups in (_everybody(table), *sets):
+            yield from reliability(table.truth, table.scores, groups)
+
+
+def _write_table(path: Path, rows: Sequence[Figure] | Sequence[Point] | Sequence[Bin]) -> None:
     with path.open("w", newline="", encoding="utf-8") as file:
         writer: Any = csv.writer(file)
         writer.writerow(rows[0]._fields)
@@ -218,13 +219,14 @@ def _write_table(path: Path, rows: Sequence[Figure] | Sequence[Point]) -> None:
         )
 
 
-def _write_errors(path: Path, table: Predictions, sets: Sequence[Groups]) -> None:
+def _write_errors(
+    path: Path, table: Predictions, errors: dict[str, list[tuple[str, int, float]]]
+) -> None:
     with path.open("w", newline="", encoding="utf-8") as file:
         writer: Any = csv.writer(file)
         writer.writerow(["attributes", "group", "row", "loss", *table.columns])
-        for groups in sets:
-            for group, row, loss in surest_errors(table.truth, table.decided, table.scores, groups,
-                                                  ERRORS):  # fmt: skip
+        for label, rows in errors.items():
+            for group, row, loss in rows:
                 cells = [values[row] for values in table.columns.values()]
                 loss_of = f"{loss:.4g}" if np.isfinite(loss) else ""
-                writer.writerow([groups.label, group, table.lines[row], loss_of, *cells])
+                writer.writerow([label, group, table.lines[row], loss_of, *cells])

@@ -11,7 +11,6 @@ from typing import NamedTuple
 import numpy as np
 
 from fairjax.data.prepare import Dataset
-from fairjax.train.classifier import probabilities
 
 PARTS = {"judge_test": ("predictions.csv", "features.npz"),
          "train_reference": ("validation.csv", "validation_features.npz")}  # fmt: skip
@@ -47,6 +46,8 @@ def write(
       names: attributes, the target first; the others become columns of value numbers, -1 unknown.
       known: whether these others may be looked at; else all are -1.
     """
+    from fairjax.train.classifier import probabilities  # with JAX, which an audit can do without
+
     table, features = PARTS[role]
     p = probabilities(rows.logits)
     columns = [dataset.attribute_names.index(name) for name in names[1:]]

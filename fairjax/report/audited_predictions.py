@@ -3,41 +3,56 @@
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from fairjax.data.predictions import Predictions
 from fairjax.evaluate.figures import Figure, without_nan
 from fairjax.evaluate.rates import RATES, SPREADS, Groups
+from fairjax.evaluate.scores import Bin
 from fairjax.evaluate.stress import Point
-from fairjax.report import drawing, words
+from fairjax.report import audited_pictures, words
 from fairjax.report.answer import Answer
-from fairjax.report.figure_tables import LIMITS, limit_rows
+from fairjax.report.figure_tables import LIMITS, NOTES, limit_rows, note_rows
 from fairjax.report.pages import write_pages
 from fairjax.report.tables import Cell, Table
 
 SCORES = ("average_precision", "roc_auc", "calibration_error")
-DRAWN = {"selection_rate": "Share decided positive",
-         "true_positive_rate": "Of the positives, share found",
-         "false_positive_rate": "Of the negatives, share taken for positive"}  # fmt: skip
 # Shares among the gaps; the others are numbers.
-SHARES = ("_difference", "worst_group_accuracy")
+SHARES = ("_difference", "worst_group_accuracy", "average_accuracy")
+STEADY = ("stability", "score_change")
 
 Named = Mapping[str, Figure]
 
 
-def build(
-    folder: Path, title: str, table: Predictions, sets: Sequence[Groups], named: Named,
-    checks: dict[str, Any], other: Mapping[str, Mapping[str, Any]], stressed: Sequence[Point],
-) -> Path:  # fmt: skip
-    """Writes index.html, one file that needs no other file and no network.
+class Seen(NamedTuple):
+    """All that an audit found.
 
-    Args:
-      named: all figures. checks: what verdicts were found, see `verdicts.as_json`.
-      other: what the figures of other decisions on the same rows begin with -> how these came
-        about; empty where there are none. stressed: the points of all stress curves.
+    Attributes:
+      table: the rows. sets: the groups. named: all figures.
+      checks: what verdicts, movements and notes were found, see `ruling.Ruling.checks`.
+      others: what the figures of other decisions on the same rows begin with -> (what stands before
+        `change/..`, how these came about).
+      stressed: points of all stress curves. bins: of all reliability curves.
+      errors: attributes -> (group, row, loss) of the surest wrong decisions; images: some of these
+        rows -> uint8 [h, w, c].
     """
+
+    table: Predictions
+    sets: Sequence[Groups]
+    named: Named
+    checks: Mapping[str, Any]
+    others: Mapping[str, tuple[str, Mapping[str, Any]]]
+    stressed: Sequence[Point]
+    bins: Sequence[Bin]
+    errors: audited_pictures.Errors
+    images: Mapping[int, np.ndarray]
+
+
+def build(folder: Path, title: str, seen: Seen) -> Path:
+    """Writes index.html, one file that needs no other file and no network."""
+    table, sets, named = seen.table, seen.sets, seen.named
     context = {
         "answer": answer(table, sets, named),
         "title": title,
@@ -45,24 +60,60 @@ def build(
         "rows": len(table.truth),
         "positive": table.positive,
         "dropped": table.dropped,
-        "parts": [(g.label, _charts(g, named), _rates(g, named), _gaps(g, named)) for g in sets],
+        "parts": [_part(groups, seen) for groups in sets],
         "overall": _overall(named),
-        "stressed": [
-            chart
-            for groups in sets
-            for kind in dict.fromkeys(p.kind for p in stressed)
-            if (chart := _stressed(kind, groups.label, stressed))
-        ],
-        "others": [
-            (word, _said(word, said, named), _compared(word, sets, named))
-            for word, said in other.items()
-        ],
-        "limits": _limits(checks, named),
-        "moved": checks.get("moved", []),
-        "compared": checks.get("compared", 0),
-    }
+        "reliable": audited_pictures.reliable("all", seen.bins),
+        "stressed": _stressed(seen),
+        "steady": [(groups.label, found) for groups in sets
+                   if (found := _steady(groups, named))],
+        "others": list(seen.others),
+        "said": [_said(word, before, said, named) for word, (before, said) in seen.others.items()],
+        "compared": _compared(seen) if seen.others else None,
+        "limits": _limits(seen.checks, named),
+        "notes": Table(NOTES, rows) if (rows := list(note_rows(seen.checks, named))) else None,
+        "moved": seen.checks.get("moved", []),
+        "held": seen.checks.get("compared", 0),
+    }  # fmt: skip
     write_pages(folder, context, {"audited_predictions.html.j2": "index.html"})
     return folder / "index.html"
+
+
+def _part(groups: Groups, seen: Seen) -> dict[str, Any]:
+    """What the page shows of one way to group."""
+    return {
+        "label": groups.label,
+        "charts": audited_pictures.rates(groups, seen.named),
+        "reliable": audited_pictures.reliable(groups.label, seen.bins),
+        "rates": _rates(groups, seen.named),
+        "gaps": _gaps(groups, seen.named),
+        "wrong": audited_pictures.wrong(groups.label, seen.errors, seen.images),
+    }
+
+
+def _stressed(seen: Seen) -> list[list[Any]]:
+    """Pairs of charts, one for each kind of damage and way to group."""
+    found = []
+    for groups in seen.sets:
+        for kind in dict.fromkeys(point.kind for point in seen.stressed):
+            draw = (audited_pictures.stress_accuracy, audited_pictures.stress_gap)
+            charts = [chart for of in draw if (chart := of(kind, groups.label, seen.stressed))]
+            if charts:
+                found.append(charts)
+    return found
+
+
+def _steady(groups: Groups, named: Named) -> Table | None:
+    """How many decisions of each group stay under each harmless change of the images."""
+    kinds = list(dict.fromkeys(name.split("/")[1] for name in named if name.startswith(STEADY[0])))
+    rows = []
+    for kind in kinds:
+        cells = [Cell(kind, f"{STEADY[0]}/{kind}")]
+        for group in groups.names:
+            kept, moved = (named[f"{figure}/{kind}/{groups.label}/{group}"] for figure in STEADY)
+            cells.append(Cell(words.percent(kept), f"n = {kept.n:,}; scores move by "
+                              f"{words.number(moved)} in the mean"))  # fmt: skip
+        rows.append(cells)
+    return Table(["decisions that stay", *groups.names], rows) if rows else None
 
 
 def answer(table: Predictions, sets: Sequence[Groups], named: Named) -> Answer:
@@ -97,22 +148,6 @@ def answer(table: Predictions, sets: Sequence[Groups], named: Named) -> Answer:
     return Answer(headline, "bad" if proven else "open", sentences, [], caveats)
 
 
-def _charts(groups: Groups, named: Named) -> list[drawing.Picture]:
-    """One chart for each rate that the gaps are made of: a dot and an interval for each group."""
-    charts = []
-    for rate, title in DRAWN.items():
-        rows = []
-        for k, name in enumerate(groups.names):
-            figure = named[f"{rate}/{groups.label}/{name}"]
-            if math.isfinite(figure.value):
-                colour = drawing.COLOURS[(k + 1) % len(drawing.COLOURS)]
-                rows.append((f"{name} ({figure.n})", figure.value, figure.low, figure.high, colour))
-        overall = named[f"{rate}/all/all"].value
-        if rows:
-            charts.append(drawing.shares(rows, overall, title, "dashed: all"))
-    return charts
-
-
 def _rates(groups: Groups, named: Named) -> Table:
     kinds = _kinds(f"{groups.label}/{groups.names[0]}", named)
     rows = [[Cell(kind.replace("_", " "), kind),
@@ -136,18 +171,18 @@ def _gaps(groups: Groups, named: Named) -> Table:
     rows = []
     for name, figure in named.items():
         kind, *rest = name.split("/")
-        own = rest[:1] == [groups.label] or rest == [f"label+{groups.label}"]
-        if own and kind not in (*RATES, *SCORES):
+        own = rest[:1] in ([groups.label], [f"label+{groups.label}"])
+        if own and kind not in (*RATES, *SCORES, *STEADY):
             words_of = kind.replace("_", " ") + (" by label and group" if "label+" in name else "")
-            words_of += f": {rest[1]}" if len(rest) > 1 else ""
+            words_of += f": {rest[1].replace('_', ' ')}" if len(rest) > 1 else ""
             rows.append([Cell(words_of, name), _cell(figure, kind.endswith(SHARES)),
                          Cell(figure.note, faint=True)])  # fmt: skip
     return Table(["gap", "value", "between"], rows)
 
 
-def _said(word: str, said: Mapping[str, Any], named: Named) -> list[str]:
+def _said(word: str, before: str, said: Mapping[str, Any], named: Named) -> list[str]:
     """How other decisions came about, and what they cost."""
-    change = named["change/accuracy/all/all"]
+    change = named[f"{before}change/accuracy/all/all"]
     sure = "" if change.low > 0 or change.high < 0 else ", which may be chance"
     sentences = []
     if said.get("file"):
@@ -156,64 +191,50 @@ def _said(word: str, said: Mapping[str, Any], named: Named) -> list[str]:
         how = "mean of the scores" if said["ensemble"] == "mean" else "majority of the decisions by"
         sentences.append(f"As given: by {said['scores'][0]}. Together: the {how} "
                          f"{', '.join(said['scores'])}.")  # fmt: skip
-    if said.get("repair"):
+    if said.get("groups"):
         fitted = "; ".join(f"{group}: " + ", ".join(f"{key} {value:.3g}" for key, value in
                            of.items()) for group, of in said["groups"].items())  # fmt: skip
         sentences.append(f"Repair: {said['repair']} by {said['by']}, fitted on other rows "
                          f"({fitted}).")  # fmt: skip
+    elif said.get("repair"):
+        how = {"randomised": "the thresholds of fairlearn, which draw lots between two a group",
+               "reductions": "fairlearn's mixture of linear classifiers of the features"}[
+                   said["with"]]  # fmt: skip
+        sentences.append(f"{word.capitalize()}: {said['repair']} by {said['by']} with {how}, "
+                         f"fitted on other rows. Seed {said['seed']}; with the next one "
+                         f"{100 * said['otherwise_with_the_next_seed']:.1f} % of the rows are "
+                         "decided otherwise.")  # fmt: skip
     if named[f"{word}/selection_rate/all/all"].value in (0, 1):
         sentences.append("These decisions are the same for everybody: no gap means anything here.")
     return [*sentences, f"The accuracy changes by {words.percent(change)} of the rows{sure}."]
 
 
-def _compared(word: str, sets: Sequence[Groups], named: Named) -> Table:
+def _compared(seen: Seen) -> Table:
     """Accuracy and gaps of the decisions as given, of the other ones, and how they change."""
     kinds = [f"{kind}_difference" for kind in (*SPREADS, "equalized_odds")]
     names = ["accuracy/all/all"]
-    for groups in sets:
+    for groups in seen.sets:
         names += [f"{kind}/{groups.label}" for kind in (*kinds, "worst_group_accuracy")]
         names += [f"calibration_error/{groups.label}/{group}" for group in groups.names]
-    rows = []
+    rows, heads = [], ["figure", "as given"]
+    for word in seen.others:
+        heads += [word, "change"]
     for name in names:
-        if f"{word}/{name}" not in named:
+        if not any(f"{word}/{name}" in seen.named for word in seen.others):
             continue  # there are no other scores
         share = not name.startswith("calibration_error")
-        change = named.get(f"change/{name}")
         kind, *rest = name.removesuffix("/all/all").split("/")
         words_of = kind.replace("_", " ") + (f": {', '.join(rest)}" if rest else "")
-        rows.append([Cell(words_of, name), _cell(named[name], share),
-                     _cell(named[f"{word}/{name}"], share),
-                     _cell(change, share) if change else Cell("–", faint=True)])  # fmt: skip
-    return Table(["figure", "as given", word, "change"], rows)
+        row = [Cell(words_of, name), _cell(seen.named[name], share)]
+        for word, (before, _) in seen.others.items():
+            pair = (seen.named.get(f"{word}/{name}"), seen.named.get(f"{before}change/{name}"))
+            row += [_cell(figure, share) if figure else Cell("–", faint=True) for figure in pair]
+        rows.append(row)
+    return Table(heads, rows)
 
 
-def _stressed(kind: str, label: str, stressed: Sequence[Point]) -> drawing.Picture | None:
-    """The gap in true and false positive rates over the damage, a curve for each damaged group;
-    None where there is no evidence for it."""
-    found: dict[str, list[Point]] = {}
-    for point in stressed:
-        of = point.kind, point.figure
-        if of == (kind, f"equalized_odds_difference/{label}") and math.isfinite(point.value):
-            found.setdefault(point.group, []).append(point)
-    if not found:
-        return None
-    # Of many groups those whose damage moves the gap farthest.
-    farthest = sorted(found.items(), key=lambda item: -abs(item[1][-1].value - item[1][0].value))
-    lines = [
-        drawing.Line(name, [p.level for p in points], [p.value for p in points],
-                     drawing.COLOURS[(i + 1) % len(drawing.COLOURS)])
-        for i, (name, points) in enumerate(farthest[: len(drawing.COLOURS)])
-    ]  # fmt: skip
-    across = {"flips": "share of the group's labels that are wrong",
-              "noise": "noise on the group's logits (standard deviation)"}[kind]  # fmt: skip
-    words_of = "; ".join(f"{line.label} {line.y[0]:.3f} to {line.y[-1]:.3f}" for line in lines)
-    title = f"Equalised odds difference by {label}"
-    alt = f"{title} over {across}: {words_of}"
-    return drawing.curves(lines, title, alt, top=math.nan, across=across)
-
-
-def _limits(checks: dict[str, Any], named: Named) -> Table | None:
-    rows = list(limit_rows(without_nan(checks), named))
+def _limits(checks: Mapping[str, Any], named: Named) -> Table | None:
+    rows = list(limit_rows(without_nan(dict(checks)), named))
     return Table(LIMITS, rows) if rows else None
 
 

@@ -105,6 +105,7 @@ def _context(run: Run) -> dict[str, Any]:
         "all_figures": figure_tables.all_figures(run),
         "limits": figure_tables.limits(run),
         "moved": figure_tables.moved(run),
+        "notes": figure_tables.notes(run),
         "threats": card.threats(run),
         "limits_of_use": card.limits_of_use(run),
         "unmeasured": card.unmeasured(run),

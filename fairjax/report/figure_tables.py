@@ -15,6 +15,7 @@ SHARES = ("precision", "recall", "coverage", "memorisation")
 # Figures that stand on the page itself and not only among all.
 MAIN = ("kid", "frechet", "inception_score", *SHARES, "density", "ratio_score", "path_length")
 LIMITS = ["figure", "verdict", "value", "wanted"]  # heads of the table of limits
+NOTES = ["figure", "value", "by", "date", "note"]  # and of the table of notes
 
 
 def main_figures(run: Run) -> Table | None:
@@ -137,6 +138,23 @@ def limit_rows(
         shown = "not run" if figure is None else words.number(figure)
         yield [Cell(words.pretty(name, run) if run else name, name), Cell(str(entry["verdict"])),
                Cell(shown), Cell(wanted)]  # fmt: skip
+
+
+def notes(run: Run) -> Table | None:
+    """What people remarked on figures of an audit."""
+    found = [row for arm in run.arms for row in note_rows(arm.checks, arm.figures, run)]
+    return Table(NOTES, found) if found else None
+
+
+def note_rows(
+    checks: Mapping[str, Any], figures: Mapping[str, Figure], run: Run | None = None
+) -> Iterator[list[Cell]]:
+    """A row under `NOTES` for each note of an audit, with pretty names where the run is known."""
+    for note in checks.get("notes", ()):
+        name = str(note["figure"])
+        shown = words.number(figures[name]) if name in figures else "not run"
+        yield [Cell(words.pretty(name, run) if run else name, name), Cell(shown),
+               *(Cell(str(note[key])) for key in ("author", "date", "text"))]  # fmt: skip
 
 
 def moved(run: Run) -> tuple[int, Table] | None:

@@ -14,7 +14,7 @@ from fairjax.evaluate.figures import Figure, from_entries
 
 ENOUGH_SAMPLES = 100
 ENOUGH_TESTED = 50
-CHECKS = ("limits", "moved", "compared", "collapsed")
+CHECKS = ("limits", "moved", "compared", "notes", "collapsed")
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Arm:
       settings: the arm's settings by dotted key, the run's own where the arm does not change them.
       stream: lines of `gan/metrics.jsonl` (of a classifier: `fit/metrics.jsonl`).
       figures: `eval/metrics.json`, name -> Figure.
-      checks: what an audit wrote there beside them: "limits", "moved", "compared"; of a
+      checks: what an audit wrote there beside them: "limits", "moved", "compared", "notes"; of a
         classifier "collapsed", the class that it always decides for.
       samples: uint8 [m, H, W, C] or None.
       judged: set -> float [m, k], the judge's probabilities for the samples.

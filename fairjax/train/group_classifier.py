@@ -92,7 +92,7 @@ class GroupClassifier:
             lambda params: {name: "adversary" if name == "adversary" else "net" for name in params},
         )
         self.program = jax.jit(self._step, donate_argnums=0)
-        self._forward = jax.jit(self._outputs)
+        self._forward = jax.jit(self.outputs)
 
     def _network(self, of_encoder: jax.Array, of_head: jax.Array) -> tuple[Any, Any, jax.Array]:
         """A fresh network: ({"encoder", "head"}, statistics, features of an empty image)."""
@@ -235,7 +235,8 @@ class GroupClassifier:
         )
         return state, logs
 
-    def _outputs(self, variables: Any, images: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def outputs(self, variables: Any, images: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Images [n, H, W, C], 0 to 255 -> (features [n, d], logits [n, classes]); not compiled."""
         x = images.astype(jnp.float32) / 127.5 - 1
         features, logits, _ = self._apply(variables, variables.get("stats", {}), x, train=False)
         return features, logits

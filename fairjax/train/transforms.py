@@ -83,7 +83,7 @@ def partners(
 
 
 def attacked(
-    x: jax.Array, slope: Callable[[jax.Array], jax.Array], eps: float, steps: int
+    x: jax.Array, slope: Callable[[jax.Array], jax.Array], eps: jax.Array | float, steps: int
 ) -> jax.Array:
     """Images that raise the loss, within eps of x in every pixel and in [-1, 1].
 

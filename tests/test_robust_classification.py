@@ -16,6 +16,7 @@ from fairjax.experiments import (
     command,
     compare,
     robust_classification,
+    runs,
     sweep,
 )
 from fairjax.report import rows as row_files
@@ -199,7 +200,8 @@ def test_the_sweep_of_the_digits_is_planned_and_costed(tmp_path):
     planned = sweep.jobs(path, module, cells, module.SEEDS, tmp_path)
     assert [job.seed for job, _ in planned] == [0, 1, 2]
     assert {"erm", "dro_l2_c", "dfr"} <= set(planned[0][0].methods)
-    seconds, why = sweep._cost(*planned[0], [])
-    steps = len(planned[0][0].methods) * 80 * 2400 / 128
-    assert seconds == pytest.approx(steps * sweep.ASSUMED_STEP)
+    job, tree = planned[0]
+    seconds, why = runs.cost(job.cell, tree, [])
+    steps = len(job.methods) * 80 * 2400 / 128
+    assert seconds == pytest.approx(steps * runs.ASSUMED_STEP)
     assert "steps" in why

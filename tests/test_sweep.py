@@ -16,7 +16,7 @@ import numpy as np
 import pipeline
 import pytest
 
-from fairjax.experiments import sweep
+from fairjax.experiments import runs, sweep
 from fairjax.report import rows as row_files
 
 GRID = """
@@ -61,7 +61,7 @@ for name, seconds in (("report", 1), ("arms/equi/gan", 7), ("arms/weighted/gan",
 def grid(tmp_path, monkeypatch):
     (tmp_path / "grid.py").write_text(GRID)
     (tmp_path / "train.py").write_text(TRAIN)
-    monkeypatch.setattr(sweep, "TRAIN", tmp_path / "train.py")
+    monkeypatch.setattr(runs, "TRAIN", tmp_path / "train.py")
     return tmp_path
 
 
@@ -207,11 +207,11 @@ def test_rows_of_another_config_are_refused_before_anything_runs(grid, capsys):
 def test_the_real_grid_has_valid_cells():
     path = pipeline.ROOT / "configs/sweeps/paper_grid.py"
     usual = ("equi", "loss", "resample")
-    for name, runs in (("cpu", 5), ("full", 12), ("tiny", 2), ("baselines", 2), ("menu", 1)):
+    for name, count in (("cpu", 5), ("full", 12), ("tiny", 2), ("baselines", 2), ("menu", 1)):
         file, module, cells = sweep.load(f"{path}:{name}")
         planned = sweep.jobs(file, module, cells, [0], Path("runs"))
-        assert len(planned) == runs
-        assert len({str(config) for _, config in planned}) == runs
+        assert len(planned) == count
+        assert len({str(config) for _, config in planned}) == count
         if name in ("cpu", "full", "tiny"):
             assert all(job.methods == usual for job, _ in planned)
         else:

@@ -26,7 +26,7 @@ def group_figures(
       groups: of these examples.
       shares: float [k], of each of the groups among the training images. Waterbirds' "average
         accuracy" weights the groups' accuracies by them (Sagawa et al., 2020, appendix C.1).
-      part: "test" or "train", the end of every name.
+      part: "test", "validation" or "train", the end of every name.
     """
     right = np.asarray(decided) == target
     sets = groups.sets()

@@ -273,14 +273,19 @@ def measure(config: ConfigDict, dataset: Dataset, arm: str, folder: Path) -> Non
     variables = load_tree(folder.parent / stage / "network.safetensors")
     names = tuple(config.data.group_attributes)
     classes = dataset.class_names(names[:1])
-    train, test = (part(config, dataset, r) for r in ("train_biased", "judge_test"))
+    roles = ("train_biased", "train_reference", "judge_test")
+    train, held, test = (part(config, dataset, role) for role in roles)
     known = train._replace(protected=dataset.classes(names[1:], train.positions)
                            if names[1:] else train.protected)  # fmt: skip
-    of_train, of_test = (groups_of(config, dataset, p, "both") for p in (known, test))
+    of_train, of_held, of_test = (
+        groups_of(config, dataset, p, "both") for p in (known, held, test)
+    )
     sizes = dict(zip(of_train.names, of_train.sizes, strict=True))
     figures: list[Figure] = []
     extra: dict[str, Any] = {"groups": list(of_test.names), "collapsed": ""}
-    for name, p, groups in (("test", test, of_test), ("train", known, of_train)):
+    for name, p, groups in (
+        ("test", test, of_test), ("validation", held, of_held), ("train", known, of_train),
+    ):  # fmt: skip
         features, logits = net.predict(variables, dataset.images[p.positions])
         decided = logits.argmax(-1)
         shares = np.array([float(sizes.get(g, 0)) for g in groups.names])

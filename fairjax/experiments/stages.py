@@ -3,10 +3,11 @@
 import hashlib
 import json
 import logging
+import shutil
 import time
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -166,6 +167,42 @@ class Stages:
                     f"Delete the folder {folder} and rerun: this stage is repeated",
                 )
         self._checked.add(name)
+
+    def take_over(self, others: Iterable[Path]) -> list[str]:
+        """Copies what other runs have finished and this one would make from the same.
+
+        Args:
+          others: workdirs of runs of the same experiment.
+
+        Returns:
+          names of the stages that were copied: config and inputs are equal, every file is whole,
+          and this run has not begun them. One process alone may do this.
+        """
+        taken = []
+        for name in self._plan:
+            folder = self._workdir / name
+            if self._view(name) or folder.exists():
+                continue
+            source = next((o / name for o in others if self._made_alike(name, o / name)), None)
+            if source is not None:
+                draft = folder.with_name(folder.name + ".draft")
+                shutil.rmtree(draft, ignore_errors=True)  # of a copy that was interrupted
+                shutil.copytree(source, draft)
+                draft.rename(folder)
+                taken.append(name)
+        return taken
+
+    def _made_alike(self, name: str, folder: Path) -> bool:
+        try:
+            record = json.loads((folder / "DONE").read_text())
+            return (
+                record["config"] == self._plan[name]
+                and all(self._record(need, "DONE") is not None and self.fingerprint(need) == made
+                        for need, made in record["inputs"].items())
+                and hashes(folder) == record["files"]
+            )  # fmt: skip
+        except (OSError, ValueError, KeyError, TypeError):
+            return False  # not there, not finished, or damaged
 
     def fingerprint(self, name: str) -> str:
         """Hash of what a finished stage read and, as far as it says, of what it made."""

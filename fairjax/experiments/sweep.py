@@ -2,18 +2,14 @@
 
 A sweep file is a config file with two more names: SWEEPS, a dict from a sweep's name to its cells
 (each a variant of the file), and SEEDS. A run is a cell with a seed; `launch/train.py` does it, so
-that it can be repeated, resumed and looked at by itself.
+that it can be repeated, resumed and looked at by itself. It may also have SEARCHES, a dict from a
+search's name to what is searched; see `fairjax.experiments.search_space`.
 """
 
-import fcntl
 import importlib.util
 import logging
-import os
-import signal
-import subprocess
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -21,10 +17,9 @@ from typing import Any, NamedTuple
 from absl import flags
 from ml_collections import ConfigDict
 
-from fairjax.classifier_config import with_arm as classifier_arm
-from fairjax.config import nearest, with_arm
+from fairjax.config import nearest
 from fairjax.errors import InputError
-from fairjax.experiments.bench_work import phase_flop
+from fairjax.experiments import runs, search, search_space
 from fairjax.experiments.command import read_flags, run_program
 from fairjax.report.rows import append_rows, read_rows, rows_of, settings_of
 from fairjax.train.progress import clock
@@ -32,11 +27,7 @@ from fairjax.validation import validate
 
 log = logging.getLogger("fairjax")
 
-TRAIN = Path(__file__).resolve().parents[2] / "launch/train.py"
-ASSUMED_RATE = 40e9  # FLOP/s, for the cost of a cell that was never run
-ASSUMED_STEP = 0.01  # seconds, of a classifier
-# Exit codes of a run that was told to stop, also before it could save.
-STOPPED = (130, 143, -signal.SIGINT, -signal.SIGTERM)
+FORMAT = "%(asctime)s %(message)s"
 
 
 class Job(NamedTuple):
@@ -72,13 +63,17 @@ def main(argv: Sequence[str] | None = None) -> None:
         argv,
         lambda argv: sys.exit(_run(argv)),
         sweep_flags,
-        about=": runs a grid of configs and seeds; resumes by rerunning.",
+        about=": runs a grid of configs and seeds, or a search; resumes by rerunning.",
         example="python launch/sweep.py --config=configs/sweeps/paper_grid.py",
     )
 
 
-def load(given: str) -> tuple[Path, ModuleType, tuple[str, ...]]:
-    """(file, its module, cells) of FILE or FILE:NAME; raises InputError where it is no sweep."""
+def opened(given: str) -> tuple[Path, ModuleType, str]:
+    """(file, its module, name of one of its sweeps or searches) of FILE or FILE:NAME.
+
+    Raises:
+      InputError: it is no file with sweeps or searches, or none has this name.
+    """
     name, _, which = given.partition(":")
     path = Path(name)
     mend = "Give a Python file such as configs/sweeps/paper_grid.py"
@@ -90,17 +85,27 @@ def load(given: str) -> tuple[Path, ModuleType, tuple[str, ...]]:
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
-        sweeps, seeds = dict(module.SWEEPS), tuple(module.SEEDS)
+        searches = dict(getattr(module, "SEARCHES", {}))
+        sweeps = {} if searches and not hasattr(module, "SWEEPS") else dict(module.SWEEPS)
+        seeds = tuple(module.SEEDS) if sweeps else ()
     except Exception as error:  # a sweep file is a program: it can fail in any way
         found = f"{type(error).__name__}: {error}"
-        raise InputError(found, f"--config={given}", "Give it SWEEPS and SEEDS") from error
-    which = which or next(iter(sweeps), "")
-    if which not in sweeps:
-        raise InputError(f"no sweep is named '{which}'", f"--config={given}",
-                         nearest(which, list(sweeps)))  # fmt: skip
-    if not seeds or not sweeps[which]:
+        mend = "Give it SWEEPS and SEEDS, or SEARCHES"
+        raise InputError(found, f"--config={given}", mend) from error
+    names = [*sweeps, *searches]
+    which = which or next(iter(names), "")
+    if which not in names:
+        raise InputError(f"no sweep is named '{which}'", f"--config={given}", nearest(which, names))
+    if which in sweeps and (not seeds or not sweeps[which]):
         raise InputError("no cells or no seeds", f"--config={given}", "Give at least one of each")
-    return path, module, tuple(sweeps[which])
+    return path, module, which
+
+
+def load(given: str) -> tuple[Path, ModuleType, tuple[str, ...]]:
+    """(file, its module, cells) of FILE or FILE:NAME; raises InputError where it is no sweep. A
+    search has no cells."""
+    path, module, which = opened(given)
+    return path, module, tuple(getattr(module, "SWEEPS", {}).get(which, ()))
 
 
 def jobs(
@@ -121,14 +126,22 @@ def jobs(
 def _run(argv: list[str]) -> int:
     values = sweep_flags()
     read_flags(values, argv, needed=("config",))
-    path, module, cells = load(values.config)
+    path, module, which = opened(values.config)
+    out = Path(values.out) if values.out else path.with_suffix(".jsonl")
+    if which in getattr(module, "SEARCHES", {}):
+        for flag in ("cells", "seeds"):
+            if values[flag].value:
+                raise InputError("a search has none", f"--{flag}", "Leave it out")
+        wanted, config = search_space.load(path, module, which)
+        logging.basicConfig(format=FORMAT, datefmt="%H:%M:%S", level=logging.INFO)
+        return search.run(wanted, config, Path(values.root), out, values.limit, values.dry_run)
+    cells = tuple(module.SWEEPS[which])
     cells = _chosen(values.cells, cells, "--cells")
     seeds = [int(s) for s in _numbers(values.seeds)] if values.seeds else list(module.SEEDS)
-    out = Path(values.out) if values.out else path.with_suffix(".jsonl")
     rows = read_rows(out) if out.exists() else []
     planned = jobs(path, module, cells, seeds, Path(values.root))
     _refuse_others(planned, rows, out)
-    logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S", level=logging.INFO)
+    logging.basicConfig(format=FORMAT, datefmt="%H:%M:%S", level=logging.INFO)
     pending = _show(planned, rows)
     if values.dry_run:
         return 0
@@ -136,16 +149,16 @@ def _run(argv: list[str]) -> int:
     for job, config in pending:
         if values.limit and ran >= values.limit:
             break
-        with _claimed(job.workdir) as mine:
+        with runs.claimed(job.workdir) as mine:
             if not mine or _recorded(job, read_rows(out) if out.exists() else []):
                 continue  # another process has it, or has had it
-            cost, why = _cost(job, config, rows)
-            log.info("sweep: %s, seed %d: about %s (%s)", job.cell, job.seed, clock(cost), why)
-            code = _to_its_end(
-                [sys.executable, str(TRAIN), f"--config={path}:{job.cell}",
+            seconds, why = runs.cost(job.cell, config, rows)
+            log.info("sweep: %s, seed %d: about %s (%s)", job.cell, job.seed, clock(seconds), why)
+            code = runs.to_its_end(
+                [sys.executable, str(runs.TRAIN), f"--config={path}:{job.cell}",
                  f"--config.seed={job.seed}", f"--workdir={job.workdir}"]
             )  # fmt: skip
-            if code in STOPPED:
+            if code in runs.STOPPED:
                 log.info("sweep: stopped; the same command goes on")
                 return code if code > 0 else 128 - code
             if code:
@@ -163,19 +176,6 @@ def _run(argv: list[str]) -> int:
                          f"{row['evaluations']} evaluations")  # fmt: skip
     log.info("sweep: %d runs made, %d failed; rows in %s", ran, len(failed), out)
     return 1 if failed else 0
-
-
-def _to_its_end(command: list[str]) -> int:
-    """Runs a command and returns its exit code; SIGINT and SIGTERM are handed on to it once, so
-    that it saves before it ends. A process group of its own, as Ctrl-C would reach it twice."""
-    child = subprocess.Popen(command, process_group=0)
-    before = {number: signal.signal(number, lambda number, _: child.send_signal(number))
-              for number in (signal.SIGINT, signal.SIGTERM)}  # fmt: skip
-    try:
-        return child.wait()
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _chosen(given: list[str] | None, known: tuple[str, ...], where: str) -> tuple[str, ...]:
@@ -225,44 +225,10 @@ def _show(
         if _recorded(job, rows):
             log.info("sweep: %-28s seed %d  done", job.cell, job.seed)
             continue
-        cost, why = _cost(job, config, rows)
+        seconds, why = runs.cost(job.cell, config, rows)
         log.info("sweep: %-28s seed %d  %s, about %s (%s)", job.cell, job.seed,
-                 "begun" if job.workdir.exists() else "to do", clock(cost), why)  # fmt: skip
+                 "begun" if job.workdir.exists() else "to do", clock(seconds), why)  # fmt: skip
         pending.append((job, config))
-        total += cost
+        total += seconds
     log.info("sweep: %d of %d runs to do, about %s", len(pending), len(planned), clock(total))
     return pending
-
-
-def _cost(job: Job, config: ConfigDict, rows: list[dict[str, Any]]) -> tuple[float, str]:
-    """(seconds of a run, where that is from)."""
-    same = [row for row in rows if row["cell"] == job.cell] or [
-        row for row in rows if row["cell"].split("+")[0] == job.cell.split("+")[0]
-    ]
-    known = [row["seconds"]["run"] for row in same if (row.get("seconds") or {}).get("run")]
-    if known:
-        return sum(known) / len(known), "as runs before"
-    if config.experiment == "robust_classification":
-        fits = [classifier_arm(config, arm).fit for arm in config.arms]
-        steps = sum(fit.epochs / fit.batch for fit in fits) * config.data.n_biased
-        return ASSUMED_STEP * steps, f"steps at an assumed {ASSUMED_STEP} s"
-    flop = 0.0
-    for arm in config.arms:
-        tree = with_arm(config, arm)
-        flop += phase_flop(tree)["iteration"] * 1000 * tree.gan.kimg / tree.gan.batch
-    return flop / ASSUMED_RATE, f"GAN steps at an assumed {ASSUMED_RATE / 1e9:g} GFLOP/s"
-
-
-@contextmanager
-def _claimed(workdir: Path) -> Iterator[bool]:
-    """Whether this process may do the run; the system gives the claim back when it ends."""
-    workdir.parent.mkdir(parents=True, exist_ok=True)
-    with workdir.with_name(workdir.name + ".claim").open("w") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-            return
-        handle.write(f"{os.getpid()}\n")
-        handle.flush()
-        yield True

@@ -1,0 +1,90 @@
+"""One run of many: `launch/train.py` as a process of its own, who does it, and what it costs."""
+
+import fcntl
+import os
+import signal
+import subprocess
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from fairjax.classifier_config import with_arm as classifier_arm
+from fairjax.config import with_arm
+from fairjax.experiments.bench_work import phase_flop
+
+TRAIN = Path(__file__).resolve().parents[2] / "launch/train.py"
+ASSUMED_RATE = 40e9  # FLOP/s, for the cost of a cell that was never run
+ASSUMED_STEP = 0.01  # seconds, of a classifier
+POLL = 1.0  # seconds between looks at a run that may be stopped
+# Exit codes of a run that was told to stop, also before it could save.
+STOPPED = (130, 143, -signal.SIGINT, -signal.SIGTERM)
+
+
+def to_its_end(command: list[str], hopeless: Callable[[], bool] | None = None) -> int:
+    """Runs a command and returns its exit code.
+
+    SIGINT and SIGTERM are handed on to it once, so that it saves before it ends. A process group of
+    its own, as Ctrl-C would reach it twice.
+
+    Args:
+      command: program and arguments.
+      hopeless: asked every second while it runs; where it says yes the command is stopped.
+    """
+    child = subprocess.Popen(command, process_group=0)
+    before = {number: signal.signal(number, lambda number, _: child.send_signal(number))
+              for number in (signal.SIGINT, signal.SIGTERM)}  # fmt: skip
+    try:
+        while hopeless is not None:
+            try:
+                child.wait(POLL)
+                break
+            except subprocess.TimeoutExpired:
+                if hopeless():
+                    child.terminate()
+                    break
+        return child.wait()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def cost(cell: str, config: ConfigDict, rows: Iterable[Mapping[str, Any]]) -> tuple[float, str]:
+    """(seconds of a run of a cell, where that is from).
+
+    Args:
+      rows: of runs before; those of the cell count, or else of cells that begin like it.
+    """
+    rows = list(rows)
+    same = [row for row in rows if row["cell"] == cell] or [
+        row for row in rows if row["cell"].split("+")[0] == cell.split("+")[0]
+    ]
+    known = [row["seconds"]["run"] for row in same if (row.get("seconds") or {}).get("run")]
+    if known:
+        return sum(known) / len(known), "as runs before"
+    if config.experiment == "robust_classification":
+        fits = [classifier_arm(config, arm).fit for arm in config.arms]
+        steps = sum(fit.epochs / fit.batch for fit in fits) * config.data.n_biased
+        return ASSUMED_STEP * steps, f"steps at an assumed {ASSUMED_STEP} s"
+    flop = 0.0
+    for arm in config.arms:
+        tree = with_arm(config, arm)
+        flop += phase_flop(tree)["iteration"] * 1000 * tree.gan.kimg / tree.gan.batch
+    return flop / ASSUMED_RATE, f"GAN steps at an assumed {ASSUMED_RATE / 1e9:g} GFLOP/s"
+
+
+@contextmanager
+def claimed(workdir: Path) -> Iterator[bool]:
+    """Whether this process may do the run; the system gives the claim back when it ends."""
+    workdir.parent.mkdir(parents=True, exist_ok=True)
+    with workdir.with_name(workdir.name + ".claim").open("w") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+            return
+        handle.write(f"{os.getpid()}\n")
+        handle.flush()
+        yield True

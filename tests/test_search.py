@@ -1,0 +1,368 @@
+"""Searches of `launch/sweep.py`: what is suggested, run, pruned, shared, gone on with and refused.
+
+In the place of launch/train.py there is a program whose figures are a known function of the keys:
+its best value is 1, at weight_decay = 0.01 and learning_rate = 0.1.
+"""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pipeline
+import pytest
+
+from fairjax.errors import InputError
+from fairjax.experiments import runs, search_space, sweep
+from fairjax.experiments.stages import Stages
+from fairjax.report import rows as row_files
+
+FILE = """
+from ml_collections import ConfigDict
+from fairjax.classifier_config import defaults
+
+WORST, AVERAGE = "'worst_group_accuracy/validation'", "'average_accuracy/validation'"
+KEYS = {"fit.weight_decay": ("log", 1e-4, 1.0), "fit.learning_rate": ("log", 1e-3, 10.0)}
+SEARCHES = {
+    "tpe": {"keys": KEYS, "maximise": WORST, "trials": 20},
+    "random": {"keys": KEYS, "maximise": WORST, "trials": 8, "sampler": "random"},
+    "few": {"keys": KEYS | {("fit.objective", "fit.sampler"): (
+                "choice", [("mean", "epoch"), ("group_dro", "balanced")])},
+            "maximise": WORST + " - 0.5 * " + AVERAGE, "trials": 4},
+    "median": {"keys": KEYS, "maximise": WORST, "trials": 10, "sampler": "random", "pruner": "median"},
+    "halving": {"keys": KEYS, "maximise": WORST, "trials": 10, "sampler": "random", "pruner": "halving"},
+    "both": {"keys": KEYS, "maximise": (WORST, AVERAGE), "trials": 8},
+    "odd": {"keys": {"fit.batch": ("choice", (32, 64)), "fit.mine": ("uniform", 0, 64)},
+            "maximise": WORST, "trials": 8, "sampler": "random"},
+}
+
+def get_config(arg=None):
+    config = defaults()
+    config.name = "toy"
+    return config
+"""
+
+TRAIN = """
+import json, math, os, sys, time
+from pathlib import Path
+
+given = dict(arg[2:].split("=", 1) for arg in sys.argv[1:])
+root, here = Path(given.pop("workdir")), Path(__file__).parent
+with (here / "calls").open("a") as file:
+    file.write(root.name + "\\n")
+of = lambda name: float(given.get("config.fit." + name, 1.0))
+value = 1 - ((math.log10(of("weight_decay")) + 2) ** 2 + (math.log10(of("learning_rate")) + 1) ** 2) / 4
+worst, average = value, 0.9 - abs(value - 0.2) / 4
+stream = root / "arms/main/fit"
+stream.mkdir(parents=True, exist_ok=True)
+with (stream / "metrics.jsonl").open("w") as file:
+    for k in range(1, 7):
+        line = {"step": k, "worst_group/validation": value * (1 - 0.5**k), "average/validation": average}
+        file.write(json.dumps(line) + "\\n")
+if (here / "slow").exists() and value < float((here / "slow").read_text()):
+    time.sleep(60)
+code = here / ("code_" + root.name)
+if code.exists():
+    sys.exit(int(code.read_text()))
+if (here / ("nan_" + root.name)).exists():
+    worst = None
+figures = {}
+for part, w, a in (("validation", worst, average), ("test", value / 2, average / 2), ("train", 1, 1)):
+    figures["worst_group_accuracy/" + part] = {"value": w, "low": w, "high": w, "n": 9}
+    figures["average_accuracy/" + part] = {"value": a, "low": a, "high": a, "n": 9}
+(root / "arms/main/eval").mkdir(exist_ok=True)
+(root / "report").mkdir(exist_ok=True)
+(root / "arms/main/eval/metrics.json").write_text(json.dumps({"figures": figures}))
+(root / "config.json").write_text((here / "config.json").read_text())
+(stream / "DONE").write_text('{"seconds": 5}')
+(root / "report/DONE").write_text('{"seconds": 1}')
+"""
+
+
+@pytest.fixture
+def toy(tmp_path, monkeypatch):
+    (tmp_path / "toy.py").write_text(FILE)
+    (tmp_path / "train.py").write_text(TRAIN)
+    _, module, _ = sweep.opened(f"{tmp_path}/toy.py:few")
+    (tmp_path / "config.json").write_text(json.dumps(module.get_config().to_dict(), default=list))
+    monkeypatch.setattr(runs, "TRAIN", tmp_path / "train.py")
+    monkeypatch.setattr(runs, "POLL", 0.1)
+    return tmp_path
+
+
+def run(toy, name, *args):
+    """(exit code, trials that were run since the last call)."""
+    calls = toy / "calls"
+    calls.unlink(missing_ok=True)
+    with pytest.raises(SystemExit) as stop:
+        sweep.main(["sweep.py", f"--config={toy}/toy.py:{name}", f"--root={toy}/runs", *args])
+    made = calls.read_text().split() if calls.exists() else []
+    return stop.value.code, [int(name.removeprefix("trial_")) for name in made]
+
+
+def rows_of(toy):
+    return row_files.read_rows(toy / "toy.jsonl")
+
+
+def test_tpe_finds_the_optimum(toy):
+    assert run(toy, "tpe") == (0, list(range(20)))
+    values = [row["values"][0] for row in rows_of(toy)]
+    assert max(values) > 0.9
+    # The half in which it knows something; draws that know nothing have a mean of 1/3.
+    assert np.mean(values[10:]) > 0.6
+    row = rows_of(toy)[0]
+    exact = toy_value(row["searched"])
+    assert row["values"] == [pytest.approx(exact)] == [row["validation"][WORST]]
+    assert row["worst_group"] == pytest.approx(exact / 2)  # of the test images, for the reader
+    assert [step for step, _ in row["between"]] == [1, 2, 3, 4, 5, 6]
+
+
+WORST = "worst_group_accuracy/validation"
+
+
+def test_a_rerun_goes_on_with_what_it_would_have_suggested(toy):
+    assert run(toy, "few", f"--out={toy}/whole.jsonl") == (0, [0, 1, 2, 3])
+    whole = row_files.read_rows(toy / "whole.jsonl")
+    (toy / "runs").rename(toy / "before")
+    assert run(toy, "few", "--limit=3") == (0, [0, 1, 2])
+    assert run(toy, "few") == (0, [3])
+    assert run(toy, "few") == (0, [])
+    assert [r["searched"] for r in rows_of(toy)] == [r["searched"] for r in whole]
+    found = whole[0]["validation"]
+    assert whole[0]["values"] == [found[WORST] - 0.5 * found["average_accuracy/validation"]]
+    assert {(r["searched"]["fit.objective"], r["searched"]["fit.sampler"]) for r in whole} <= {
+        ("mean", "epoch"), ("group_dro", "balanced")}  # fmt: skip
+
+
+def test_a_stopped_trial_is_gone_on_with_under_its_number(toy):
+    (toy / "code_trial_0001").write_text("143")
+    assert run(toy, "few") == (143, [0, 1])
+    (toy / "code_trial_0001").unlink()
+    assert run(toy, "few") == (0, [1, 2, 3])
+    assert [r["trial"] for r in rows_of(toy)] == [0, 1, 2, 3]
+
+
+PROCESS = """
+import sys
+from pathlib import Path
+from fairjax.experiments import runs, sweep
+runs.TRAIN, runs.POLL = Path(sys.argv.pop(1)), 0.1
+sweep.main(["sweep.py", *sys.argv[1:]])
+"""
+
+
+@pytest.fixture
+def start(toy):
+    """Starts processes on one study; they end with the test."""
+    made = []
+
+    def one():
+        given = [f"--config={toy}/toy.py:random", f"--root={toy}/runs"]
+        made.append(subprocess.Popen(
+            [sys.executable, "-c", PROCESS, str(toy / "train.py"), *given],
+            env=pipeline.environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        ))  # fmt: skip
+        return made[-1]
+
+    yield one
+    for process in made:
+        process.kill()
+        process.wait()
+
+
+@pytest.mark.slow
+def test_processes_share_a_study_and_one_that_is_killed_loses_nothing(toy, start):
+    """The first is killed in a trial; two others finish, and no trial is run by both."""
+    (toy / "slow").write_text("2")  # every trial waits
+    first = start()
+    for _ in range(2400):
+        if (toy / "calls").exists():
+            break
+        time.sleep(0.05)
+    first.kill()
+    first.wait()
+    (toy / "slow").unlink()
+    assert (toy / "calls").read_text().split() == ["trial_0000"]
+    both = [start(), start()]
+    assert [process.wait(300) for process in both] == [0, 0]
+    made = (toy / "calls").read_text().split()[1:]
+    assert sorted(made) == [f"trial_{n:04d}" for n in range(8)]
+    assert sorted(row["trial"] for row in rows_of(toy)) == list(range(8))
+
+
+@pytest.mark.parametrize("pruner", ["median", "halving"])
+def test_bad_trials_are_stopped_early(toy, pruner):
+    assert run(toy, pruner, "--limit=5") == (0, list(range(5)))
+    least = min(row["values"][0] for row in rows_of(toy) if row["state"] == "complete")
+    (toy / "slow").write_text(str(least))  # what is worse than all of them would wait for a minute
+    began = time.monotonic()
+    assert run(toy, pruner) == (0, list(range(5, 10)))
+    assert time.monotonic() - began < 50
+    last = rows_of(toy)[5:]
+    of = {row["trial"]: toy_value(row["searched"]) for row in last}
+    pruned = {row["trial"] for row in last if row["state"] == "pruned"}
+    assert {n for n, value in of.items() if value < least} == pruned != set()
+    assert all(row["values"] is None and row["between"] for row in last if row["trial"] in pruned)
+
+
+def toy_value(keys):
+    wd, lr = keys["fit.weight_decay"], keys["fit.learning_rate"]
+    return 1 - ((np.log10(wd) + 2) ** 2 + (np.log10(lr) + 1) ** 2) / 4
+
+
+def test_failures_are_recorded_and_the_search_goes_on(toy, capsys):
+    (toy / "code_trial_0000").write_text("1")
+    (toy / "nan_trial_0001").touch()
+    assert run(toy, "few") == (0, [0, 1, 2, 3])
+    failed, empty, *good = rows_of(toy)
+    assert (failed["state"], failed["reason"]) == ("failed", "its run ended with exit code 1")
+    assert (empty["state"], empty["reason"]) == ("failed", f"the figure '{WORST}' is empty")
+    assert failed["values"] is empty["values"] is None
+    assert [r["state"] for r in good] == ["complete", "complete"]
+    assert run(toy, "few") == (0, [])
+
+
+def test_values_that_go_badly_together_fail_without_a_run(toy):
+    code, made = run(toy, "odd")
+    assert code == 0
+    rows = rows_of(toy)
+    wrong = [r["trial"] for r in rows if r["searched"]["fit.mine"] > r["searched"]["fit.batch"]]
+    assert 0 < len(wrong) < 8
+    assert made == [r["trial"] for r in rows if r["trial"] not in wrong]
+    assert all("must be at most fit.batch" in rows[n]["reason"] for n in wrong)
+
+
+def test_several_objectives_end_with_a_front(toy, caplog):
+    with caplog.at_level("INFO", "fairjax"):
+        assert run(toy, "both") == (0, list(range(8)))
+    points = np.array([r["values"] for r in rows_of(toy)])
+    on = [n for n, p in enumerate(points) if not ((points >= p).all(1) & (points > p).any(1)).any()]
+    said = [record.getMessage() for record in caplog.records]
+    assert [n for n in range(8) if any(f"on the front: trial {n} (" in line for line in said)] == on
+
+
+def test_the_cost_is_said_before_anything_runs(toy, caplog):
+    with caplog.at_level("INFO", "fairjax"):
+        assert run(toy, "few", "--dry_run") == (0, [])
+        assert not (toy / "runs").exists()
+        assert run(toy, "few", "--limit=1") == (0, [0])
+        assert run(toy, "few", "--dry_run") == (0, [])
+    said = "\n".join(record.getMessage() for record in caplog.records)
+    assert "4 of 4 trials to do (sampler tpe, pruner none), about 0:15 each (steps at" in said
+    assert "3 of 4 trials to do (sampler tpe, pruner none), about 0:06 each (as runs before), at " \
+           "most 0:18 in one process" in said  # fmt: skip
+    assert "fit.weight_decay: 0.0001 to 1, log" in said
+
+
+def test_another_search_in_the_same_folder_is_refused(toy, capsys):
+    run(toy, "few", "--limit=1")
+    (toy / "toy.py").write_text(FILE.replace("1e-4, 1.0", "1e-4, 0.1"))
+    assert run(toy, "few") == (2, [])
+    assert "begun with other keys.fit.weight_decay" in capsys.readouterr().err
+    (toy / "toy.py").write_text(FILE)
+    (toy / "runs").rename(toy / "before")
+    assert run(toy, "few") == (2, [])
+    assert "its trial 0 of few is none of this study" in capsys.readouterr().err
+
+
+WRONG = {
+    "unknown key": ({"keys": {"fit.weight_decy": ("log", 1e-4, 1.0)}}, "Did you mean fit.weight_decay"),
+    "fixed key": ({"keys": {"seed": ("choice", [1, 2])}}, "seed is no key that can be searched"),
+    "a tree": ({"keys": {"fit": ("choice", [1, 2])}}, "fit is no key that can be searched"),
+    "no keys": ({"keys": {}}, "keys must be a dict"),
+    "empty range": ({"keys": {"fit.l1": ("uniform", 1.0, 1.0)}}, "is empty"),
+    "log of 0": ({"keys": {"fit.l1": ("log", 0.0, 1.0)}}, "must begin above 0"),
+    "no number": ({"keys": {"fit.l1": ("log", "a", 1.0)}}, "must have two numbers"),
+    "whole": ({"keys": {"fit.width": ("log", 1.5, 4.0)}}, "must have two whole numbers"),
+    "a word's range": ({"keys": {"fit.model": ("log", 1.0, 2.0)}}, "the key holds 'cnn'"),
+    "no choice": ({"keys": {"fit.model": ("choice", [])}}, "must be ('uniform', low, high)"),
+    "twice": ({"keys": {"fit.model": ("choice", ["cnn", "cnn"])}}, "names a choice twice"),
+    "pairs": ({"keys": {("fit.model", "fit.width"): ("choice", ["cnn"])}}, "choices of 2 values"),
+    "wrong type": ({"keys": {"fit.width": ("choice", [8, "wide"])}}, "fit.width = 'wide'"),
+    "wrong word": ({"keys": {"fit.model": ("choice", ["cnn", "cm"])}}, "fit.model = 'cm'"),
+    "out of range": ({"keys": {"fit.cvar_alpha": ("uniform", 0.5, 1.5)}}, "fit.cvar_alpha = 1.5"),
+    "dfr": ({"keys": {"fit.head": ("choice", ["none", "dfr"])}}, "fitted on the validation images"),
+    "test": ({"maximise": "'average_accuracy/test'"}, "a choice by them is no test; take "
+             "'average_accuracy/validation'"),
+    "training": ({"maximise": "'average_accuracy/train'"}, "no figure of the validation images"),
+    "unknown figure": ({"minimise": "'wrst_group_accuracy/validation'"},
+                       "Did you mean worst_group_accuracy/validation"),
+    "no formula": ({"maximise": "worst +"}, "it cannot be read"),
+    "no objective": ({"maximise": ()}, "maximise or minimise must be a formula"),
+    "pruned front": ({"minimise": "'average_accuracy/validation'", "pruner": "median"},
+                     "must be none with several objectives"),
+    "pruned group": ({"maximise": "'accuracy/small, blue/validation'", "pruner": "median"},
+                     "not measured while a fit runs"),
+    "trials": ({"trials": 0}, "trials (=0) must be a whole number from 1"),
+    "sampler": ({"sampler": "bayes"}, "sampler (='bayes') must be one of tpe, random"),
+    "mistyped": ({"trails": 3}, "unknown key 'trails'. Did you mean trials"),
+    "arm": ({"arm": "erm"}, "arm (='erm') must be one of main"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_a_wrong_search_is_refused_before_anything_runs(toy, name):
+    path, module, _ = sweep.opened(f"{toy}/toy.py:tpe")
+    changed, words = WRONG[name]
+    module.SEARCHES = {"tpe": module.SEARCHES["tpe"] | changed}
+    with pytest.raises(InputError) as error:
+        search_space.load(path, module, "tpe")
+    assert words in str(error.value)
+    assert "1 problem(s)" in str(error.value)
+
+
+def test_all_problems_are_told_at_once(toy, capsys):
+    text = FILE.replace("1e-3, 10.0", "10.0, 1e-3").replace('"trials": 4', '"trials": -4')
+    (toy / "toy.py").write_text(text.replace("fit.weight_decay", "fit.weight"))
+    assert run(toy, "few") == (2, [])
+    (said,) = capsys.readouterr().err.strip().splitlines()
+    assert "3 problem(s)" in said
+    for words in ("fit.weight is no key", "fit.learning_rate", "trials (=-4)"):
+        assert words in said
+    assert run(toy, "few", "--cells=a") == (2, [])
+    assert not (toy / "runs").exists()
+
+
+def test_a_key_that_the_arm_sets_itself_and_one_of_the_arm(toy):
+    text = FILE.replace(
+        "    return config", "    config.arms.main.learning_rate = 0.1\n    return config"
+    )
+    (toy / "toy.py").write_text(text.replace('"fit.learning_rate"', '"arms.main.learning_rate"'))
+    path, module, which = sweep.opened(f"{toy}/toy.py:tpe")
+    search, config = search_space.load(path, module, which)
+    changed = search_space.with_values(config, {"arms.main.learning_rate": 0.3})
+    assert (changed.arms.main.learning_rate, config.arms.main.learning_rate) == (0.3, 0.1)
+    (toy / "toy.py").write_text(text)
+    with pytest.raises(InputError, match="search arms.main.learning_rate"):
+        search_space.load(*sweep.opened(f"{toy}/toy.py:tpe"))
+
+
+def test_stages_of_equal_config_and_input_are_taken_over(tmp_path):
+    plan = {"data": {"n": 1}, "fit": {"rate": 0.1}, "head": {"k": 3}, "report": {}}
+
+    def make(folder, plan):
+        stages = Stages(folder, plan)
+        stages.run("data", [], lambda f: _write(f, "data"))
+        stages.run("fit", ["data"], lambda f: _write(f, "fit"))
+        stages.run("head", ["fit"], lambda f: _write(f, "head"))
+        return stages
+
+    first = tmp_path / "a"
+    make(first, plan)
+    taken = lambda name, **other: Stages(tmp_path / name, plan | other).take_over([first])
+    assert taken("same") == ["data", "fit", "head"]
+    assert taken("same") == []
+    assert (tmp_path / "same/fit/numbers.json").read_text() == '["fit"]'
+    make(tmp_path / "same", plan)  # finds all done, and whole
+    assert taken("head", head={"k": 4}) == ["data", "fit"]
+    assert taken("rate", fit={"rate": 0.2}) == ["data"]  # the head was fitted on another fit
+    assert taken("other data", data={"n": 2}) == []
+    (first / "fit/numbers.json").write_text("[]")
+    assert taken("damaged") == ["data"]
+
+
+def _write(folder: Path, text: str):
+    (folder / "numbers.json").write_text(json.dumps([text]))
+    return {"made": text}

@@ -19,7 +19,7 @@ from ml_collections import ConfigDict
 
 from fairjax.config import nearest
 from fairjax.errors import InputError
-from fairjax.experiments import runs, search, search_space
+from fairjax.experiments import runs, search_space
 from fairjax.experiments.command import read_flags, run_program
 from fairjax.report.rows import append_rows, read_rows, rows_of, settings_of
 from fairjax.train.progress import clock
@@ -134,6 +134,8 @@ def _run(argv: list[str]) -> int:
                 raise InputError("a search has none", f"--{flag}", "Leave it out")
         wanted, config = search_space.load(path, module, which)
         logging.basicConfig(format=FORMAT, datefmt="%H:%M:%S", level=logging.INFO)
+        from fairjax.experiments import search  # its libraries take the log where nobody has it yet
+
         return search.run(wanted, config, Path(values.root), out, values.limit, values.dry_run)
     cells = tuple(module.SWEEPS[which])
     cells = _chosen(values.cells, cells, "--cells")

@@ -41,8 +41,8 @@ def test_the_figures_that_it_reads_each_once():
 @pytest.mark.parametrize(
     "formula",
     ["", "'a/b' +", "a/b", "__import__('os').system('true')", "'c'.upper()", "[1]",
-     "1 if 'c' else 2", "open('c')", "min()", "abs('c', 'c')", "max('c', key=1)", "'c' < 1", "True + 'c'", "f'{1}'",
-     "lambda: 'c'", "(x := 'c')", "1 + 2", "min(*'c')"],
+     "open('c')", "min()", "abs('c', 'c')", "max('c', key=1)", "'c' < 1", "True + 'c'", "f'{1}'",
+     "lambda: 'c'", "(x := 'c')", "1 if 'c' else 2", "1 + 2", "min(*'c')"],
 )  # fmt: skip
 def test_what_is_no_formula_is_refused(formula):
     for call in (figures_in, lambda text: evaluate(text, FIGURES)):

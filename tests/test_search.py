@@ -15,7 +15,7 @@ import pipeline
 import pytest
 
 from fairjax.errors import InputError
-from fairjax.experiments import runs, search_space, sweep
+from fairjax.experiments import compare, runs, search_space, sweep
 from fairjax.experiments.stages import Stages
 from fairjax.report import rows as row_files
 
@@ -31,8 +31,10 @@ SEARCHES = {
     "few": {"keys": KEYS | {("fit.objective", "fit.sampler"): (
                 "choice", [("mean", "epoch"), ("group_dro", "balanced")])},
             "maximise": WORST + " - 0.5 * " + AVERAGE, "trials": 4},
-    "median": {"keys": KEYS, "maximise": WORST, "trials": 10, "sampler": "random", "pruner": "median"},
-    "halving": {"keys": KEYS, "maximise": WORST, "trials": 10, "sampler": "random", "pruner": "halving"},
+    "median": {"keys": KEYS, "maximise": WORST, "trials": 10, "sampler": "random",
+               "pruner": "median"},
+    "halving": {"keys": KEYS, "maximise": WORST, "trials": 10, "sampler": "random",
+                "pruner": "halving"},
     "both": {"keys": KEYS, "maximise": (WORST, AVERAGE), "trials": 8},
     "odd": {"keys": {"fit.batch": ("choice", (32, 64)), "fit.mine": ("uniform", 0, 64)},
             "maximise": WORST, "trials": 8, "sampler": "random"},
@@ -53,13 +55,15 @@ root, here = Path(given.pop("workdir")), Path(__file__).parent
 with (here / "calls").open("a") as file:
     file.write(root.name + "\\n")
 of = lambda name: float(given.get("config.fit." + name, 1.0))
-value = 1 - ((math.log10(of("weight_decay")) + 2) ** 2 + (math.log10(of("learning_rate")) + 1) ** 2) / 4
+far = math.log10(of("weight_decay")) + 2, math.log10(of("learning_rate")) + 1
+value = 1 - (far[0] ** 2 + far[1] ** 2) / 4
 worst, average = value, 0.9 - abs(value - 0.2) / 4
 stream = root / "arms/main/fit"
 stream.mkdir(parents=True, exist_ok=True)
 with (stream / "metrics.jsonl").open("w") as file:
     for k in range(1, 7):
-        line = {"step": k, "worst_group/validation": value * (1 - 0.5**k), "average/validation": average}
+        line = {"step": k, "worst_group/validation": value * (1 - 0.5**k)}
+        line["average/validation"] = average
         file.write(json.dumps(line) + "\\n")
 if (here / "slow").exists() and value < float((here / "slow").read_text()):
     time.sleep(60)
@@ -69,7 +73,8 @@ if code.exists():
 if (here / ("nan_" + root.name)).exists():
     worst = None
 figures = {}
-for part, w, a in (("validation", worst, average), ("test", value / 2, average / 2), ("train", 1, 1)):
+parts = (("validation", worst, average), ("test", value / 2, average / 2), ("train", 1, 1))
+for part, w, a in parts:
     figures["worst_group_accuracy/" + part] = {"value": w, "low": w, "high": w, "n": 9}
     figures["average_accuracy/" + part] = {"value": a, "low": a, "high": a, "n": 9}
 (root / "arms/main/eval").mkdir(exist_ok=True)
@@ -268,7 +273,8 @@ def test_another_search_in_the_same_folder_is_refused(toy, capsys):
 
 
 WRONG = {
-    "unknown key": ({"keys": {"fit.weight_decy": ("log", 1e-4, 1.0)}}, "Did you mean fit.weight_decay"),
+    "unknown key": ({"keys": {"fit.weight_decy": ("log", 1e-4, 1.0)}},
+                    "Did you mean fit.weight_decay"),
     "fixed key": ({"keys": {"seed": ("choice", [1, 2])}}, "seed is no key that can be searched"),
     "a tree": ({"keys": {"fit": ("choice", [1, 2])}}, "fit is no key that can be searched"),
     "no keys": ({"keys": {}}, "keys must be a dict"),
@@ -366,3 +372,41 @@ def test_stages_of_equal_config_and_input_are_taken_over(tmp_path):
 def _write(folder: Path, text: str):
     (folder / "numbers.json").write_text(json.dumps([text]))
     return {"made": text}
+
+
+def test_compare_shows_the_trials_and_their_front(toy, capsys):
+    (toy / "code_trial_0002").write_text("1")
+    run(toy, "few")
+    (toy / "few.jsonl").write_text((toy / "toy.jsonl").read_text())
+    by_number = {row["trial"]: row for row in rows_of(toy)}
+    capsys.readouterr()
+    compare.main(["compare.py", f"{toy}/few.jsonl", f"--out={toy}/out"])
+    said = capsys.readouterr().out
+    assert "few: 4 trials, 3 complete, 1 failed." in said
+    assert "Trial 2 failed: its run ended with exit code 1" in said
+    lines = {
+        n: line for n in by_number for line in said.splitlines() if line.startswith(f"| {n} |")
+    }
+    points = {n: (r["validation"][WORST], r["validation"]["average_accuracy/validation"])
+              for n, r in by_number.items() if n != 2}  # fmt: skip
+    assert lines.keys() == points.keys()
+    for n, (worst, average) in points.items():
+        beaten = any(a >= worst and b >= average and (a, b) != (worst, average)
+                     for a, b in points.values())  # fmt: skip
+        wd = by_number[n]["searched"]["fit.weight_decay"]
+        assert lines[n].startswith(f"| {n} | {'-' if beaten else 'yes'} | {worst:.4g} | ")
+        assert f"| {worst / 2:.4g} | {average / 2:.4g} |" in lines[n]
+        assert lines[n].endswith(f"| {wd:.4g} |")
+    page = (toy / "out/index.html").read_text()
+    assert "fit.weight_decay" in page
+    assert "other trials" in page or "<img" in page
+    assert (toy / "out/front_few.png").exists()
+    # Other objectives, here the opposite: whoever is worst is on the front alone.
+    compare.main(["compare.py", f"{toy}/few.jsonl", f"--front=minimise '{WORST}'"])
+    least = min(points, key=lambda n: points[n][0])
+    assert f"On the front: {least}." in capsys.readouterr().out
+    for front, words in (("maximise 'a'", "no figure is named 'a'"), ("least 'a'", "no objective")):
+        with pytest.raises(SystemExit) as stop:
+            compare.main(["compare.py", f"{toy}/few.jsonl", f"--front={front}"])
+        assert stop.value.code == 2
+        assert words in capsys.readouterr().err

@@ -3,6 +3,7 @@
 A pair is one run of a method and the baseline's run of the same cell (bias, perc, ..) and seed.
 """
 
+import operator
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -108,9 +109,9 @@ def slope_per_doubling(curves: Sequence[Sequence[tuple[float, float]]]) -> Inter
     return Interval(slope, slope - half, slope + half)
 
 
-def pareto(points: Sequence[tuple[float, float]]) -> list[bool]:
-    """Whether no other point is at most as large in both numbers and smaller in one."""
+def pareto(points: Sequence[tuple[float, ...]]) -> list[bool]:
+    """Whether no other point is at most as large in all numbers and smaller in one."""
     return [
-        not any(x <= a and y <= b and (x, y) != (a, b) for j, (x, y) in enumerate(points) if j != i)
-        for i, (a, b) in enumerate(points)
+        not any(other != point and all(map(operator.le, other, point)) for other in points)
+        for point in points
     ]

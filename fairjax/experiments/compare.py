@@ -9,9 +9,10 @@ from absl import flags
 from fairjax.errors import InputError
 from fairjax.experiments import sweep
 from fairjax.experiments.command import read_flags, run_program
-from fairjax.report import comparison, comparison_charts, comparison_page
+from fairjax.report import comparison, comparison_charts, comparison_page, search_trials
+from fairjax.report.answer import Answer
 from fairjax.report.classifier_comparison import NOTES, accuracy_table, fronts
-from fairjax.report.drawing import save_png
+from fairjax.report.drawing import Picture, save_png
 from fairjax.report.pages import markdown
 from fairjax.report.rows import read_rows
 from fairjax.report.tables import Table
@@ -25,6 +26,11 @@ def compare_flags() -> flags.FlagValues:
                         "equi, or erm (classifiers).", flag_values=values)  # fmt: skip
     flags.DEFINE_string("config", None, "Sweep file (or FILE:NAME): its cells that have no row "
                         "are listed as not run.", flag_values=values)  # fmt: skip
+    flags.DEFINE_multi_string(
+        "front", [], "An objective of the front of a search, \"maximise FORMULA\" or \"minimise "
+        "FORMULA\"; give it once for each. Default: those of the search, or where it had one only, "
+        "worst group and average (classifiers) or discrepancy and KID.", flag_values=values,
+    )  # fmt: skip
     flags.DEFINE_string("out", None, "Folder for index.html, tables.md and the charts as PNG; "
                         "default: tables on the screen only.", flag_values=values)  # fmt: skip
     return values
@@ -37,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         _run,
         compare_flags,
         about=" RUNS...: compares methods over the rows of sweeps (.jsonl files) and the folders "
-        "of finished runs.",
+        "of finished runs; trials of searches with their front.",
         example="python launch/compare.py configs/sweeps/paper_grid.jsonl --out=comparison",
     )
 
@@ -50,52 +56,73 @@ def _run(argv: list[str]) -> None:
         raise InputError("nothing to compare", "command line",
                          "Give .jsonl files of launch/sweep.py or folders of runs")  # fmt: skip
     rows = [row for name in given for row in read_rows(Path(name))]
-    rows = list({(r["cell"], r["seed"], r["method"]): r for r in rows}.values())  # the last holds
+    # The last holds.
+    rows = list({(r["cell"], r["seed"], r["method"], r.get("trial")): r for r in rows}.values())
     # A run of a sweep that is given as a folder too goes by the name of its cell.
     rows = list({_identity(row): row for row in reversed(rows)}.values())[::-1]
     planned = {}
     if values.config:
-        _, module, cells = sweep.load(values.config)
+        _, module, which = sweep.opened(values.config)
+        searched = which in getattr(module, "SEARCHES", {})
+        cells = () if searched else tuple(module.SWEEPS[which])
         planned = {cell: list(module.get_config(cell).arms) for cell in cells}
-        rows = [row for row in rows if row["cell"] in planned]
+        rows = [row for row in rows if row["cell"] in planned or row["cell"] == which]
     kinds = {"worst_group" in row for row in rows}
     if len(kinds) > 1:
         raise InputError("rows of generators and of classifiers", "command line",
                          "Compare them apart")  # fmt: skip
+    trials = [row for row in rows if "trial" in row]
+    rows = [row for row in rows if "trial" not in row]
     of_classifiers = kinds == {True}
     baseline = values.baseline or ("erm" if of_classifiers else "equi")
     methods = {row["method"] for row in rows}
     if rows and baseline not in methods:
         raise InputError(f"no run of '{baseline}'", "--baseline",
                          f"Choose one of {', '.join(sorted(methods))}")  # fmt: skip
-    if of_classifiers:
+    sections, notes = list[comparison.Section](), list[str]()
+    charts: dict[str, Picture] = {}
+    said = Answer("Nothing to compare", "open", [], [], [])
+    if (rows or planned) and of_classifiers:
         table = accuracy_table(rows, baseline, planned)
-        text = "\n\n".join([_in_markdown(table), *fronts(rows), NOTES]) + "\n"
-        print(text)
-        if values.out:
-            Path(values.out).mkdir(parents=True, exist_ok=True)
-            (Path(values.out) / "tables.md").write_text(text)
-        return
-    sections = comparison.sections(rows, baseline, planned)
-    notes = _notes(baseline)
+        sections.append(comparison.Section("Methods", table, fronts(rows)))
+        said = Answer("Accuracies of the methods", "open", fronts(rows), [], [])
+        notes.append(NOTES)
+    elif rows or planned:
+        sections += comparison.sections(rows, baseline, planned)
+        charts |= comparison_charts.pictures(rows)
+        said = comparison.answer(rows, baseline)
+        notes.append(_notes(baseline))
+    front = [search_trials.objective(text) for text in values.front]
+    for cell in dict.fromkeys(row["cell"] for row in trials):
+        mine = [row for row in trials if row["cell"] == cell]
+        sections.append(search_trials.section(cell, mine, front))
+        if picture := search_trials.chart(cell, mine, front):
+            charts[f"front_{cell}"] = picture
+    if trials:
+        notes.append(search_trials.NOTE)
+        if not rows:
+            said = Answer("Trials of a search", "open", sections[-1].said[:1], [], [])
     parts = [[f"## {part.title}", _in_markdown(part.table), *part.said] for part in sections]
-    text = "\n\n".join([*sum(parts, []), notes]) + "\n"
+    text = "\n\n".join([*sum(parts, []), *notes]) + "\n"
     print(text)
     if values.out:
         folder = Path(values.out)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "tables.md").write_text(text)
-        charts = comparison_charts.pictures(rows)
         for name, picture in charts.items():
             save_png(picture, folder / f"{name}.png")
         runs = [read(Path(name)) for name in given if Path(name).is_dir()]
-        page = comparison_page.build(folder, rows, sections, charts, runs, baseline, notes)
+        title = f"Methods beside {baseline}" if rows else "Trials"
+        listed = [] if of_classifiers else rows
+        page = comparison_page.build(folder, title, said, listed, sections, charts, runs,
+                                     " ".join(notes))  # fmt: skip
         print(f"page: {page}")
 
 
 def _identity(row: Mapping[str, Any]) -> tuple[Any, ...]:
     """The same for the rows of one run, whatever its cell is called."""
-    return tuple(row.get(key) for key in ("seed", "method", "perc", "date", "discrepancy", "swing"))
+    return tuple(row.get(key) for key in ("seed", "method", "perc", "date", "discrepancy",
+                                       "swing", "trial"))  # fmt: skip
 
 
 def _in_markdown(table: Table) -> str:

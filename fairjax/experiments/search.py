@@ -253,8 +253,8 @@ def _show(search: Search, config: ConfigDict, done: int, rows: Sequence[dict[str
     whole = [row for row in rows if row["state"] == "complete"]
     seconds, why = runs.cost(search.name, config, whole)
     log.info("search: %d of %d trials to do (sampler %s, pruner %s), about %s each (%s), at "
-             "most %s in one process", left, search.trials, search.sampler, search.pruner, clock(seconds),
-             why, clock(left * seconds))  # fmt: skip
+             "most %s in one process", left, search.trials, search.sampler, search.pruner,
+             clock(seconds), why, clock(left * seconds))  # fmt: skip
 
 
 def _short(value: Any) -> str:

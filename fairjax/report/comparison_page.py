@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from fairjax.report import comparison, sheets, words
+from fairjax.report.answer import Answer
 from fairjax.report.comparison import Rows, Section
 from fairjax.report.drawing import Picture
 from fairjax.report.pages import write_pages
@@ -14,27 +15,28 @@ from fairjax.report.workdir import Run
 
 def build(
     folder: Path,
+    title: str,
+    answer: Answer,
     rows: Rows,
     sections: Sequence[Section],
     charts: Mapping[str, Picture],
     runs: Sequence[Run],
-    baseline: str,
     notes: str,
 ) -> Path:
     """Writes the page, one file that needs no other file and no network.
 
     Args:
-      sections: of `comparison.sections`. charts: of `comparison_charts.pictures`.
+      rows: of runs of generators; they are listed. Those of classifiers and searches are not.
+      sections: the tables. charts: by name.
       runs: those of the runs whose folders were given; their samples are shown.
       notes: how the figures are defined.
 
     Returns:
       its path.
     """
-    said = comparison.answer(rows, baseline)
     context = {
-        "answer": said, "sections": sections, "charts": charts, "notes": notes,
-        "baseline": baseline, "samples": [s for run in runs if (s := _samples(run))["arms"]],
+        "answer": answer, "sections": sections, "charts": charts, "notes": notes,
+        "title": title, "samples": [s for run in runs if (s := _samples(run))["arms"]],
         "rows": _rows_table(rows), "dates": sorted(str(row.get("date", "")) for row in rows),
     }  # fmt: skip
     write_pages(folder, context, {"comparison.html.j2": "index.html"})

@@ -69,5 +69,5 @@ def test_an_unknown_figure_is_named_with_its_neighbour():
     ],
 )
 def test_what_has_no_value_says_so(formula, words):
-    with pytest.raises(ValueError, match=words):
+    with pytest.raises(ArithmeticError, match=words):
         evaluate(formula, FIGURES)

@@ -410,3 +410,12 @@ def test_compare_shows_the_trials_and_their_front(toy, capsys):
             compare.main(["compare.py", f"{toy}/few.jsonl", f"--front={front}"])
         assert stop.value.code == 2
         assert words in capsys.readouterr().err
+
+
+def test_a_figure_that_the_runs_do_not_have_ends_the_search(toy, capsys):
+    """Known only when the first trial has ended, as the names of groups come from the data."""
+    (toy / "toy.py").write_text(FILE.replace("average_accuracy/v", "accuracy/small, bleu/v"))
+    assert run(toy, "few") == (2, [0])
+    assert "no figure is named 'accuracy/small, bleu/validation'" in capsys.readouterr().err
+    assert not (toy / "toy.jsonl").exists()
+    assert run(toy, "few", "--dry_run")[0] == 0

@@ -283,9 +283,12 @@ def measure(config: ConfigDict, dataset: Dataset, arm: str, folder: Path) -> Non
     sizes = dict(zip(of_train.names, of_train.sizes, strict=True))
     figures: list[Figure] = []
     extra: dict[str, Any] = {"groups": list(of_test.names), "collapsed": ""}
-    for name, p, groups in (
-        ("test", test, of_test), ("validation", held, of_held), ("train", known, of_train),
-    ):  # fmt: skip
+    seen = config.data.protected_known != "none"  # of validation images
+    for name, p, groups, role in (
+        ("test", test, of_test, "judge_test"),
+        ("validation", held, of_held, "train_reference"),
+        ("train", known, of_train, ""),
+    ):
         features, logits = net.predict(variables, dataset.images[p.positions])
         decided = logits.argmax(-1)
         shares = np.array([float(sizes.get(g, 0)) for g in groups.names])
@@ -294,17 +297,12 @@ def measure(config: ConfigDict, dataset: Dataset, arm: str, folder: Path) -> Non
             constant = constant_class(decided)
             if constant is not None:
                 extra["collapsed"] = classes[constant]
+        if role and is_lead():
             written = Rows(p.positions, p.target, features, logits)
-            if is_lead():
-                prediction_files.write(folder, "judge_test", dataset, names, written)
-    held = part(config, dataset, "train_reference")
-    written = Rows(held.positions, held.target,
-                   *net.predict(variables, dataset.images[held.positions]))  # fmt: skip
+            prediction_files.write(folder, role, dataset, names, written, name == "test" or seen)
     if extra["collapsed"]:
         log.warning("arm %s is a constant predictor: it always says '%s'", arm, extra["collapsed"])
     if is_lead():
-        prediction_files.write(folder, "train_reference", dataset, names, written,
-                               config.data.protected_known != "none")  # fmt: skip
         write_figures(folder / "metrics.json", figures, extra)
     for figure in figures[:2]:
         log.info("arm %s: %s %.3f [%.3f, %.3f] %s", arm, figure.name, figure.value, figure.low,

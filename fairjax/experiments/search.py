@@ -131,7 +131,7 @@ def _run_trial(
     found = _validation(search, config, workdir)
     try:
         results = [evaluate(formula, found) for _, formula in search.objectives]
-    except ValueError as error:
+    except ArithmeticError as error:
         return 0, _End("failed", str(error), None, row, found)
     return 0, _End("complete", "", results, row, found)
 
@@ -162,7 +162,7 @@ class _Watch:
                 evaluations += 1
                 if evaluations not in self._told:
                     self._told.add(evaluations)
-                    with contextlib.suppress(ValueError):  # an empty figure tells nothing
+                    with contextlib.suppress(ArithmeticError):  # an empty figure tells nothing
                         value = evaluate(self._search.objectives[0][1], seen)
                         self._trial.report(value, evaluations)
         self.pruned = bool(self._told) and self._trial.should_prune()

@@ -50,7 +50,8 @@ def opened(search: Search, config: ConfigDict, folder: Path) -> optuna.Study:
     }
     known = json.loads(json.dumps(known, default=list))
     there = optuna.get_all_study_summaries(storage)
-    before = next((s.user_attrs for s in there if s.study_name == search.name), {})
+    attributes = next((s.user_attrs for s in there if s.study_name == search.name), {})
+    before = attributes.get("search", {})
     was, now = flat(before), flat(known)
     changed = [k for k in was.keys() | now.keys() if was.get(k) != now.get(k)] if before else []
     if changed:
@@ -71,8 +72,8 @@ def opened(search: Search, config: ConfigDict, folder: Path) -> optuna.Study:
             "halving": optuna.pruners.SuccessiveHalvingPruner(),
         }[search.pruner],
     )
-    for part, value in known.items() if not before else ():
-        study.set_user_attr(part, value)
+    if not before:
+        study.set_user_attr("search", known)
     return study
 
 

@@ -54,7 +54,7 @@ def evaluate(formula: str, figures: Mapping[str, float | None]) -> float:
 
     Raises:
       InputError: it is no formula, or names a figure that is not there.
-      ValueError: a figure that it reads is empty, or the result is no finite number.
+      ArithmeticError: a figure that it reads is empty, or the result is no finite number.
     """
     known: dict[str, float] = {}
     for name in figures_in(formula):
@@ -63,14 +63,14 @@ def evaluate(formula: str, figures: Mapping[str, float | None]) -> float:
                              nearest(name, sorted(figures)))  # fmt: skip
         value = figures[name]
         if value is None or not math.isfinite(value):
-            raise ValueError(f"the figure '{name}' is empty")
+            raise ArithmeticError(f"the figure '{name}' is empty")
         known[name] = value
     try:
         found = _value(_parsed(formula), known, formula)
     except ArithmeticError:
         found = math.nan
     if not math.isfinite(found):
-        raise ValueError(f"the formula {formula!r} has no finite value")
+        raise ArithmeticError(f"the formula {formula!r} has no finite value")
     return found
 
 

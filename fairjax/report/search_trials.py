@@ -115,7 +115,7 @@ def _points(rows: Sequence[Row], front: Sequence[Objective]) -> dict[int, list[f
         if row["validation"]:
             try:
                 points[number] = [evaluate(text, row["validation"]) for _, text in front]
-            except ValueError:
+            except ArithmeticError:
                 continue
     return points
 

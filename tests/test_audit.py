@@ -99,7 +99,12 @@ def test_limits_and_baseline_decide_the_exit_code(folders, tmp_path):
         limits.write_text(json.dumps({SHARE: {"min": 0.1, "max": most}}))
         return run(folders, tmp_path / out, f"--limits={limits}", *more, samples=samples)
 
-    assert asked("kept", 0.95)[0] == 0
+    notes = tmp_path / "notes.csv"
+    notes.write_text(f"figure,author,date,text\n{SHARE},Ada,2026-11-02,<i>as ever</i>\n")
+
+    code, kept = asked("kept", 0.95, f"--notes={notes}")
+    assert code == 0
+    assert "&lt;i&gt;as ever&lt;/i&gt;" in (kept / "report/index.html").read_text()
     assert asked("broken", 0.6)[0] == 1
     code, first = asked("open", 0.82)
     assert code == 3

@@ -14,7 +14,7 @@ import numpy as np
 from absl import flags
 from ml_collections import ConfigDict
 
-from fairjax.classifier_config import source_config, with_arm
+from fairjax.classifier_config import defaults, source_config, with_arm
 from fairjax.data.prepare import Dataset
 from fairjax.data.proportions import class_names
 from fairjax.errors import InputError
@@ -47,10 +47,12 @@ class AuditedArm:
         mend = "Give RUN/arms/NAME of a run of classifiers, or a table"
         if not (self._run / "config.json").is_file():
             raise InputError("no arm of a run", where, mend)
-        config = ConfigDict(read_json(self._run / "config.json"))
-        name = folder.resolve().name
-        if config.get("experiment") != "robust_classification" or name not in config.arms:
+        saved, name = read_json(self._run / "config.json"), folder.resolve().name
+        if saved.get("experiment") != "robust_classification" or name not in saved["arms"]:
             raise InputError("no arm of a run of classifiers", where, mend)
+        config = defaults()  # a key that is newer than the run is at its default
+        config.arms = ConfigDict(saved.pop("arms"))
+        config.update(saved)
         self.config = with_arm(config, name)
         missing = [file for pair in PARTS.values() for file in pair
                    if not (folder / "eval" / file).is_file()]  # fmt: skip

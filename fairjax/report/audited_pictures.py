@@ -60,7 +60,7 @@ def reliable(label: str, bins: Sequence[Bin]) -> drawing.Picture | None:
     if not found:
         return None
     largest = sorted(found.items(), key=lambda item: -sum(b.n for b in item[1]))
-    lines = [drawing.Line("right", (0, 1), (0, 1), drawing.COLOURS[0])]
+    lines = [drawing.Line("calibrated", (0, 1), (0, 1), drawing.COLOURS[0])]
     lines += [drawing.Line(group, [b.score for b in of], [b.positives for b in of], _colour(k))
               for k, (group, of) in enumerate(largest[: len(drawing.COLOURS) - 1])]  # fmt: skip
     alt = "; ".join(f"{line.label} " + ", ".join(f"{x:.2f}: {y:.2f}" for x, y in

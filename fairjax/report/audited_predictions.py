@@ -14,7 +14,7 @@ from fairjax.evaluate.scores import Bin
 from fairjax.evaluate.stress import Point
 from fairjax.report import audited_pictures, words
 from fairjax.report.answer import Answer
-from fairjax.report.figure_tables import LIMITS, NOTES, limit_rows, note_rows
+from fairjax.report.figure_tables import LIMITS, limit_rows, remarks
 from fairjax.report.pages import write_pages
 from fairjax.report.tables import Cell, Table
 
@@ -70,7 +70,7 @@ def build(folder: Path, title: str, seen: Seen) -> Path:
         "said": [_said(word, before, said, named) for word, (before, said) in seen.others.items()],
         "compared": _compared(seen) if seen.others else None,
         "limits": _limits(seen.checks, named),
-        "notes": Table(NOTES, rows) if (rows := list(note_rows(seen.checks, named))) else None,
+        "notes": remarks(seen.checks, named),
         "moved": seen.checks.get("moved", []),
         "held": seen.checks.get("compared", 0),
     }  # fmt: skip
@@ -216,9 +216,8 @@ def _compared(seen: Seen) -> Table:
     for groups in seen.sets:
         names += [f"{kind}/{groups.label}" for kind in (*kinds, "worst_group_accuracy")]
         names += [f"calibration_error/{groups.label}/{group}" for group in groups.names]
-    rows, heads = [], ["figure", "as given"]
-    for word in seen.others:
-        heads += [word, "change"]
+    one = len(seen.others) == 1  # the changes of several would not fit beside each other
+    rows = []
     for name in names:
         if not any(f"{word}/{name}" in seen.named for word in seen.others):
             continue  # there are no other scores
@@ -227,10 +226,13 @@ def _compared(seen: Seen) -> Table:
         words_of = kind.replace("_", " ") + (f": {', '.join(rest)}" if rest else "")
         row = [Cell(words_of, name), _cell(seen.named[name], share)]
         for word, (before, _) in seen.others.items():
-            pair = (seen.named.get(f"{word}/{name}"), seen.named.get(f"{before}change/{name}"))
-            row += [_cell(figure, share) if figure else Cell("–", faint=True) for figure in pair]
+            there, change = (_cell(seen.named[of], share) if of in seen.named else
+                             Cell("–", faint=True) for of in
+                             (f"{word}/{name}", f"{before}change/{name}"))  # fmt: skip
+            more = f"changes by {change.text}" if change.text != "–" else ""
+            row += [there, change] if one else [there._replace(note=more)]
         rows.append(row)
-    return Table(heads, rows)
+    return Table(["figure", "as given", *seen.others, *(["change"] if one else [])], rows)
 
 
 def _limits(checks: Mapping[str, Any], named: Named) -> Table | None:

@@ -105,7 +105,9 @@ def _context(run: Run) -> dict[str, Any]:
         "all_figures": figure_tables.all_figures(run),
         "limits": figure_tables.limits(run),
         "moved": figure_tables.moved(run),
-        "notes": figure_tables.notes(run),
+        "notes": [
+            n for arm in run.arms for n in figure_tables.remarks(arm.checks, arm.figures, run)
+        ],
         "threats": card.threats(run),
         "limits_of_use": card.limits_of_use(run),
         "unmeasured": card.unmeasured(run),

@@ -1,7 +1,7 @@
 """The report's tables of figures: in front, within the classes, all, last four, and checked."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -15,7 +15,6 @@ SHARES = ("precision", "recall", "coverage", "memorisation")
 # Figures that stand on the page itself and not only among all.
 MAIN = ("kid", "frechet", "inception_score", *SHARES, "density", "ratio_score", "path_length")
 LIMITS = ["figure", "verdict", "value", "wanted"]  # heads of the table of limits
-NOTES = ["figure", "value", "by", "date", "note"]  # and of the table of notes
 
 
 def main_figures(run: Run) -> Table | None:
@@ -140,21 +139,26 @@ def limit_rows(
                Cell(shown), Cell(wanted)]  # fmt: skip
 
 
-def notes(run: Run) -> Table | None:
-    """What people remarked on figures of an audit."""
-    found = [row for arm in run.arms for row in note_rows(arm.checks, arm.figures, run)]
-    return Table(NOTES, found) if found else None
+class Remark(NamedTuple):
+    """What somebody wrote on a figure: its name, its value now, by whom and when, and the text."""
+
+    name: str
+    value: str
+    by: str
+    text: str
 
 
-def note_rows(
+def remarks(
     checks: Mapping[str, Any], figures: Mapping[str, Figure], run: Run | None = None
-) -> Iterator[list[Cell]]:
-    """A row under `NOTES` for each note of an audit, with pretty names where the run is known."""
+) -> list[Remark]:
+    """The notes of an audit, with pretty names where the run is known."""
+    found = []
     for note in checks.get("notes", ()):
         name = str(note["figure"])
         shown = words.number(figures[name]) if name in figures else "not run"
-        yield [Cell(words.pretty(name, run) if run else name, name), Cell(shown),
-               *(Cell(str(note[key])) for key in ("author", "date", "text"))]  # fmt: skip
+        found.append(Remark(words.pretty(name, run) if run else name, shown,
+                            f"{note['author']}, {note['date']}", str(note["text"])))  # fmt: skip
+    return found
 
 
 def moved(run: Run) -> tuple[int, Table] | None:

@@ -58,9 +58,9 @@ def defaults() -> ConfigDict:
 def _fit() -> dict[str, Any]:
     return {
         # Network and optimiser.
-        "model": "cnn",  # cnn | resnet18 | resnet50 | mlp | linear
+        "model": "cnn",  # cnn | resnet18 | resnet50 | occam_resnet18 | mlp | linear
         "width": 16,  # channels of the first stage; units of the mlp are 8 times as many
-        "stem": "small",  # resnet18, resnet50: imagenet | stride2 | small
+        "stem": "small",  # of the resnets: imagenet | stride2 | small
         # File of torchvision's network of this name (safetensors or .pth) to start from; its last
         # layer is left out, and images are normalised as ImageNet's. "" = from scratch.
         "pretrained": "",
@@ -77,6 +77,12 @@ def _fit() -> dict[str, Any]:
         # worst_group_loss | class_difference (of the last three the lowest)
         "select": "last",
         "patience": 0,  # evaluations without a better one after which training ends; 0 = none
+        # OccamNets: exits by depth, gates, and a loss on class activation maps.
+        "occam_gamma0": 3.0,  # of the first exit, which amplifies what is easy
+        "occam_gamma": 1.0,  # of the weights by the gate before
+        "occam_suppression": 0.1,  # factor of the loss on the maps
+        # A gate's targets follow its exit up to this accuracy on training images of an epoch.
+        "occam_thresholds": (0.5, 0.6, 0.7, 0.8),
         # Groups of training images: [y], [a] or [y, a].
         "groups": "both",  # both | target | protected
         # Sampler. The draws are a function of (seed, step).

@@ -5,12 +5,12 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from fairjax.classifier_config import needs
+from fairjax.classifier_config import defaults, needs
 from fairjax.config import sound_arms
 from fairjax.errors import InputError
 
 WORDS = {
-    "model": ("cnn", "resnet18", "resnet50", "mlp", "linear"),
+    "model": ("cnn", "resnet18", "resnet50", "occam_resnet18", "mlp", "linear"),
     "stem": ("imagenet", "stride2", "small"),
     "optimiser": ("sgd", "adam"),
     "select": ("last", "average", "worst_group", "worst_class", "group_mean", "class_mean",
@@ -38,9 +38,12 @@ POSITIVE = ("width", "learning_rate", "batch", "epochs", "evaluations", "top_k",
             "adversary_learning_rate", "mix_alpha", "attack_eps", "attack_steps", "jtt_epochs",
             "jtt_factor", "gap_rate", "lff_q")  # fmt: skip
 NOT_NEGATIVE = ("weight_decay", "patience", "mine", "focal_gamma", "dro_eta", "spectral", "l1",
-                "gap_weight", "gap_slack", "irm", "mmd", "adversary", "head_smote")  # fmt: skip
+                "gap_weight", "gap_slack", "irm", "mmd", "adversary", "head_smote", "occam_gamma0",
+                "occam_gamma", "occam_suppression")  # fmt: skip
 SHARES = ("momentum", "dropout", "effective_beta", "lff_q", "lff_momentum", "spectral_start",
           "irm_start", "lisa_within_class")  # fmt: skip
+# Slots that look at one head on one vector of features, which an OccamNet does not have.
+NOT_OCCAM = ("mine", "spectral", "gap", "irm", "mmd", "adversary", "transform", "head", "dropout")
 HIDDEN = {"both": (), "validation": ("training",), "none": ("training", "validation")}
 OFFICIAL = ("celeba", "waterbirds")
 RESNETS = ("resnet18", "resnet50")  # whose weights a file can give
@@ -81,7 +84,7 @@ def arm_problems(config: ConfigDict, devices: int) -> list[str]:
 
 
 def _fit_problems(config: ConfigDict, devices: int) -> list[str]:
-    fit, problems = config.fit, []
+    fit, plain, problems = config.fit, defaults().fit, []
 
     def need(ok: bool, key: str, rule: str) -> None:
         if not ok:
@@ -109,6 +112,13 @@ def _fit_problems(config: ConfigDict, devices: int) -> list[str]:
         need(numbers and all(isinstance(x, int | float) for x in fit[key]), key,
              "one or more numbers, such as (2.0,)")  # fmt: skip
     need(fit.dropout < 1, "dropout", "from 0 to below 1")
+    if fit.model == "occam_resnet18":
+        for key in NOT_OCCAM:
+            need(fit[key] == plain[key], key, f"{plain[key]!r} with fit.model=occam_resnet18")
+        need(fit.weights != "lff", "weights", "another with fit.model=occam_resnet18")
+        need(len(fit.occam_thresholds) == 4 and all(
+             isinstance(x, int | float) for x in fit.occam_thresholds), "occam_thresholds",
+             "four numbers, one for each exit")  # fmt: skip
     need(not fit.pretrained or fit.model in RESNETS, "pretrained",
          f"'' unless fit.model is {' or '.join(RESNETS)}")  # fmt: skip
     if fit.pretrained and fit.model in RESNETS:

@@ -50,6 +50,19 @@ def group_figures(
         yield wilson(f"accuracy/{groups.names[g]}/{part}", right[members])
 
 
+def exit_figures(left_by: np.ndarray, exits: int, groups: Grouping, part: str) -> Iterator[Figure]:
+    """Share of the images that leave a network by each exit: of all, and of each group.
+
+    Args:
+      left_by: int [n], which exit each image leaves by. exits: the last one's number.
+      groups: of these images. part: "test" or "train", the end of every name.
+    """
+    everyone = np.arange(len(left_by))
+    for who, members in (("all", everyone), *zip(groups.names, groups.sets(), strict=True)):
+        for j in range(1, exits + 1):
+            yield wilson(f"exit/{j}/{who}/{part}", left_by[members] == j)
+
+
 def constant_class(decided: np.ndarray) -> int | None:
     """The class that a collapsed classifier always decides for; None where it knows several."""
     found = np.unique(decided)

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
@@ -14,11 +15,11 @@ from fairjax.data.groups import Grouping, grouped
 from fairjax.data.prepare import Dataset
 from fairjax.errors import InputError
 from fairjax.evaluate.figures import Figure, write_figures
-from fairjax.evaluate.groups import constant_class, group_figures
+from fairjax.evaluate.groups import constant_class, exit_figures, group_figures
 from fairjax.experiments import keys, prediction_files
 from fairjax.experiments.prediction_files import Rows
 from fairjax.experiments.stages import read_arrays
-from fairjax.models import pretrained
+from fairjax.models import occam, pretrained
 from fairjax.objectives import draw
 from fairjax.objectives import weights as weighing
 from fairjax.objectives.ratio import effective_sample_size
@@ -293,6 +294,9 @@ def measure(config: ConfigDict, dataset: Dataset, arm: str, folder: Path) -> Non
         decided = logits.argmax(-1)
         shares = np.array([float(sizes.get(g, 0)) for g in groups.names])
         figures += group_figures(decided, p.target, groups, shares, name)
+        if config.fit.model == "occam_resnet18":  # its features are its gates
+            left = np.asarray(occam.left_by(jnp.asarray(features)))
+            figures += exit_figures(left, occam.EXITS - 1, groups, name)
         if name == "test":
             constant = constant_class(decided)
             if constant is not None:

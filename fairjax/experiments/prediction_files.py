@@ -22,7 +22,8 @@ class Rows(NamedTuple):
 
     Attributes:
       positions: int [n], into the images of the dataset. target: int [n].
-      features: float32 [n, d], what its last layer sees. logits: float32 [n, classes].
+      features: float32 [n, d], what its last layer sees (of an OccamNet: its gates).
+      logits: float32 [n, classes].
     """
 
     positions: np.ndarray

@@ -9,6 +9,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 
+from fairjax.models.occam import OccamResNet
 from fairjax.models.resnet import ResNet
 
 
@@ -50,12 +51,13 @@ class Pixels(nn.Module):
         return x.reshape(len(x), -1)
 
 
-def encoder(model: str, width: int, stem: str) -> Any:
-    """The trunk of a name in `fit.model`."""
+def encoder(model: str, width: int, stem: str, classes: int) -> Any:
+    """The trunk of a name in `fit.model`; an OccamNet brings its own heads, for so many classes."""
     return {
         "cnn": lambda: SmallCNN(width),
         "resnet18": lambda: ResNet(width, stem=stem),
         "resnet50": lambda: ResNet(width, stem=stem, depth=50),
+        "occam_resnet18": lambda: OccamResNet(width, classes, stem),
         "mlp": lambda: MLP(width),
         "linear": lambda: Pixels(),
     }[model]()

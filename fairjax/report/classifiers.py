@@ -55,6 +55,7 @@ def _context(run: Run, said: str, tone: str) -> dict[str, Any]:
         "headline": _picture(run),
         "arms": _arms(run),
         "groups": _groups(run),
+        "exits": _exits(run),
         "curves": _curves(run),
         "roles": tables.roles(run),
         "settings": Table(
@@ -126,6 +127,19 @@ def _groups(run: Run) -> Table | None:
     titles = [name.removeprefix("accuracy/").removesuffix("/test") for name in names]
     rows = [[Cell(arm.name), *(_figure(arm, name) for name in names)] for arm in run.arms]
     return Table(["arm", *titles], rows) if names else None
+
+
+def _exits(run: Run) -> Table | None:
+    """Where test images leave the networks that have exits, by arm and group."""
+    rows, numbers = [], ("1", "2", "3")
+    for arm in run.arms:
+        names = [name.split("/") for name in arm.figures if name.startswith("exit/1/")]
+        for who in (name[2] for name in names if name[3] == "test"):
+            shares = (_figure(arm, f"exit/{j}/{who}/test") for j in numbers)
+            rows.append([Cell(arm.name), Cell(who), *shares])
+    return (
+        Table(["arm", "images", *(f"leave by exit {j}" for j in numbers)], rows) if rows else None
+    )
 
 
 def _picture(run: Run) -> drawing.Picture | None:

@@ -31,7 +31,7 @@ def start(
     params: Any, stats: Any, optimiser: optax.GradientTransformation, examples: int
 ) -> Biased:
     """Before the first step; `examples` is n, below 0 stands what was never seen."""
-    return Biased(params, stats, optimiser.init(params), jnp.full((2, examples), -1.0))
+    return Biased(params, stats, optimiser.init(params), jnp.full((2, examples), -1.0, jnp.float32))
 
 
 def learnt(

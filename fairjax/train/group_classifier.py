@@ -19,8 +19,9 @@ from ml_collections import ConfigDict
 
 from fairjax.errors import InputError
 from fairjax.models.encoders import encoder
+from fairjax.models.occam import EXITS, decided
 from fairjax.models.pretrained import normalised
-from fairjax.objectives import losses, reduce
+from fairjax.objectives import losses, occam, reduce
 from fairjax.train import failure, slots, transforms
 from fairjax.train.devices import put_replicated
 from fairjax.train.loop import Task
@@ -40,6 +41,7 @@ class FitState(struct.PyTreeNode):
     running: jax.Array  # [k], averages of the groups' losses; below 0 = never seen
     multiplier: jax.Array  # of the constraint
     biased: failure.Biased | None  # of LfF; None without
+    memory: Any  # of an OccamNet, see `objectives.occam.memory`; {} without
     best: Any  # {"encoder", "head", "stats"} that were chosen on the validation images
     best_value: jax.Array
     stale: jax.Array  # evaluations since then
@@ -78,7 +80,8 @@ class GroupClassifier:
     ):
         self._fit, self._classes, self._values, self._steps = fit, classes, values, steps
         self._shape = (1, resolution, resolution, channels)
-        self._encoder = encoder(fit.model, fit.width, fit.stem)
+        self._encoder = encoder(fit.model, fit.width, fit.stem, classes)
+        self._exits = fit.model == "occam_resnet18"
         self._loss = losses.of_examples(fit.loss, fit.focal_gamma)
         inner = {
             "sgd": lambda: optax.sgd(fit.learning_rate, momentum=fit.momentum),
@@ -94,21 +97,22 @@ class GroupClassifier:
         self.program = jax.jit(self._step, donate_argnums=0)
         self._forward = jax.jit(self.outputs)
 
-    def _network(self, of_encoder: jax.Array, of_head: jax.Array) -> tuple[Any, Any, jax.Array]:
-        """A fresh network: ({"encoder", "head"}, statistics, features of an empty image)."""
+    def _network(self, of_encoder: jax.Array, of_head: jax.Array) -> tuple[Any, Any, Any]:
+        """A fresh network: ({"encoder", "head"}, statistics, features of an empty image); the heads
+        of an OccamNet are in its encoder."""
         image = jnp.zeros(self._shape)
         variables = self._encoder.init(of_encoder, image, train=False, features=True)
         features = self._encoder.apply(variables, image, train=False, features=True)
-        width = features.shape[-1]
-        kernel = jax.nn.initializers.lecun_normal()(of_head, (width, self._classes))
-        net = {
-            "encoder": variables.get("params", {}),
-            "head": {"kernel": kernel, "bias": jnp.zeros(self._classes)},
-        }
+        net: dict[str, Any] = {"encoder": variables.get("params", {}), "head": {}}
+        if not self._exits:
+            shape = (features.shape[-1], self._classes)
+            kernel = jax.nn.initializers.lecun_normal()(of_head, shape)
+            net["head"] = {"kernel": kernel, "bias": jnp.zeros(self._classes)}
         return net, variables.get("batch_stats", {}), features
 
-    def init(self, key: jax.Array, q: jax.Array, examples: int = 0) -> FitState:
-        """A fresh state; q is where group DRO starts, [k]. LfF remembers `examples` losses."""
+    def init(self, key: jax.Array, q: jax.Array, examples: int = 1) -> FitState:
+        """A fresh state; q is where group DRO starts, [k]. LfF and OccamNets remember something of
+        each of the `examples` of the training list."""
         of_encoder, of_head, of_adversary = jax.random.split(key, 3)
         net, stats, features = self._network(of_encoder, of_head)
         params = dict(net)
@@ -127,9 +131,10 @@ class GroupClassifier:
             stats=stats,
             optimiser=self._optimiser.init(params),
             q=jnp.asarray(q, jnp.float32),
-            running=jnp.full(len(q), -1.0),
+            running=jnp.full(len(q), -1.0, jnp.float32),
             multiplier=jnp.zeros(()),
             biased=biased,
+            memory=occam.memory(examples, EXITS, self._classes) if self._exits else {},
             best=jax.tree.map(jnp.copy, net | {"stats": stats}),
             best_value=jnp.asarray(jnp.finfo(jnp.float32).min),
             stale=jnp.zeros((), jnp.int32),
@@ -150,6 +155,8 @@ class GroupClassifier:
             stats = new.get("batch_stats", {})
         else:
             features = self._encoder.apply(variables, x, train=False, features=True)
+        if self._exits:  # the features are all exits
+            return features, decided(features), stats
         head, seen = params["head"], features
         if self._fit.dropout and drops is not None:
             kept = 1 - self._fit.dropout
@@ -188,7 +195,13 @@ class GroupClassifier:
             features, logits, stats = self._apply(
                 params, state.stats, view.images, train=True, drops=of_dropout
             )
-            each = view.reduce(lambda target, rows: self._loss(logits[rows], target))
+            if self._exits:
+                each, aside, memory, own_logs = slots.exits(
+                    fit, features, target, index, state.memory, state.step, self._loss
+                )
+            else:
+                each = view.reduce(lambda target, rows: self._loss(logits[rows], target))
+                aside, memory, own_logs = jnp.zeros(()), state.memory, {}
             weight, remembered = weights, biased
             if biased is not None:
                 plain = view.reduce(lambda y, rows: losses.cross_entropy(logits[rows], y))
@@ -198,7 +211,7 @@ class GroupClassifier:
                 weight = weight * difficulty
             if fit.weights_normalise == "batch":
                 weight = reduce.self_normalised(weight)
-            features, logits = features[: len(target)], logits[: len(target)]
+            features, logits = jax.tree.map(lambda x: x[: len(target)], (features, logits))
             means, present = reduce.group_means(each, weight, group, len(state.q))
             running = reduce.running_losses(means, present, state.running, MOMENTUM)
             loss, q = slots.objective(
@@ -208,7 +221,7 @@ class GroupClassifier:
                 fit, params, features, logits, target, protected, group, values=self._values,
                 groups=len(state.q), multiplier=state.multiplier, done=state.step / self._steps,
             )  # fmt: skip
-            logs |= {
+            logs |= own_logs | {
                 "loss/train": each.mean(),
                 "loss/objective": loss,
                 "accuracy/train": jnp.mean(logits.argmax(-1) == target),
@@ -218,10 +231,11 @@ class GroupClassifier:
                 logs |= {f"group_loss/{g}": (there * means[g], there), f"q/{g}": q[g]}
             if biased is not None:
                 logs |= {"lff/weight": weight.mean(), "lff/biased_loss": failed.mean()}
-            return loss + penalty, (stats, q, running, multiplier, remembered, logs)
+            extra = (stats, q, running, multiplier, remembered, memory, logs)
+            return loss + penalty + aside, extra
 
         found, slope = jax.value_and_grad(loss_of, has_aux=True)(state.params)
-        stats, q, running, multiplier, biased, logs = found[1]
+        stats, q, running, multiplier, biased, memory, logs = found[1]
         updates, optimiser = self._optimiser.update(slope, state.optimiser, state.params)
         state = state.replace(
             step=state.step + 1,
@@ -232,6 +246,7 @@ class GroupClassifier:
             running=running,
             multiplier=multiplier,
             biased=biased,
+            memory=memory,
         )
         return state, logs
 
@@ -239,17 +254,19 @@ class GroupClassifier:
         """Images [n, H, W, C], 0 to 255 -> (features [n, d], logits [n, classes]); not compiled."""
         x = images.astype(jnp.float32) / 127.5 - 1
         features, logits, _ = self._apply(variables, variables.get("stats", {}), x, train=False)
-        return features, logits
+        return features.gates if self._exits else features, logits
 
     def predict(
         self, variables: Any, images: np.ndarray, batch: int = 256
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Images uint8 [n, H, W, C] -> (features [n, d], logits [n, classes]), float32.
+        """Images uint8 [n, H, W, C] -> (features [n, d], logits [n, classes]), float32; what an
+        OccamNet gives as features are the logits of its gates, [n, 4].
 
         Args:
           variables: {"encoder", "head", "stats"}, as in `FitState.best`.
         """
-        variables = {"encoder": {}, "stats": {}} | variables  # empty trees leave no file entry
+        # Empty trees leave no entry in a file.
+        variables = {"encoder": {}, "head": {}, "stats": {}} | variables
         parts = []
         for start in range(0, len(images), batch):
             part = np.asarray(images[start : start + batch])

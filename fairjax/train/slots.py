@@ -1,5 +1,6 @@
 """The slots of a classifier's loss: the objective and the penalties, by the words of `fit`."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -7,7 +8,8 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from fairjax.models.adversary import StyleClassifier, reverse_gradient
-from fairjax.objectives import group_penalties, losses, reduce
+from fairjax.models.occam import Exits
+from fairjax.objectives import group_penalties, losses, occam, reduce
 from fairjax.objectives.penalties import lagrangian, raised
 
 
@@ -48,6 +50,25 @@ def objective(
         "top_k": lambda: reduce.top_k(each, weight, fit.top_k),
     }[fit.objective]()
     return scalar, q
+
+
+def exits(
+    fit: ConfigDict,
+    found: Exits,
+    target: jax.Array,
+    index: jax.Array,
+    memory: occam.Memory,
+    step: jax.Array,
+    loss: Callable[[jax.Array, jax.Array], jax.Array],
+) -> tuple[jax.Array, jax.Array, occam.Memory, dict[str, jax.Array]]:
+    """The losses of an OccamNet; see `occam.losses` for arguments and results. An epoch is as many
+    images as there are to train on, whatever the sampler draws."""
+    epoch = max(1, len(memory["correct"]) // len(target))  # steps
+    return occam.losses(
+        *found, target, index, occam.new_epoch(memory, step % epoch == 0), loss=loss,
+        first=step < epoch, gamma0=fit.occam_gamma0, gamma=fit.occam_gamma,
+        factor=fit.occam_suppression, thresholds=fit.occam_thresholds,
+    )  # fmt: skip
 
 
 def adversary(fit: ConfigDict, values: int) -> StyleClassifier:

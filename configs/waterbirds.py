@@ -2,14 +2,17 @@
 
 Command: python launch/train.py --config=configs/waterbirds.py --config.data.waterbirds.dir=DIR
 Laptop: python launch/train.py --config=configs/waterbirds.py:tiny --config.data.waterbirds.dir=DIR
+Rows of papers: python launch/train.py --config=configs/waterbirds.py:list
 Arms: the regimes of Sagawa et al., 2020 (appendix C.2): l2, learning rate, epochs, C, eta = 0.01,
 SGD with momentum 0.9, batch 128, the balanced sampler for group DRO. Expected figures and time:
 not run. The paper's, worst group in %: erm 60.0, dro 76.9, erm_l2 21.3, dro_l2 84.6, dro_l2_c 90.5;
-they are of a ResNet-50 with ImageNet weights, here it is a ResNet-18 from scratch.
+they are of a ResNet-50 with ImageNet weights, here it is a ResNet-18 from scratch; those of the
+papers' ResNet-50 are variants, which replace the arms.
 """
 
 from ml_collections import ConfigDict
 
+from fairjax import classifier_presets
 from fairjax.classifier_config import defaults, tiny
 from fairjax.config import variant
 
@@ -36,4 +39,4 @@ def get_config(arg: str | None = None) -> ConfigDict:
             "dro_l2_c": DRO | STRONG | worst | {"dro_c": (2.0,)},
         }
     )
-    return variant(config, arg, {"tiny": tiny})
+    return variant(config, arg, {"tiny": tiny} | classifier_presets.variants("waterbirds"))

@@ -193,7 +193,11 @@ def needs(fit: ConfigDict) -> dict[str, str]:
 def tiny(config: ConfigDict) -> None:
     """Shrinks a config so that all its stages end in about a minute on a laptop."""
     config.data.update(resolution=8, n_biased=400, n_judge_test=400)
-    config.fit.update(width=4, batch=32, epochs=4.0, evaluations=2)
+    small = {"width": 4, "batch": 32, "epochs": 4.0, "evaluations": 2}
+    config.fit.update(small)
+    for arm in config.arms.values():
+        for key in [key for key in arm if key in small]:
+            del arm[key]
 
 
 class Tree(NamedTuple):

@@ -175,8 +175,10 @@ def _validate_images(
     source, _, name = data.source.partition(":")
     need(source in sources and (not name or source == "tfds"), "data.source",
          f"one of {', '.join(sources)}, or tfds:<name>")  # fmt: skip
-    need(data.resolution in (8, 16, 32, 64, 128, 256, 512, 1024), "data.resolution",
-         "a power of two from 8 to 1024")  # fmt: skip
+    classifiers = config.experiment == "robust_classification"  # 224 is usual for a ResNet
+    sizes = (8, 16, 32, 64, 128, 256, 512, 1024, *((224,) if classifiers else ()))
+    need(data.resolution in sizes, "data.resolution",
+         f"a power of two from 8 to 1024{', or 224' if classifiers else ''}")  # fmt: skip
     need(data.channels in ((1, 3, 4) if source == "folder" else (1, 3)), "data.channels",
          "1 (gray) or 3, or 4 (RGBA) if data.source is folder")  # fmt: skip
     need(data.crop in ("center", "celeba140", "none"), "data.crop", "center, celeba140 or none")

@@ -25,7 +25,12 @@ from fairjax.experiments import (
 from fairjax.validation import validate
 
 FILES = sorted(path.stem for path in (pipeline.ROOT / "configs").glob("*.py"))
-CLASSIFIERS = ("avatar_classifier", "coloured_digits", "waterbirds")  # of the other experiment
+CLASSIFIERS = (
+    "avatar_classifier",
+    "celeba_blond",
+    "coloured_digits",
+    "waterbirds",
+)  # of the other experiment
 FILES = [name for name in FILES if name not in CLASSIFIERS]
 # What a config cannot know: where the user's images are.
 GIVEN = {

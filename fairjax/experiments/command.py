@@ -19,6 +19,7 @@ from typing import Any
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
+from fairjax import classifier_presets
 from fairjax import config as configuration
 from fairjax.classifier_config import TREES
 from fairjax.data import cache
@@ -35,7 +36,9 @@ def command_flags(argv: list[str]) -> flags.FlagValues:
     values = flags.FlagValues()
     config_flags.DEFINE_config_file(
         "config", None, "Config file, e.g. configs/quickstart.py or configs/quickstart.py:tiny; "
-        "any key is changed by --config.<key>=<value>.", flag_values=values, sys_argv=argv,
+        "any key is changed by --config.<key>=<value>. configs/waterbirds.py:list and "
+        "configs/celeba_blond.py:list print the rows of papers that are variants.",
+        flag_values=values, sys_argv=argv,
     )  # fmt: skip
     flags.DEFINE_string(
         "workdir", "", "Folder of the run. Default: the unfinished run under runs/ with the same "
@@ -142,6 +145,10 @@ def _end(message: str, code: int) -> None:
 
 def _run(argv: list[str]) -> None:
     stopping.install()
+    file, _, chosen = _config_file(argv).partition(":")
+    if chosen == "list":
+        print(classifier_presets.listing(parse([argv[0], f"--config={file}"]).config.data.source))
+        return
     values = parse(argv)
     config = values.config
     validate(config)

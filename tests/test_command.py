@@ -5,6 +5,7 @@ import signal
 import pipeline
 import pytest
 
+from fairjax.errors import InputError
 from fairjax.experiments import command
 from fairjax.train import stopping
 
@@ -43,6 +44,13 @@ def test_flags_of_two_words_and_their_defaults():
     assert values.stage is None
     assert values.dry_run is False
     assert values.distributed == "auto"
+
+
+def test_a_topology_alone_is_refused():
+    argv = ["x", QUICKSTART, "--topology=cpu:8", "--dry_run"]
+    with pytest.raises(InputError, match="--topology: given without"):
+        command.parse(argv)
+    assert command.parse([*argv, "--compile"]).topology == "cpu:8"
 
 
 def test_parsing_leaves_no_trace():

@@ -57,6 +57,11 @@ def command_flags(argv: list[str]) -> flags.FlagValues:
         "compile", False, "With --dry_run: compile the step programs of the GAN and print what a "
         "device holds and sends.", flag_values=values,
     )  # fmt: skip
+    flags.DEFINE_string(
+        "topology", "", "With --dry_run --compile: compile for these devices instead of those that "
+        "there are: a slice of TPUs such as v5e:16x16 (needs libtpu, no TPU), or cpu:256.",
+        flag_values=values,
+    )  # fmt: skip
     flags.DEFINE_enum(
         "distributed", "auto", ["auto", "on", "off"], "Whether to join the processes of a cluster; "
         "auto looks for Slurm, Open MPI and TPU pods.", flag_values=values,
@@ -156,6 +161,7 @@ def _run(argv: list[str]) -> None:
     import jax
 
     from fairjax.experiments import fair_generation, robust_classification, workdir
+    from fairjax.experiments.compiled_plan import compiled_facts, topology
     from fairjax.experiments.dry_run import report_plan
     from fairjax.experiments.stages import Stages
     from fairjax.train import devices
@@ -164,19 +170,22 @@ def _run(argv: list[str]) -> None:
     # Compiling takes longer than a short run; the user's own cache is private, as it must be.
     jax.config.update("jax_compilation_cache_dir", str(cache.root() / "xla"))
     try:
-        count = jax.device_count()
+        there = topology(values.topology)
+        count = len(there) or jax.device_count()
     except RuntimeError as error:
         raise InputError(
             f"JAX finds no device it can use ({error})",
             "JAX_PLATFORMS",
             "Set it to cpu, or install JAX for your device",
         ) from error
+    devices.refuse_copies(values.distributed, values.processes)
     validate(config, count)
     robust = config.experiment == "robust_classification"
     experiment = robust_classification if robust else fair_generation
     if values.dry_run:
+        facts = partial(compiled_facts, there) if values.compile else None
         print(robust_classification.describe(config) if robust
-              else report_plan(config, values.compile))  # fmt: skip
+              else report_plan(config, there or jax.devices(), facts))  # fmt: skip
         return
     folder = workdir.choose(config, values.workdir, values.stage)
     workdir.log_to(None)
@@ -225,6 +234,8 @@ def parse(argv: list[str]) -> flags.FlagValues:
         )
     if config is None:
         raise InputError("no config", "--config", "Give one, e.g. --config=configs/quickstart.py")
+    if values.topology and not (values.dry_run and values.compile):
+        raise InputError("given without the other two", "--topology", "Add --dry_run --compile")
     _check_form(config)
     return values
 

@@ -1,6 +1,7 @@
 """`--dry_run`: what a run would do and need, from shapes alone; nothing is computed or written."""
 
 import json
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -12,7 +13,6 @@ from ml_collections import ConfigDict
 from fairjax.config import arm_order, taken_from, with_arm
 from fairjax.experiments import fair_generation, gan_stage, penalty_stage
 from fairjax.train.classifier import Classifier
-from fairjax.train.compiled import collectives, donated, peak_bytes
 from fairjax.train.conditions import Conditions, label_table, of_numbers
 from fairjax.train.devices import batch_sharding, replicated
 from fairjax.train.gan import Gan
@@ -83,9 +83,9 @@ def abstract_gan(config: ConfigDict, groups: int = 2, images: int = 1000) -> tup
     }
     classes = None if labels is None else group
     reals = Reals(weight=per_image, group=group, q=vector, adjustment=vector, classes=classes)
-    if jax.device_count() > 1:  # laid out as in training
-        batch = _placed(batch, batch_sharding())
-        state, reals, key = (_placed(tree, replicated()) for tree in (state, reals, key))
+    # Laid out as in training.
+    batch = _placed(batch, batch_sharding())
+    state, reals, key = (_placed(tree, replicated()) for tree in (state, reals, key))
     return gan, (state, batch, reals, key)
 
 
@@ -112,23 +112,14 @@ def lower(config: ConfigDict, used_only: bool = False) -> dict[str, Any]:
     return lowered
 
 
-def compiled_facts(config: ConfigDict) -> list[str]:
-    """One line for each step program of an arm, compiled for the devices that there are."""
-    lines = []
-    for name, lowered in lower(config, used_only=True).items():
-        compiled = lowered.compile()
-        sent = collectives(compiled.as_text())
-        words = ", ".join(f"{kind} {s.number} x, {s.bytes:,} bytes" for kind, s in sent.items())
-        lines.append(
-            f"  {name + ':':<17} a device holds {peak_bytes(compiled):,} bytes at most, "
-            f"{donated(compiled):,} of them reused; sends {words or 'nothing'}"
-        )
-    return lines
-
-
 def flops_per_iteration(config: ConfigDict) -> float:
     """Mean floating-point operations of an iteration, by XLA's count before optimisation."""
     of = {name: _flops(lowered) for name, lowered in lower(config, used_only=True).items()}
+    return of_mean_iteration(of, config)
+
+
+def of_mean_iteration(of: dict[str, float], config: ConfigDict) -> float:
+    """Mean over iterations of what each step program has: operations, bytes, ..."""
     path = (of.get("g + path length", of["g"]) - of["g"]) / config.gan.path_length_every
     r1 = (of.get("d + r1", of["d"]) - of["d"]) / config.gan.r1_every
     return of["g"] + path + of["d"] + r1
@@ -148,12 +139,23 @@ def _penalty(config: ConfigDict) -> list[str]:
             "attribute); labels are used in training"]  # fmt: skip
 
 
-def report_plan(base: ConfigDict, compiling: bool = False) -> str:
-    """The text that `--dry_run` prints; `compiling` adds facts of the compiled programs."""
+def report_plan(
+    base: ConfigDict,
+    devices: Sequence[jax.Device] = (),
+    facts: Callable[[ConfigDict, float], list[str]] | None = None,
+) -> str:
+    """The text that `--dry_run` prints.
+
+    Args:
+      base: the experiment's config.
+      devices: on which it is to run, those that there are unless given.
+      facts: adds lines to those of an arm, by its config and the operations of an iteration.
+    """
+    devices = devices or jax.devices()
     lines = ["config:", json.dumps(base.to_dict(), indent=1, default=list), "", "stages:"]
     lines += [f"  {name}" for name in fair_generation.plan(base)]
-    kind = jax.devices()[0].platform
-    rate = ASSUMED_RATE.get(kind, ASSUMED_RATE["gpu"]) * 1e9 * jax.device_count()
+    kind = devices[0].platform
+    rate = ASSUMED_RATE.get(kind, ASSUMED_RATE["gpu"]) * 1e9 * len(devices)
     data = base.data
     for stage in ("ratio", "judge"):
         network = Classifier(base[stage], resolution=data.resolution, channels=data.channels,
@@ -167,6 +169,7 @@ def report_plan(base: ConfigDict, compiling: bool = False) -> str:
         ]
     total = 0.0
     flops_of: dict[Gan, float] = {}  # arms that differ in data only share their programs
+    facts_of: dict[Gan, list[str]] = {}
     for arm in arm_order(base):
         config = with_arm(base, arm)
         gan, (state, batch, _, _) = abstract_gan(config)
@@ -175,6 +178,7 @@ def report_plan(base: ConfigDict, compiling: bool = False) -> str:
         rhythm = gan_stage.rhythm(config)
         if gan not in flops_of:
             flops_of[gan] = flops_per_iteration(config)
+            facts_of[gan] = facts(config, flops_of[gan]) if facts is not None else []
         flops = flops_of[gan]
         seconds = flops * rhythm.total / rate
         total += seconds
@@ -188,14 +192,14 @@ def report_plan(base: ConfigDict, compiling: bool = False) -> str:
             f"  generator     {size(state.g)[0]:>12,} parameters",
             f"  discriminator {size(state.d)[0]:>12,} parameters",
             f"  state         {size(state)[1] / 1e6:>12,.1f} MB on every device; "
-            f"batch {size(batch)[1] / 1e6:,.1f} MB over {jax.device_count()} device(s); "
+            f"batch {size(batch)[1] / 1e6:,.1f} MB over {len(devices)} device(s); "
             "activations come on top",
             f"  steps         {rhythm.total:>12,} ({config.gan.kimg:g} kimg, batch "
             f"{config.gan.batch}); log every {rhythm.log}, save every {rhythm.save}, evaluate "
             f"every {rhythm.evaluate} steps",
             f"  work          {flops / config.gan.batch / 1e9:>12,.2f} GFLOP per image; about "
             f"{clock(seconds)} at an assumed {rate / 1e9:,.0f} GFLOP/s ({kind})",
-            *(compiled_facts(config) if compiling else ()),
+            *facts_of[gan],
         ]
     lines += ["", f"estimated time of all arms: {clock(total)}, without data, classifiers and "
               "evaluation (an estimate from shapes; nothing was run)"]  # fmt: skip

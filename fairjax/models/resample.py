@@ -15,9 +15,11 @@ Every operation has three forms with equal values and derivatives:
 - "lax", for TPU: dilated and depthwise convolutions, differentiated by JAX.
 
 The first two have reverse mode of any order and no forward mode. "auto" picks by the default
-backend when it is traced.
+backend when it is traced, or by that of `built_for`.
 """
 
+import contextlib
+from collections.abc import Iterator
 from functools import partial
 
 import jax
@@ -34,10 +36,24 @@ FORMS = ("slices", "library", "lax")
 FORM_OF = {"cpu": "slices", "gpu": "library"}  # of a backend; others: "lax"
 
 
+_backend = ""
+
+
+@contextlib.contextmanager
+def built_for(backend: str) -> Iterator[None]:
+    """Programs traced inside are to run on this backend, which need not be there."""
+    global _backend
+    _backend = backend
+    try:
+        yield
+    finally:
+        _backend = ""
+
+
 def chosen(form: str = "auto") -> str:
     """One of `FORMS`; "auto" is that of the default backend."""
     if form == "auto":
-        return FORM_OF.get(jax.default_backend(), "lax")
+        return FORM_OF.get(_backend or jax.default_backend(), "lax")
     if form not in FORMS:
         raise ValueError(f'form must be "auto" or one of {FORMS}, found {form!r}')
     return form

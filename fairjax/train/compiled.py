@@ -40,10 +40,19 @@ def donated(compiled: jax.stages.Compiled) -> int:
     return 0 if analysis is None else int(analysis.alias_size_in_bytes)
 
 
-def peak_bytes(compiled: jax.stages.Compiled) -> int:
-    """Memory of one device while the program runs: inputs, results and what is in between."""
+class Memory(NamedTuple):
+    """Bytes of one device while a program runs."""
+
+    arguments: int
+    temporary: int  # between inputs and results
+    peak: int  # inputs, results and what is in between; what is taken over counts once
+
+
+def memory(compiled: jax.stages.Compiled) -> Memory:
+    """Memory of one device, by the compiler's own plan."""
     m = compiled.memory_analysis()
     if m is None:
-        return 0
-    return int(m.argument_size_in_bytes + m.output_size_in_bytes + m.temp_size_in_bytes
-               - m.alias_size_in_bytes)  # fmt: skip
+        return Memory(0, 0, 0)
+    peak = (m.argument_size_in_bytes + m.output_size_in_bytes + m.temp_size_in_bytes
+            - m.alias_size_in_bytes)  # fmt: skip
+    return Memory(int(m.argument_size_in_bytes), int(m.temp_size_in_bytes), int(peak))

@@ -54,7 +54,9 @@ def initialise(
             f"--distributed={distributed}",
             "Give all three in every process, --process from 0 to --processes - 1, or none of them",
         )
-    if distributed == "off" or (distributed == "auto" and not any(given) and not _announced()):
+    if distributed == "off":
+        return
+    if distributed == "auto" and not any(given) and announced() < 1:
         return
     named: dict[str, Any] = {}
     if any(given):
@@ -74,14 +76,25 @@ def initialise(
         ) from error
 
 
-def _announced() -> bool:
-    """Whether the environment announces more than one process in a way that JAX reads.
+def announced() -> int:
+    """How many processes the environment announces in a way that JAX reads.
 
-    Raises InputError where it does in another way: each process would train a copy.
+    0 = none; 1 also where a cluster is there and JAX counts its processes itself.
+
+    Raises InputError where it announces several in another way: each would train a copy.
     """
-    slurm = _count("SLURM_NTASKS") > 1 and "SLURM_STEP_NODELIST" in os.environ
-    if slurm or any(os.environ.get(name) for name in _CLUSTERS):
-        return True
+    slurm, here = _count("SLURM_NTASKS"), "SLURM_STEP_NODELIST" in os.environ
+    if slurm > 1 and not here and "SLURM_JOB_ID" in os.environ:
+        raise InputError(
+            f"Slurm gave {slurm} tasks and this process is none of them",
+            "the variable SLURM_NTASKS",
+            "Start it with srun, or give --distributed=off for a single process",
+        )
+    if slurm > 1 and here:
+        return slurm
+    if any(os.environ.get(name) for name in _CLUSTERS):
+        hosts = os.environ.get("TPU_WORKER_HOSTNAMES", "").count(",") + 1
+        return max(_count("OMPI_COMM_WORLD_SIZE"), hosts)
     for name in _SIZES:
         if _count(name) > 1:
             raise InputError(
@@ -89,7 +102,22 @@ def _announced() -> bool:
                 f"the variable {name}",
                 "Give --coordinator, --processes and --process, or --distributed=off",
             )
-    return False
+    return 0
+
+
+def refuse_copies(distributed: str, processes: int = 0) -> None:
+    """Raises InputError where JAX sees one process and the flags or the environment say more.
+
+    Each would train the whole run. TPU hosts whose own runtime knows nothing of the others do so.
+    """
+    expected = max(processes, announced() if distributed != "off" else 0)
+    if expected > 1 and is_alone():
+        raise InputError(
+            f"{expected} processes are announced and JAX sees one, so that each would train alone",
+            f"--distributed={distributed}",
+            "Start all of them under one launcher that JAX knows (on a TPU pod with --worker=all), "
+            "or give --distributed=off for a single process",
+        )
 
 
 def _count(name: str) -> int:
@@ -98,9 +126,28 @@ def _count(name: str) -> int:
 
 
 @functools.cache
+def _own_mesh() -> jax.sharding.Mesh:
+    return jax.make_mesh((jax.device_count(),), ("data",), axis_types=(AxisType.Auto,))
+
+
+_described: jax.sharding.Mesh | None = None
+
+
 def mesh() -> jax.sharding.Mesh:
     """All devices on one axis, "data". Auto axes: the default (Explicit) refuses reshapes."""
-    return jax.make_mesh((jax.device_count(),), ("data",), axis_types=(AxisType.Auto,))
+    return _own_mesh() if _described is None else _described
+
+
+@contextlib.contextmanager
+def described(devices: Any) -> Iterator[None]:
+    """Inside, programs are laid out for these devices, which need not be there: a description of
+    them, of which nothing can be run, is enough for compiling."""
+    global _described
+    _described = jax.sharding.Mesh(np.array(devices), ("data",), axis_types=(AxisType.Auto,))
+    try:
+        yield
+    finally:
+        _described = None
 
 
 def batch_sharding() -> NamedSharding:
@@ -134,7 +181,7 @@ def spread(x: jax.Array) -> jax.Array:
     Without this the compiler has no sharded input in the generator step and every device would
     compute the whole batch.
     """
-    if jax.device_count() == 1 or x.shape[0] % jax.device_count():
+    if mesh().size == 1 or x.shape[0] % mesh().size:
         return x
     return jax.lax.with_sharding_constraint(x, batch_sharding())
 

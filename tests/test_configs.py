@@ -29,6 +29,7 @@ CLASSIFIERS = (
     "avatar_classifier",
     "celeba_blond",
     "coloured_digits",
+    "digits_occam",
     "waterbirds",
 )  # of the other experiment
 FILES = [name for name in FILES if name not in CLASSIFIERS]

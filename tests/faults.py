@@ -118,7 +118,7 @@ def odd_times(workdir: Path, said: str, took: float) -> list[str]:
         rates = [json.loads(line).get("images_per_second", 1) for line in file.open()]
         odd += [f"{file.parent.name}: {rate} images/s" for rate in rates if not 0 < rate < 1e6]
     for line in re.findall(r".* left$", said, re.MULTILINE):
-        if not re.search(r", (\?|(\d:)?\d{1,2}:\d\d) left$", line):
+        if not re.search(r", (\?|(\d:)?\d{1,2}:\d\d|\d+ s) left$", line):
             odd.append(line)
     return odd
 

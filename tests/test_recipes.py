@@ -150,7 +150,13 @@ def test_copies_are_refused(monkeypatch, environment, processes):
         with pytest.raises(devices.InputError, match=f"{processes} processes.*each would train"):
             devices.refuse_copies("auto")
     with pytest.raises(devices.InputError, match="20 processes"):
-        devices.refuse_copies("off", 20)
+        devices.refuse_copies("auto", 20)
+    monkeypatch.setenv(
+        "WORLD_SIZE", "8"
+    )  # flags say how many there are, whatever the launcher does
+    devices.refuse_copies("auto", 1)
+    monkeypatch.setattr(devices, "is_alone", lambda: False)
+    devices.refuse_copies("auto", 20)
 
 
 def test_a_job_without_srun_is_refused(monkeypatch):

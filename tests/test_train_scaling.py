@@ -5,7 +5,7 @@ import pytest
 
 from fairjax.train import scaling
 
-KIND = scaling.Hardware("two levels", 1e12, 80e9, island=4, inside=100.0, between=10.0, latency=0.5)
+KIND = scaling.Hardware("two levels", 1e12, island=4, inside=100.0, between=10.0, latency=0.5)
 
 
 def ring(values: np.ndarray) -> tuple[np.ndarray, int]:

@@ -110,8 +110,9 @@ def refuse_copies(distributed: str, processes: int = 0) -> None:
 
     Each would train the whole run. TPU hosts whose own runtime knows nothing of the others do so.
     """
-    expected = max(processes, announced() if distributed != "off" else 0)
-    if expected > 1 and is_alone():
+    if not is_alone() or (distributed == "off" and not processes):
+        return
+    if (expected := processes or announced()) > 1:
         raise InputError(
             f"{expected} processes are announced and JAX sees one, so that each would train alone",
             f"--distributed={distributed}",

@@ -13,7 +13,6 @@ class Hardware(NamedTuple):
 
     name: str
     rate: float  # FLOP/s that a step program is assumed to sustain
-    memory: float  # bytes
     island: int  # devices that the inner links join
     inside: float  # bytes/s within an island
     between: float  # bytes/s to other islands
@@ -24,12 +23,12 @@ class Hardware(NamedTuple):
 # TFLOP/s at 256 px), assumed for the others too.
 SHARE = 242 / 989
 
-# Peaks, memory and links as published by the makers (Google Cloud's pages of v5e and v5p, NVIDIA's
+# Peaks and links as published by the makers (Google Cloud's pages of v5e and v5p, NVIDIA's
 # of the H100 SXM: NVLink 900 GB/s both ways, one 400 Gb/s adapter for each GPU).
 HARDWARE = (
-    Hardware("TPU v5e, ICI", SHARE * 197e12, 16e9, 256, 200e9, 3.1e9, 50e-6),
-    Hardware("TPU v5p, ICI", SHARE * 459e12, 95e9, 6144, 600e9, 6.2e9, 50e-6),
-    Hardware("H100, NVLink and InfiniBand", SHARE * 989e12, 80e9, 8, 450e9, 50e9, 100e-6),
+    Hardware("TPU v5e, ICI", SHARE * 197e12, 256, 200e9, 3.1e9, 50e-6),
+    Hardware("TPU v5p, ICI", SHARE * 459e12, 6144, 600e9, 6.2e9, 50e-6),
+    Hardware("H100, NVLink and InfiniBand", SHARE * 989e12, 8, 450e9, 50e9, 100e-6),
 )
 
 

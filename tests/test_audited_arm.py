@@ -118,11 +118,15 @@ def test_the_arm_knows_its_columns_and_validation_rows(arm, tmp_path):
     [
         ("..", [], "no arm of a run"),
         (".", ["--positive=middle"], "the classes small, large"),
+        (".", ["--stress=pgd,transforms", "--limits={limits}"], "Did you mean stability/shift"),
         (".", ["--stress=fog"], "Give some of flips, noise, fgsm, pgd, pixels, transforms"),
         (".", ["--features=eval/predictions.csv", "--repair=parity",
                "--repair_with=reductions"], "no array `features`"),
     ],
 )  # fmt: skip
 def test_what_is_no_arm_is_refused(arm, tmp_path, capsys, path, flags, words):
+    limits = tmp_path / "limits.json"
+    limits.write_text(json.dumps({"stability/shfit/colour/red": {"min": 0.9}}))
+    flags = [flag.format(limits=limits) for flag in flags]
     assert audited(arm / path, tmp_path, *flags) == 2
     assert words in capsys.readouterr().err.strip().splitlines()[-1]

@@ -124,13 +124,13 @@ def _run(argv: list[str]) -> int:
     audited = Audited.read(values)
     path, table, sets = audited[:3]
     privileged = _privileged(values.privileged, sets)
+    audit_stress.check(values, table, audited.arm)
     words = audited.arm.words if audited.arm else {}
     others = other_decisions.asked_for(values, table, sets, words)
     errors = audited.errors()
     shown = [row for rows in errors.values() for _, row, _ in rows]
     images = audited.images(values.images, shown)
-    stressed, steady = audit_stress.stressed(values, table, sets, audited.arm)
-    figures = [*_figures(table, sets, privileged), *audited.train_weighted(), *steady]
+    figures = [*_figures(table, sets, privileged), *audited.train_weighted()]
     for other in others:
         figures += [figure._replace(name=f"{other.word}/{figure.name}")
                     for figure in _figures(other.table, sets, privileged)]  # fmt: skip
@@ -138,8 +138,9 @@ def _run(argv: list[str]) -> int:
             figures += [figure._replace(name=f"{other.before}{figure.name}") for figure in
                         paired_figures(table.truth, table.decided, other.table.decided,
                                        groups)]  # fmt: skip
-    named = {figure.name: figure for figure in figures}
-    rules.check_names(named)
+    rules.check_names([*(f.name for f in figures), *audit_stress.names(values, sets)])
+    stressed, steady = audit_stress.stressed(values, table, sets, audited.arm)  # takes longest
+    named = {figure.name: figure for figure in (*figures, *steady)}
     found = rules.ruling(named)
     out.mkdir(parents=True, exist_ok=True)
     of = f"{path.parents[3].name}, {path.parents[1].name}" if audited.arm else path.name
@@ -147,8 +148,8 @@ def _run(argv: list[str]) -> int:
     workdir.describe(out, ConfigDict({"name": title}), ["python", *argv])
     checks = found.checks()
     more = {other.word: other.said for other in others}
-    write_figures(out / "metrics.json", figures, {**checks, **more})
-    _write_table(out / "figures.csv", figures)
+    write_figures(out / "metrics.json", named.values(), {**checks, **more})
+    _write_table(out / "figures.csv", list(named.values()))
     _write_errors(out / "errors.csv", table, errors)
     if others and others[0].word != other_decisions.OTHER:
         other_decisions.write_table(out / "repaired.csv", others, values.label)

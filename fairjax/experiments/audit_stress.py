@@ -10,22 +10,16 @@ from fairjax.evaluate import stress
 from fairjax.evaluate.figures import Figure
 from fairjax.evaluate.rates import Groups, confusion
 from fairjax.evaluate.stress import Point
-from fairjax.experiments.audited_arm import STRESSES, AuditedArm
+from fairjax.experiments.audited_arm import STRESSES, TRANSFORMS, AuditedArm
 
 OF_TABLES = ("flips", "noise")
 ALL = (*OF_TABLES, *STRESSES)
 
 
-def stressed(
-    values: flags.FlagValues, table: Predictions, sets: Sequence[Groups], arm: AuditedArm | None
-) -> tuple[list[Point], list[Figure]]:
-    """(points of all curves, figures of harmless changes) of the kinds that were asked for.
-
-    Raises:
-      InputError: a kind that there is not, or that this table cannot have.
-    """
-    kinds, where = list(dict.fromkeys(values.stress)), f"--stress={','.join(values.stress)}"
-    for kind in kinds:
+def check(values: flags.FlagValues, table: Predictions, arm: AuditedArm | None) -> None:
+    """Raises InputError for a kind that there is not, or that this table cannot have."""
+    where = f"--stress={','.join(values.stress)}"
+    for kind in values.stress:
         if kind not in ALL:
             raise InputError(f"{kind!r}", where, f"Give some of {', '.join(ALL)}")
         if kind == "noise" and (values.decision or table.scores is None):
@@ -34,6 +28,23 @@ def stressed(
         if kind in STRESSES and arm is None:
             raise InputError(f"{kind}: the network of a table is not known", where,
                              "Give --predictions=RUN/arms/NAME, or flips, noise")  # fmt: skip
+
+
+def names(values: flags.FlagValues, sets: Sequence[Groups]) -> list[str]:
+    """The names of the figures that `stressed` will return."""
+    if TRANSFORMS not in values.stress:
+        return []
+    from fairjax.train.attacks import HARMLESS
+
+    return [f"{figure}/{change}/{groups.label}/{group}" for figure in ("stability", "score_change")
+            for change in HARMLESS for groups in sets for group in groups.names]  # fmt: skip
+
+
+def stressed(
+    values: flags.FlagValues, table: Predictions, sets: Sequence[Groups], arm: AuditedArm | None
+) -> tuple[list[Point], list[Figure]]:
+    """(points of all curves, figures of harmless changes) of the kinds that were asked for."""
+    kinds = list(dict.fromkeys(values.stress))
     points: list[Point] = []
     for kind in kinds:
         for groups in sets if kind in OF_TABLES else ():

@@ -23,7 +23,6 @@ from fairjax.evaluate.figures import Figure
 from fairjax.evaluate.rates import Groups
 from fairjax.evaluate.stress import Point
 from fairjax.experiments.prediction_files import DECISION, PARTS, TARGET, score_of
-from fairjax.experiments.stages import read_json
 
 log = logging.getLogger("fairjax")
 
@@ -42,6 +41,8 @@ class AuditedArm:
     """
 
     def __init__(self, folder: Path):
+        from fairjax.experiments.stages import read_json  # with JAX, which a table can do without
+
         self.folder, where = folder, f"--predictions={folder}"
         self._run = folder.resolve().parents[1]
         mend = "Give RUN/arms/NAME of a run of classifiers, or a table"

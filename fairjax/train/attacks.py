@@ -28,7 +28,7 @@ def attack_on(net: GroupClassifier, variables: Any, kind: str, batch: int = 256)
       variables: {"encoder", "head", "stats"}. kind: one of `STEPS`.
     """
     loss = of_examples("cross_entropy", 0.0)
-    variables = {"encoder": {}, "stats": {}} | variables
+    variables = {"encoder": {}, "head": {}, "stats": {}} | variables
 
     @jax.jit
     def misled(variables: Any, images: jax.Array, target: jax.Array, eps: jax.Array) -> jax.Array:

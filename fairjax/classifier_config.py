@@ -48,6 +48,9 @@ def defaults() -> ConfigDict:
             "seed": 0,
             "bad_numbers": "stop",  # where one is not finite: stop | skip (the step) | rollback
             "data": data,
+            # Only where an arm has weights=density_ratio: of the validation images over the others.
+            "ratio": generation.defaults().ratio,
+            "weights": generation.defaults().weights,
             "fit": _fit(),
             # Each arm is one classifier: {name: {key below fit: value}}.
             "arms": {"main": {}},
@@ -93,7 +96,8 @@ def _fit() -> dict[str, Any]:
         "mine": 0,  # images of a batch that are trained on, by their loss; 0 = all
         "mine_by": "highest",  # highest | proportional
         # Weights in the loss; with sampler=weighted, of the draws.
-        # none | inverse | sqrt | effective | reweighing | lff (by a second network, as it learns)
+        # none | inverse | sqrt | effective | reweighing | density_ratio (no labels; stages `ratio`
+        # and `weights`) | lff (no labels; by a second network, as it learns)
         "weights": "none",
         "effective_beta": 0.999,
         "weights_clip": 0.0,  # largest weight, their mean being 1; 0 = none
@@ -122,7 +126,7 @@ def _fit() -> dict[str, Any]:
         "gap_form": "penalty",  # penalty | constraint (gap <= slack, by a multiplier)
         "gap_slack": 0.02,
         "gap_rate": 0.1,
-        "irm": 0.0,
+        "irm": 0.0,  # above 1 the whole loss is divided by it, as published
         "irm_environments": "protected",  # protected | groups
         "irm_start": 0.0,  # share of the training after which it begins; a factor of 1 before
         "mmd": 0.0,  # between the features of the values of a, within each class
@@ -142,7 +146,9 @@ def _fit() -> dict[str, Any]:
         "jtt_epochs": 1.0,
         "jtt_factor": 20.0,
         "head": "none",  # none | dfr (on validation images) | crt (on training images)
+        "head_balance": "target",  # crt: what is made equally large: target | groups
         "head_smote": 0,  # crt: neighbours of SMOTE on the features; 0 = no new examples
+        "head_smote_kind": "smote",  # smote | borderline | svm | adasyn
     }
 
 
@@ -163,6 +169,11 @@ def source_config(config: ConfigDict) -> ConfigDict:
     return ConfigDict(tree)
 
 
+def by_density_ratio(config: ConfigDict) -> bool:
+    """Whether an arm takes its weights from the density ratio."""
+    return any(with_arm(config, name).fit.weights == "density_ratio" for name in config.arms)
+
+
 def needs(fit: ConfigDict) -> dict[str, str]:
     """Where an arm (applied) needs labels of the protected attribute: "training" and "validation",
     each with the key of `fit` that needs them. An arm without an entry needs only the target."""
@@ -178,6 +189,7 @@ def needs(fit: ConfigDict) -> dict[str, str]:
         "mmd": fit.mmd > 0,
         "adversary": fit.adversary > 0,
         "transform": fit.transform == "lisa",
+        "head_balance": fit.head == "crt" and fit.head_balance == "groups" and by_group,
     }
     on_validation = {
         "select": fit.select in ("worst_group", "group_mean", "worst_group_loss") and by_group,
@@ -193,6 +205,8 @@ def needs(fit: ConfigDict) -> dict[str, str]:
 def tiny(config: ConfigDict) -> None:
     """Shrinks a config so that all its stages end in about a minute on a laptop."""
     config.data.update(resolution=8, n_biased=400, n_judge_test=400)
+    config.ratio.update(folds=2, width=4, stem="small", batch=32, epochs=2.0, evaluations=2)
+    config.ratio.feature_resolution = 32
     small = {"width": 4, "batch": 32, "epochs": 4.0, "evaluations": 2}
     config.fit.update(small)
     for arm in config.arms.values():

@@ -19,7 +19,8 @@ WORDS = {
     "sampler": ("uniform", "epoch", "balanced", "epoch_balanced", "over", "under", "stratified",
                 "weighted"),
     "mine_by": ("highest", "proportional"),
-    "weights": ("none", "inverse", "sqrt", "effective", "reweighing", "lff"),
+    "weights": ("none", "inverse", "sqrt", "effective", "reweighing", "density_ratio",
+                "lff"),
     "weights_normalise": ("set", "batch"),
     "loss": ("cross_entropy", "binary", "focal", "hinge"),
     "objective": ("mean", "group_mean", "group_dro", "max", "cvar", "cvar_groups", "top_k"),
@@ -33,6 +34,8 @@ WORDS = {
     "transform": ("none", "mixup", "lisa", "fgsm", "pgd"),
     "first": ("none", "jtt"),
     "head": ("none", "dfr", "crt"),
+    "head_balance": ("target", "groups"),
+    "head_smote_kind": ("smote", "borderline", "svm", "adasyn"),
 }  # fmt: skip
 POSITIVE = ("width", "learning_rate", "batch", "epochs", "evaluations", "top_k", "adversary_width",
             "adversary_learning_rate", "mix_alpha", "attack_eps", "attack_steps", "jtt_epochs",
@@ -132,6 +135,8 @@ def _fit_problems(config: ConfigDict, devices: int) -> list[str]:
     need(fit.first == "none" or fit.weights == "none", "weights",
          "none with fit.first=jtt, which makes the weights")  # fmt: skip
     need(not fit.head_smote or fit.head == "crt", "head_smote", "0 unless fit.head is crt")
+    need(fit.head_balance == "target" or fit.groups != "protected", "head_balance",
+         "target with fit.groups=protected, whose groups are not of one class")  # fmt: skip
     need(not fit.patience or fit.select != "last", "patience", "0 with fit.select=last")
     need(fit.loss != "hinge" or fit.head == "none", "loss",
          "another, as the heads are logistic regressions")  # fmt: skip

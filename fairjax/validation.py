@@ -7,7 +7,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from fairjax import augmentations, classifier_validation
-from fairjax.classifier_config import TREES
+from fairjax.classifier_config import TREES, by_density_ratio
 from fairjax.config import arm_order, d_widths, named_arm, sound_arms, with_arm
 from fairjax.errors import InputError
 
@@ -36,37 +36,15 @@ def validate(config: ConfigDict, devices: int = 1) -> None:
         _validate_images(config, need, (*SOURCES, "digits", "waterbirds"))
         classifier_validation.data_problems(config, need)
         problems += classifier_validation.arm_problems(config, devices)
+        if not problems and by_density_ratio(config):
+            _validate_ratio(config, devices, need)
         classifier_validation.refuse(config, problems)
         return
     _validate_data(config, need)
-    for stage in ("ratio", "judge"):
-        need(config[stage].width >= 1, f"{stage}.width", "at least 1")
-        need(config[stage].stem in ("imagenet", "stride2", "small"), f"{stage}.stem",
-             "imagenet, stride2 or small")  # fmt: skip
-        need(config[stage].batch >= 2 and config[stage].batch % (2 * devices) == 0,
-             f"{stage}.batch", f"a multiple of 2 x {devices} devices")  # fmt: skip
-        need(config[stage].epochs > 0, f"{stage}.epochs", "positive")
-        need(config[stage].learning_rate > 0, f"{stage}.learning_rate", "positive")
-        need(config[stage].evaluations >= 1, f"{stage}.evaluations", "at least 1")
-        need(0 < config[stage].validation_share < 0.5, f"{stage}.validation_share",
-             "between 0 and 0.5")  # fmt: skip
+    _validate_training(config, "judge", devices, need)
+    _validate_ratio(config, devices, need)
     sets = [frozenset(names) for names in config.judge.attribute_sets]
     need(len(sets) == len({*sets}), "judge.attribute_sets", "different sets")
-    need(config.ratio.folds >= 2, "ratio.folds", "at least 2 (cross-fitting)")
-    networks = tuple(config.ratio.networks)
-    known = {"resnet", "efficientnet_lite0", "random_conv"}
-    need(0 < len(networks) == len({*networks}) and {*networks} <= known,
-         "ratio.networks", "one or more of resnet, efficientnet_lite0, random_conv")  # fmt: skip
-    need(config.ratio.clusters >= 2, "ratio.clusters", "at least 2")
-    need(config.ratio.feature_resolution >= 32, "ratio.feature_resolution", "32 or more")
-    need(config.ratio.calibration in ("platt", "temperature", "none"), "ratio.calibration",
-         "platt, temperature or none")  # fmt: skip
-    need(config.weights.alpha >= 0, "weights.alpha", "0 or more")
-    need(config.weights.clip == 0 or config.weights.clip >= 1, "weights.clip",
-         "0 (off) or at least 1")  # fmt: skip
-    need(0 < config.weights.clip_quantile <= 1, "weights.clip_quantile", "above 0, at most 1")
-    need(not config.weights.true_ratio or config.data.source == "avatars", "weights.true_ratio",
-         "False unless data.source is avatars, where the ratio is known")  # fmt: skip
     need(config.eval.features in ("none", "efficientnet_lite0"), "eval.features",
          "none or efficientnet_lite0")  # fmt: skip
     for key in ("samples_during", "samples", "feature_samples", "batch"):
@@ -92,6 +70,45 @@ def validate(config: ConfigDict, devices: int = 1) -> None:
             f"config {config.name}",
             "Change these keys in the config file or by --config.<key>=<value>",
         )
+
+
+def _validate_training(
+    config: ConfigDict, stage: str, devices: int, need: Callable[[bool, str, str], None]
+) -> None:
+    """What the classifiers of the stages `ratio` and `judge` have in common."""
+    need(config[stage].width >= 1, f"{stage}.width", "at least 1")
+    need(config[stage].stem in ("imagenet", "stride2", "small"), f"{stage}.stem",
+         "imagenet, stride2 or small")  # fmt: skip
+    need(config[stage].batch >= 2 and config[stage].batch % (2 * devices) == 0,
+         f"{stage}.batch", f"a multiple of 2 x {devices} devices")  # fmt: skip
+    need(config[stage].epochs > 0, f"{stage}.epochs", "positive")
+    need(config[stage].learning_rate > 0, f"{stage}.learning_rate", "positive")
+    need(config[stage].evaluations >= 1, f"{stage}.evaluations", "at least 1")
+    need(0 < config[stage].validation_share < 0.5, f"{stage}.validation_share",
+         "between 0 and 0.5")  # fmt: skip
+
+
+def _validate_ratio(
+    config: ConfigDict, devices: int, need: Callable[[bool, str, str], None]
+) -> None:
+    """`ratio` and `weights`, of either experiment."""
+    _validate_training(config, "ratio", devices, need)
+    need(config.ratio.folds >= 2, "ratio.folds", "at least 2 (cross-fitting)")
+    networks = tuple(config.ratio.networks)
+    known = {"resnet", "efficientnet_lite0", "random_conv"}
+    need(0 < len(networks) == len({*networks}) and {*networks} <= known,
+         "ratio.networks", "one or more of resnet, efficientnet_lite0, random_conv")  # fmt: skip
+    need(config.ratio.clusters >= 2, "ratio.clusters", "at least 2")
+    need(config.ratio.feature_resolution >= 32, "ratio.feature_resolution", "32 or more")
+    need(config.ratio.calibration in ("platt", "temperature", "none"), "ratio.calibration",
+         "platt, temperature or none")  # fmt: skip
+    need(config.weights.alpha >= 0, "weights.alpha", "0 or more")
+    need(config.weights.clip == 0 or config.weights.clip >= 1, "weights.clip",
+         "0 (off) or at least 1")  # fmt: skip
+    need(0 < config.weights.clip_quantile <= 1, "weights.clip_quantile", "above 0, at most 1")
+    need(not config.weights.true_ratio or config.data.source in ("avatars", "digits"),
+         "weights.true_ratio", "False unless data.source is avatars or digits, where the ratio is "
+         "known")  # fmt: skip
 
 
 def _numbers(tree: Any, name: str = "") -> Iterator[tuple[str, float]]:

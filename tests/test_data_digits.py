@@ -1,6 +1,7 @@
 """Coloured digits, their groups, and what is refused."""
 
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from fairjax.classifier_config import defaults, needs, source_config
 from fairjax.data import prepare
 from fairjax.data.groups import grouped
 from fairjax.errors import InputError
-from fairjax.experiments import fit_stage
+from fairjax.experiments import fit_stage, weights_stage
 from fairjax.validation import validate
 
 
@@ -100,8 +101,9 @@ def test_methods_say_which_labels_they_need_and_hidden_ones_are_hidden(digits):
     tree, dataset = digits
     fit = defaults().fit
     assert needs(fit) == {}
-    fit.update(weights="lff", select="class_mean")
-    assert needs(fit) == {}
+    for weights in ("lff", "density_ratio"):
+        fit.update(weights=weights, select="class_mean")
+        assert needs(fit) == {}
     for words, where in (
         ({"sampler": "balanced"}, "training"), ({"objective": "group_dro"}, "training"),
         ({"weights": "inverse"}, "training"), ({"gap": "odds"}, "training"),
@@ -109,6 +111,7 @@ def test_methods_say_which_labels_they_need_and_hidden_ones_are_hidden(digits):
         ({"transform": "lisa"}, "training"), ({"head": "dfr"}, "validation"),
         ({"select": "worst_group"}, "validation"), ({"irm": 1.0}, "training"),
         ({"select": "worst_group_loss"}, "validation"),
+        ({"head": "crt", "head_balance": "groups"}, "training"),
         ({"irm": 1.0, "irm_environments": "groups"}, "training"),
     ):  # fmt: skip
         fit = defaults().fit
@@ -125,6 +128,27 @@ def test_methods_say_which_labels_they_need_and_hidden_ones_are_hidden(digits):
         fit_stage.refuse_without_labels(tree, dataset, "x")
     tree.data.protected_known = "both"
     fit_stage.refuse_without_labels(tree, dataset, "x")
+
+
+def test_the_density_ratio_weighs_each_group_by_its_share_there_over_its_share_here(
+    digits, tmp_path
+):
+    """With the true ratio: as weights by inverse group size, where the validation set is even."""
+    tree, dataset = digits
+    tree.weights.true_ratio = True
+    (tmp_path / "weights").mkdir()
+    weights_stage.make_weights(tmp_path, source_config(tree), dataset, tmp_path / "weights")
+    tree.data.protected_known = "none"  # no label is looked at
+    train = fit_stage.part(tree, dataset, "train_biased")
+    found = fit_stage.ratio_weights(tmp_path, dataset, train)
+    tree.data.protected_known = "both"
+    groups = fit_stage.groups_of(
+        tree, dataset, fit_stage.part(tree, dataset, "train_biased"), "both"
+    )
+    np.testing.assert_allclose(found, fit_stage.weighing.by_group(groups.of, "inverse"), rtol=1e-6)
+    other = replace(dataset, manifest=dataset.manifest | {"hash": "of another run"})
+    with pytest.raises(InputError, match="weights of other images"):
+        fit_stage.ratio_weights(tmp_path, other, train)
 
 
 def test_what_cannot_be_is_refused(tmp_path, monkeypatch):

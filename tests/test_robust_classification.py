@@ -31,6 +31,7 @@ ARMS = {
     "dfr": {"head": "dfr"},
     "jtt": {"first": "jtt", "jtt_epochs": 1.0, "jtt_factor": 20.0},
     "flat": {"weight_decay": 1.0, "learning_rate": 0.05, "epochs": 3.0},
+    "ratio": {"weights": "density_ratio", "weight_decay": 0.02},
 }  # fmt: skip
 
 
@@ -39,6 +40,7 @@ def config(**arms):
     tree.name = "small"
     tree.data.resolution = 8
     tree.fit.update(width=8, epochs=15.0, evaluations=2)
+    tree.ratio.update(networks=("random_conv",), folds=2)
     tree.arms = ConfigDict(arms or ARMS)
     return tree
 
@@ -64,7 +66,7 @@ def test_methods_help_the_worst_group(run):
     of = {arm: figures(folder, arm) for arm in ARMS}
     worst = {arm: f["worst_group_accuracy/test"] for arm, f in of.items()}
     average = {arm: f["average_accuracy/test"].value for arm, f in of.items()}
-    for arm in ("dro", "dfr", "jtt"):  # by far more than the intervals
+    for arm in ("dro", "dfr", "jtt", "ratio"):  # by far more than the intervals
         assert worst[arm].low > worst["erm"].high + 0.05, (arm, worst)
         assert average[arm] > average["erm"]
     # Plain training knows the majority groups, as the average weighted as in training shows.
@@ -95,7 +97,16 @@ def test_the_page_says_it_in_one_sentence_and_the_run_is_a_row_each(run, capsys)
     answer = json.loads((folder / "report/metrics.json").read_text())["answer"]
     assert "has the highest worst-group accuracy" in answer
     assert "plain training (erm)" in answer
-    for words in ("dro_c =", "worst of small, green", "judge_test", "data:image/png", "MNIST"):
+    for words in (
+        "dro_c =",
+        "Cramér&#39;s V",
+        "0.960",
+        "Density ratio",
+        "worst of small, green",
+        "judge_test",
+        "data:image/png",
+        "MNIST",
+    ):
         assert words in page, words
     rows = row_files.rows_of(folder, "cell")
     assert [row["method"] for row in rows] == sorted(ARMS)
@@ -124,10 +135,11 @@ def test_a_rerun_does_nothing_and_another_word_is_refused(run):
     with pytest.raises(InputError, match="stage arms/dfr/head was run with fit.head = 'dfr'"):
         robust_classification.run(other, folder)
     plan = robust_classification.plan(config())
-    assert list(plan) == ["data", "arms/dfr/fit", "arms/dfr/head", "arms/dfr/eval", "arms/dro/fit",
-                          "arms/dro/eval", "arms/erm/fit", "arms/erm/eval", "arms/flat/fit",
+    assert list(plan) == ["data", "ratio/random_conv", "weights", "arms/dfr/fit",
+                          "arms/dfr/head", "arms/dfr/eval", "arms/dro/fit", "arms/dro/eval",
+                          "arms/erm/fit", "arms/erm/eval", "arms/flat/fit",
                           "arms/flat/eval", "arms/jtt/first", "arms/jtt/fit", "arms/jtt/eval",
-                          "report"]  # fmt: skip
+                          "arms/ratio/fit", "arms/ratio/eval", "report"]  # fmt: skip
 
 
 def test_a_constant_predictor_is_named(run):
@@ -164,6 +176,15 @@ def test_wrong_words_are_refused_by_name(name):
         validate(tree)
     assert said in str(error.value)
     assert "1 problem(s)" in str(error.value)
+
+
+def test_the_networks_of_the_ratio_are_checked_where_an_arm_asks_for_it():
+    tree = config(a={"weights": "sqrt"})
+    tree.ratio.folds = 1
+    validate(tree)
+    tree.arms.a.weights = "density_ratio"
+    with pytest.raises(InputError, match=r"ratio.folds \(=1\) must be at least 2"):
+        validate(tree)
 
 
 def test_hidden_labels_are_refused_before_anything_is_computed():

@@ -192,6 +192,31 @@ def test_equal_words_give_equal_steps(data):
         )
 
 
+@pytest.mark.parametrize(("done", "factor"), [(0.0, 1.0), (0.5, 4.0)])
+def test_a_step_of_irm_follows_the_gradient_of_the_formula(done, factor, data):
+    """(mean loss + factor x penalty) / factor; by central differences in float64."""
+    index, lr = np.arange(0, 96, 6), 0.5
+    net = classifier(irm=4.0, irm_environments="groups", irm_start=0.3, momentum=0.0,
+                     weight_decay=0.0, learning_rate=lr)  # fmt: skip
+    state = net.init(KEY, jnp.full(4, 0.25)).replace(step=jnp.asarray(int(200 * done), jnp.int32))
+    head = {k: np.asarray(v, np.float64) for k, v in state.params["head"].items()}
+    after, _ = net.program(state, batch_of(data[0], index), known(data[1]), KEY)
+    x, g = data[0][index].reshape(16, -1) / 127.5 - 1, data[1][index]
+    loss = lambda f, rows: oracles_groups.cross_entropy(f[rows], g[rows] // 2).mean()
+
+    def objective(kernel):
+        f = x @ kernel + head["bias"]
+        risks = [lambda w, rows=(g == e): loss(w * f, rows) for e in np.unique(g)]
+        return (loss(f, slice(None)) + factor * oracles_groups.invariance(risks)) / factor
+
+    for i, j in ((0, 0), (5, 1), (9, 0)):
+        step = np.zeros_like(head["kernel"])
+        step[i, j] = 1e-4
+        slope = (objective(head["kernel"] + step) - objective(head["kernel"] - step)) / 2e-4
+        moved = float(after.params["head"]["kernel"][i, j]) - head["kernel"][i, j]
+        assert moved == pytest.approx(-lr * slope, rel=1e-2, abs=1e-5)
+
+
 @pytest.mark.slow
 def test_every_word_of_a_slot_takes_finite_steps_with_a_group_and_an_attribute_missing(data):
     index = np.arange(8)  # one group only

@@ -26,7 +26,9 @@ def worst(head, seed=9):
 
 def test_dfr_forgets_the_attribute_that_balanced_classes_do_not():
     skewed = planted((600, 6, 6, 600))
-    spurious = heads.crt(skewed[0], skewed[1], 0, seed=1)
+    spurious = heads.crt(skewed[0], skewed[1], skewed[1], 0, seed=1)
+    by_group = heads.crt(*skewed, 5, seed=1)  # of few, but of as many of each after SMOTE
+    assert worst(by_group) > worst(spurious) + 0.05
     held = planted((80, 40, 40, 80), seed=3)
     head, strength = heads.dfr(*held, seed=1)
     assert strength in heads.STRENGTHS
@@ -42,7 +44,7 @@ def test_several_classes_have_a_column_each():
     y = np.repeat(np.arange(3), 60)
     x = rng.normal(0, 0.3, (180, 4))
     x[np.arange(180), y] += 2
-    for head in (heads.dfr(x, y, y, 0)[0], heads.crt(x, y, 0, 0)):
+    for head in (heads.dfr(x, y, y, 0)[0], heads.crt(x, y, y, 0, 0)):
         assert head["kernel"].shape == (4, 3)
         assert ((x @ head["kernel"] + head["bias"]).argmax(1) == y).mean() > 0.98
 
@@ -59,7 +61,26 @@ def test_smote_fills_groups_up_between_neighbours_of_the_same_group():
             lengths = np.linalg.norm(offsets, axis=1)
             cosines = offsets @ offsets.T / np.outer(lengths, lengths)
             assert cosines.min() == pytest.approx(-1, abs=1e-6)
-    head = heads.crt(x, (group == 2).astype(int), 3, seed=1)
+    head = heads.crt(x, (group == 2).astype(int), (group == 2).astype(int), 3, seed=1)
     assert head["kernel"].shape == (6, 2)
     with pytest.raises(InputError, match="Take at most 7 neighbours"):
         heads.smoted(x, group, 8, seed=0)
+
+
+@pytest.mark.parametrize("kind", ["borderline", "svm", "adasyn"])
+def test_variants_of_smote_make_more_where_groups_meet(kind):
+    """The small group reaches from the large one, on the left, to where nobody else is."""
+    rng = np.random.default_rng(0)
+    group = np.repeat([0, 1], [200, 40])
+    x = np.stack([np.where(group, rng.uniform(0, 10, 240), rng.normal(0, 1, 240)),
+                  rng.normal(0, 0.3, 240)], 1)  # fmt: skip
+    plain, of_plain, made_plain = heads.smoted(x, group, 5, seed=2)
+    more, of, made = heads.smoted(x, group, 5, seed=2, kind=kind)
+    assert (of[made] == 1).all()
+    assert abs(made.sum() - 160) <= 16
+    assert (of_plain[made_plain] == 1).all()
+    assert np.median(more[made, 0]) < np.median(plain[made_plain, 0]) - 1
+    apart = np.where(group[:, None] == 1, 1000.0, 0.0) + x
+    if kind == "adasyn":
+        with pytest.raises(InputError, match="makes no examples"):
+            heads.smoted(apart, group, 5, seed=2, kind=kind)

@@ -40,16 +40,7 @@ def plan(config: ConfigDict) -> dict[str, Any]:
     sets = {"attribute_sets": c["judge"].pop("attribute_sets")}
     columns = {"number_columns": numbers} if (numbers := number_columns(config)) else {}
     stages: dict[str, Any] = {"data": seed | {"data": c["data"], "judge": sets} | columns}
-    stacked = {key: c["ratio"].pop(key) for key in ("networks", "calibration")}
-    imagenet = {key: c["ratio"].pop(key) for key in ("feature_resolution", "clusters")}
-    folds = {"folds": config.ratio.folds}
-    reads = {
-        "efficientnet_lite0": imagenet | folds | {"of": "levels"},  # once: of the last layer
-        "random_conv": folds,
-    }
-    for name in ratio_stage.stage_names(config):
-        stages[name] = seed | {"ratio": reads.get(name.partition("/")[2], c["ratio"])}
-    stages["weights"] = {"weights": c["weights"], "ratio": stacked}
+    stages |= ratio_stage.plan(config)
     for names in config.judge.attribute_sets:
         stages[f"judge/{'+'.join(names)}"] = seed | {"judge": c["judge"]}
     for names in penalty_stage.sets(config):
@@ -165,12 +156,7 @@ class _Bodies:
         return {"manifest": dataset.manifest["hash"]}
 
     def ratio(self, name: str, folder: Path) -> None:
-        network = name.partition("/")[2]
-        if network in ratio_stage.FROZEN:
-            ratio_stage.fit_heads(self._config, self._dataset, network, folder)
-        else:
-            k = int(name.rpartition("_")[2])
-            ratio_stage.train_fold(self._config, self._dataset, self._ratio_programs, k, folder)
+        ratio_stage.rate(name, self._config, self._dataset, lambda: self._ratio_programs, folder)
 
     def weights(self, folder: Path) -> None:
         weights_stage.make_weights(self._workdir, self._config, self._dataset, folder)

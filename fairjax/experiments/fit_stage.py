@@ -19,6 +19,7 @@ from fairjax.evaluate.groups import constant_class, exit_figures, group_figures
 from fairjax.experiments import keys, prediction_files
 from fairjax.experiments.prediction_files import Rows
 from fairjax.experiments.stages import read_arrays
+from fairjax.experiments.weights_stage import load_weights
 from fairjax.models import occam, pretrained
 from fairjax.objectives import draw
 from fairjax.objectives import weights as weighing
@@ -103,8 +104,8 @@ def start_of(fit: ConfigDict) -> Callable[[FitState], FitState] | None:
 
 
 def example_weights(fit: ConfigDict, train: Part, groups: Grouping) -> np.ndarray:
-    """Weight of each training image, mean 1; those of unknown attribute get 1 by reweighing, and
-    all of them by LfF, whose weights come about in training."""
+    """Weight of each training image by its labels, mean 1; those of unknown attribute get 1 by
+    reweighing, and all of them by LfF, whose weights come about in training."""
     if fit.weights in ("none", "lff"):
         return np.ones(len(train.target))
     if fit.weights == "reweighing":
@@ -113,6 +114,15 @@ def example_weights(fit: ConfigDict, train: Part, groups: Grouping) -> np.ndarra
         found[known] = weighing.reweighing(train.target[known], train.protected[known])
         return found
     return weighing.by_group(groups.of, fit.weights, fit.effective_beta)
+
+
+def ratio_weights(workdir: Path, dataset: Dataset, train: Part) -> np.ndarray:
+    """Weight of each training image by the stage `weights`, mean 1: how much more often the
+    validation set has such an image than the training set."""
+    of = np.zeros(len(dataset.images))
+    of[dataset.training] = load_weights(workdir, dataset)[0]
+    found = of[train.positions]
+    return found / found.mean()
 
 
 def sampler(
@@ -189,6 +199,9 @@ def fit(config: ConfigDict, dataset: Dataset, arm: str, folder: Path) -> dict[st
     given = None
     if config.fit.first == "jtt":
         given = read_arrays(folder.parent / "first/weights.npz", "weights")["weights"]
+    elif config.fit.weights == "density_ratio":
+        train = part(config, dataset, "train_biased")
+        given = ratio_weights(folder.parents[2], dataset, train)
     best = _train(config, dataset, arm, "fit", folder, given)
     if is_lead():
         save_tree(folder / "network.safetensors", best)
@@ -261,7 +274,11 @@ def head(config: ConfigDict, dataset: Dataset, arm: str, folder: Path) -> dict[s
         of = groups_of(config, dataset, seen, tree.groups).of
         variables["head"], output["strength"] = heads.dfr(features, seen.target, of, seed)
     else:
-        variables["head"] = heads.crt(features, seen.target, tree.head_smote, seed)
+        by = tree.groups if tree.head_balance == "groups" else "target"
+        of = groups_of(config, dataset, seen, by).of
+        variables["head"] = heads.crt(
+            features, seen.target, of, tree.head_smote, seed, tree.head_smote_kind
+        )
     if is_lead():
         save_tree(folder / "network.safetensors", variables)
     return output

@@ -7,7 +7,7 @@ logits amount to together is decided by the stage `weights`.
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,38 @@ def stage_names(config: ConfigDict) -> list[str]:
     if "resnet" in config.ratio.networks:
         names += [f"ratio/fold_{k}" for k in range(config.ratio.folds)]
     return names + [f"ratio/{name}" for name in FROZEN if name in config.ratio.networks]
+
+
+def plan(config: ConfigDict) -> dict[str, Any]:
+    """The stages that rate images, and `weights`: name -> the part of the config that it reads."""
+    tree = config.ratio.to_dict()
+    stacked = {key: tree.pop(key) for key in ("networks", "calibration")}
+    imagenet = {key: tree.pop(key) for key in ("feature_resolution", "clusters")}
+    shared = {"folds": config.ratio.folds}
+    reads = {
+        IMAGENET: imagenet | shared | {"of": "levels"},  # once: of the last layer
+        "random_conv": shared,
+    }
+    stages: dict[str, Any] = {
+        name: {"seed": config.seed, "ratio": reads.get(name.partition("/")[2], tree)}
+        for name in stage_names(config)
+    }
+    return stages | {"weights": {"weights": config.weights.to_dict(), "ratio": stacked}}
+
+
+def rate(
+    name: str,
+    config: ConfigDict,
+    dataset: Dataset,
+    programs: Callable[[], tuple[Classifier, int]],
+    folder: Path,
+) -> None:
+    """The body of one stage that rates images; `programs` are those of `classifier`, made once."""
+    network = name.partition("/")[2]
+    if network in FROZEN:
+        fit_heads(config, dataset, network, folder)
+    else:
+        train_fold(config, dataset, programs(), int(name.rpartition("_")[2]), folder)
 
 
 def folds(dataset: Dataset, config: ConfigDict) -> np.ndarray:

@@ -8,19 +8,20 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from fairjax.classifier_config import source_config, with_arm
+from fairjax.classifier_config import by_density_ratio, source_config, with_arm
 from fairjax.data.prepare import Dataset
-from fairjax.experiments import data_stage, fit_stage
+from fairjax.experiments import data_stage, fit_stage, ratio_stage, weights_stage
 from fairjax.experiments.stages import Stages
 from fairjax.models import pretrained
 from fairjax.report import classifiers
+from fairjax.train.classifier import Classifier
 from fairjax.train.devices import is_lead
 
 log = logging.getLogger("fairjax")
 
 # The part of `fit` that only the stages before and after the fit read.
 FIRST = ("jtt_epochs", "jtt_factor")
-HEAD = ("head", "head_smote")
+HEAD = ("head", "head_balance", "head_smote", "head_smote_kind")
 
 
 def plan(config: ConfigDict) -> dict[str, Any]:
@@ -29,6 +30,8 @@ def plan(config: ConfigDict) -> dict[str, Any]:
     seed = {"seed": c["seed"]}
     known = {"protected_known": c["data"].pop("protected_known")}
     stages: dict[str, Any] = {"data": seed | {"data": c["data"]}}
+    if by_density_ratio(config):
+        stages |= ratio_stage.plan(config)
     for arm in config.arms:
         tree = with_arm(config, arm).fit.to_dict()
         last = {key: tree.pop(key) for key in HEAD}
@@ -61,12 +64,19 @@ def run(config: ConfigDict, workdir: Path, only: str | None = None) -> Path:
         if tree.pretrained and not stages.done(f"arms/{arm}/fit"):
             pretrained.read(Path(tree.pretrained), tree.model)
     stages.run("data", [], make.data)
+    if by_density_ratio(config):
+        ratios = ratio_stage.stage_names(config)
+        for name in ratios:
+            stages.run(name, ["data"], partial(make.ratio, name))
+        stages.run("weights", ["data", *ratios], make.weights)
     for arm in config.arms:
         tree, here = with_arm(config, arm).fit, f"arms/{arm}"
         before, last = ["data"], f"{here}/fit"
         if tree.first != "none":
             stages.run(f"{here}/first", ["data"], partial(make.arm, fit_stage.first, arm))
             before.append(f"{here}/first")
+        if tree.weights == "density_ratio":
+            before.append("weights")
         stages.run(f"{here}/fit", before, partial(make.arm, fit_stage.fit, arm))
         if tree.head != "none":
             last = f"{here}/head"
@@ -91,6 +101,17 @@ class _Bodies:
         for arm in self._config.arms:  # missing labels are refused before anything is trained
             fit_stage.refuse_without_labels(with_arm(self._config, arm), dataset, arm)
         return {"manifest": dataset.manifest["hash"]}
+
+    @cached_property
+    def _ratio_programs(self) -> tuple[Classifier, int]:
+        return ratio_stage.classifier(self._config, self._dataset)
+
+    def ratio(self, name: str, folder: Path) -> None:
+        ratio_stage.rate(name, self._config, self._dataset, lambda: self._ratio_programs, folder)
+
+    def weights(self, folder: Path) -> None:
+        config = source_config(self._config)
+        weights_stage.make_weights(self._workdir, config, self._dataset, folder)
 
     def arm(self, body: Any, arm: str, folder: Path) -> dict[str, Any] | None:
         output: dict[str, Any] | None = body(

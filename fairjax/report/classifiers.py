@@ -58,6 +58,7 @@ def _context(run: Run, said: str, tone: str) -> dict[str, Any]:
         "exits": _exits(run),
         "curves": _curves(run),
         "roles": tables.roles(run),
+        "weights": tables.weights(run),
         "settings": Table(
             ["arm", "own settings"],
             [[Cell(arm.name), Cell(_settings(overrides.get(arm.name)))] for arm in run.arms],

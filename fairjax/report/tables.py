@@ -2,9 +2,14 @@
 
 import datetime
 import json
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+import numpy as np
+
+from fairjax.data.proportions import class_names
+from fairjax.evaluate.association import association
 from fairjax.report import words
 from fairjax.report.workdir import Judge, Run, flat
 
@@ -72,14 +77,15 @@ def config(run: Run) -> str:
 
 
 def roles(run: Run) -> list[tuple[str, Table]]:
-    """For each attribute set that was counted (or "" without labels): images per role and class."""
+    """For each attribute set that was counted (or "" without labels): images per role and class,
+    and how strongly the first attribute goes together with the others."""
     found = run.manifest.get("roles") or {}
     sets = list(dict.fromkeys(name for role in found.values() for name in role.get("groups") or {}))
     tables = []
     for name in sets or ([""] if found else []):
         per_role = {key: (role.get("groups") or {}).get(name) or {} for key, role in found.items()}
         classes = list(dict.fromkeys(label for counts in per_role.values() for label in counts))
-        rows = []
+        rows, pairs = [], len(name.split("+")) > 1
         for key, role in found.items():
             total = sum(per_role[key].values())
             cells = [Cell(key, ROLES.get(key, "")), Cell(f"{int(role.get('count') or 0):,}")]
@@ -87,10 +93,26 @@ def roles(run: Run) -> list[tuple[str, Table]]:
                 count = per_role[key].get(label, 0)
                 share = f" ({100 * count / total:.0f} %)" if total else ""
                 cells.append(Cell(f"{count:,}{share}" if total else "–", faint=not count))
+            cells += _associated(run, name, per_role[key]) if pairs else []
             cells.append(Cell(ROLES.get(key, ""), faint=True))
             rows.append(cells)
-        tables.append((name, Table(["role", "images", *classes, "use"], rows)))
+        measures = ["Cramér's V", "without its bias"] if pairs else []
+        tables.append((name, Table(["role", "images", *classes, *measures, "use"], rows)))
     return tables
+
+
+def _associated(run: Run, name: str, counts: Mapping[str, int]) -> list[Cell]:
+    """How strongly the first attribute of a set goes together with the others, in one role."""
+    first, *others = name.split("+")
+    values = [run.manifest["attribute_values"][attribute] for attribute in (first, *others)]
+    table = np.array([counts.get(label, 0) for label in class_names(values)])
+    found = association(table.reshape(len(values[0]), -1))
+    if found is None:
+        return [Cell("–", faint=True)] * 2
+    phi = "" if math.isnan(found.phi) else f"; phi {found.phi:+.3f}"
+    note = f"of {first} and {', '.join(others)}: 0 = independent, 1 = one follows from the other"
+    return [Cell(f"{found.cramers_v:.3f}", note + phi),
+            Cell(f"{found.corrected:.3f}", "Bergsma, 2013")]  # fmt: skip
 
 
 def weights(run: Run) -> Table | None:

@@ -231,8 +231,10 @@ class GroupClassifier:
                 logs |= {f"group_loss/{g}": (there * means[g], there), f"q/{g}": q[g]}
             if biased is not None:
                 logs |= {"lff/weight": weight.mean(), "lff/biased_loss": failed.mean()}
-            extra = (stats, q, running, multiplier, remembered, memory, logs)
-            return loss + penalty + aside, extra
+            total = loss + penalty + aside
+            if fit.irm:
+                total /= jnp.maximum(slots.irm_factor(fit, state.step / self._steps), 1)
+            return total, (stats, q, running, multiplier, remembered, memory, logs)
 
         found, slope = jax.value_and_grad(loss_of, has_aux=True)(state.params)
         stats, q, running, multiplier, biased, memory, logs = found[1]

@@ -69,14 +69,23 @@ def dfr(
     return _plain(np.mean(kernels, 0), np.mean(biases, 0), mean, scale), chosen
 
 
-def crt(features: np.ndarray, target: np.ndarray, smote: int, seed: int) -> dict[str, np.ndarray]:
-    """Classifier re-training (Kang et al., 2020): a head for balanced classes of training examples.
+def crt(
+    features: np.ndarray,
+    target: np.ndarray,
+    groups: np.ndarray,
+    smote: int,
+    seed: int,
+    kind: str = "smote",
+) -> dict[str, np.ndarray]:
+    """Classifier re-training (Kang et al., 2020): a head for balanced groups of training examples.
 
     Args:
-      features: float [n, d]. target: int [n] in [0, c), what is balanced.
-      smote: neighbours of SMOTE (Chawla et al., 2002), which adds examples between neighbours until
-        the classes are equally large; 0 = a balanced subset.
+      features: float [n, d]. target: int [n] in [0, c).
+      groups: int [n] >= 0, what is balanced: the classes, as published, or parts of them.
+      smote: neighbours of SMOTE, which adds examples between neighbours until the groups are
+        equally large; 0 = a balanced subset.
       seed: of the draws.
+      kind: of SMOTE; see `smoted`.
 
     Returns:
       {"kernel" [d, c], "bias" [c]} for the features as they are.
@@ -84,24 +93,32 @@ def crt(features: np.ndarray, target: np.ndarray, smote: int, seed: int) -> dict
     mean, scale = _standard(features)
     x = (features - mean) / scale
     if smote:
-        x, target, _ = smoted(x, target, smote, seed)
+        class_of = np.zeros(groups.max() + 1, target.dtype)
+        class_of[groups] = target
+        x, of, _ = smoted(x, groups, smote, seed, kind)
+        target = class_of[of]
     else:
-        rows = balanced_subset(target, np.random.default_rng(seed))
+        rows = balanced_subset(groups, np.random.default_rng(seed))
         x, target = x[rows], target[rows]
     return _plain(*_fitted(x, target, 1.0, "l2"), mean, scale)
 
 
 def smoted(
-    features: np.ndarray, groups: np.ndarray, neighbours: int, seed: int
+    features: np.ndarray, groups: np.ndarray, neighbours: int, seed: int, kind: str = "smote"
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Groups filled up by SMOTE to the size of the largest: (features, groups, made bool); the
-    examples that were there come first.
+    """Groups filled up to the size of the largest: (features, groups, made bool); the examples that
+    were there come first.
+
+    Args:
+      kind: imbalanced-learn's "smote" (Chawla et al., 2002); "borderline" (Han et al., 2005) and
+        "svm" (Nguyen et al., 2011) start from examples near other groups only, "adasyn" (He et al.,
+        2008) has more of them there, and meets the sizes about.
 
     Raises:
       InputError: imbalanced-learn is not there, or a group has too few examples.
     """
     try:
-        from imblearn.over_sampling import SMOTE
+        from imblearn import over_sampling
     except ImportError as error:
         raise InputError(
             f"SMOTE is imbalanced-learn's, which cannot be imported ({error})",
@@ -112,12 +129,25 @@ def smoted(
     least = least[least > 0].min()
     if least <= neighbours:
         raise InputError(
-            f"the smallest class has {least} training images",
+            f"the smallest group has {least} training images",
             f"fit.head_smote={neighbours}",
             f"Take at most {least - 1} neighbours",
         )
-    more = SMOTE(k_neighbors=neighbours, random_state=seed % 2**32)
-    x, made = more.fit_resample(features, groups)
+    maker = {
+        "smote": over_sampling.SMOTE,
+        "borderline": over_sampling.BorderlineSMOTE,
+        "svm": over_sampling.SVMSMOTE,
+        "adasyn": over_sampling.ADASYN,
+    }[kind]
+    near = {"n_neighbors" if kind == "adasyn" else "k_neighbors": neighbours}
+    try:
+        x, made = maker(**near, random_state=seed % 2**32).fit_resample(features, groups)
+    except (ValueError, RuntimeError) as error:  # such as no example near another group
+        raise InputError(
+            f"imbalanced-learn makes no examples ({error})",
+            f"fit.head_smote_kind={kind}",
+            "Take smote, or another number of neighbours",
+        ) from error
     return x, made, np.arange(len(x)) >= len(features)
 
 

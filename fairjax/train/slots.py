@@ -84,6 +84,13 @@ def shown(fit: ConfigDict, features: jax.Array, logits: jax.Array, target: jax.A
     return seen
 
 
+def irm_factor(fit: ConfigDict, done: jax.Array) -> jax.Array:
+    """Factor of IRM's penalty after the share `done` of the training: `fit.irm`, before
+    `fit.irm_start` at most 1, as in the published code. There the whole loss is divided by a factor
+    above 1, so that steps do not grow with it."""
+    return jnp.where(done >= fit.irm_start, fit.irm, min(fit.irm, 1.0))
+
+
 def penalties(
     fit: ConfigDict,
     params: Any,
@@ -136,7 +143,7 @@ def penalties(
             logits, target, group if of_groups else protected, groups if of_groups else values,
             losses.of_examples(fit.loss, fit.focal_gamma),
         )  # fmt: skip
-        total += jnp.where(done >= fit.irm_start, fit.irm, min(fit.irm, 1.0)) * value
+        total += irm_factor(fit, done) * value
         logs["penalty/irm"] = value
     if fit.mmd:
         value = group_penalties.mmd(features, target, protected, logits.shape[1], values)

@@ -85,7 +85,8 @@ def roles(run: Run) -> list[tuple[str, Table]]:
     for name in sets or ([""] if found else []):
         per_role = {key: (role.get("groups") or {}).get(name) or {} for key, role in found.items()}
         classes = list(dict.fromkeys(label for counts in per_role.values() for label in counts))
-        rows, pairs = [], len(name.split("+")) > 1
+        values = run.manifest.get("attribute_values") or {}  # an audit has none
+        rows, pairs = [], "+" in name and values.keys() >= {*name.split("+")}
         for key, role in found.items():
             total = sum(per_role[key].values())
             cells = [Cell(key, ROLES.get(key, "")), Cell(f"{int(role.get('count') or 0):,}")]

@@ -40,6 +40,8 @@ def get_config(arg: str | None = None) -> ConfigDict:
             "dfr": {"head": "dfr"},
             "dann": BALANCED | {"adversary": 0.1},
             "gap": BALANCED | {"gap": "odds"},
+            "lff": {"weights": "lff"},  # with the published numbers
+            "irm": BALANCED | {"irm": 1.0, "irm_environments": "groups"},
             "cvar": {"objective": "cvar", "cvar_alpha": 0.05},
         }
     )

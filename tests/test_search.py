@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pipeline
 import pytest
+from test_report import whole_run
 
 from fairjax.errors import InputError
 from fairjax.experiments import compare, runs, search_space, sweep
@@ -377,12 +378,14 @@ def _write(folder: Path, text: str):
 def test_compare_shows_the_trials_and_their_front(toy, capsys):
     (toy / "code_trial_0002").write_text("1")
     run(toy, "few")
-    (toy / "few.jsonl").write_text((toy / "toy.jsonl").read_text())
+    text = (toy / "toy.jsonl").read_text()
+    (toy / "few.jsonl").write_text(text + text.replace('"few"', '"other"'))
     by_number = {row["trial"]: row for row in rows_of(toy)}
     capsys.readouterr()
     compare.main(["compare.py", f"{toy}/few.jsonl", f"--out={toy}/out"])
     said = capsys.readouterr().out
     assert "few: 4 trials, 3 complete, 1 failed." in said
+    assert "other: 4 trials, 3 complete, 1 failed." in said
     assert "Trial 2 failed: its run ended with exit code 1" in said
     lines = {
         n: line for n in by_number for line in said.splitlines() if line.startswith(f"| {n} |")
@@ -419,3 +422,59 @@ def test_a_figure_that_the_runs_do_not_have_ends_the_search(toy, capsys):
     assert "no figure is named 'accuracy/small, bleu/validation'" in capsys.readouterr().err
     assert not (toy / "toy.jsonl").exists()
     assert run(toy, "few", "--dry_run")[0] == 0
+
+
+GAN = """
+from ml_collections import ConfigDict
+from fairjax.config import defaults
+
+BIAS, KID = "'fairness_discrepancy/long_hair/hard/corrected/reference'", "'kid/random_conv'"
+SEARCHES = {"gan": {"arm": "weighted", "keys": {"gan.r1_gamma": ("log", 0.1, 10.0)},
+                    "minimise": f"{BIAS} + 0.1 * {KID}", "trials": 2, "pruner": "median"}}
+
+def get_config(arg=None):
+    config = defaults()
+    config.gan.kimg = 100.0
+    config.arms = ConfigDict({"equi": {"reweight": "none"}, "weighted": {}})
+    return config
+"""
+
+
+def test_a_generator_is_searched_by_what_its_training_logs(tmp_path, monkeypatch, capsys):
+    (tmp_path / "toy.py").write_text(GAN)
+
+    _, module, _ = sweep.opened(f"{tmp_path}/toy.py:gan")
+    tree = json.dumps(module.get_config().to_dict(), default=list)
+
+    def trained(command, hopeless):
+        root = Path(command[-1].partition("=")[2])
+        whole_run(root, n=50)
+        (root / "config.json").write_text(tree)
+        (root / "report").mkdir(exist_ok=True)
+        for stage in ("report", "arms/equi/gan", "arms/weighted/gan"):
+            (root / stage / "DONE").write_text('{"seconds": 1}')
+        return 0
+
+    monkeypatch.setattr(runs, "to_its_end", trained)
+    assert run(tmp_path, "gan") == (0, [])
+    row, other = rows_of(tmp_path)
+    stream = tmp_path / "runs/toy/gan/trial_0000/arms/weighted/gan/metrics.jsonl"
+    lines = [json.loads(line) for line in stream.read_text().splitlines()[:-1]]
+    last = [line for line in lines if line["kimg"] > 75 and "kid/random_conv" in line]
+    key = "fairness_discrepancy/long_hair/hard/corrected/reference"
+    expected = [np.mean([line[name] for line in last]) for name in (key, "kid/random_conv")]
+    assert row["values"] == [pytest.approx(expected[0] + 0.1 * expected[1])]
+    assert row["discrepancy"] == pytest.approx(expected[0])
+    assert len(row["between"]) == 10  # one for each evaluation
+    compare.main(["compare.py", f"{tmp_path}/toy.jsonl"])
+    said = capsys.readouterr().out
+    assert "gan: 2 trials, 2 complete." in said
+    final = row["figures"][key][0]
+    assert f"| {expected[0]:.4g} | {expected[1]:.4g} | {final:.4g} | " in said
+    for text, words in (
+        ("'kid/inception'", "'kid/inception' is measured after the training only"),
+        ("'share/beard/0/hard/raw'", "is of no judge; judged are long_hair"),
+    ):
+        (tmp_path / "toy.py").write_text(GAN.replace('f"{BIAS} + 0.1 * {KID}"', f'"{text}"'))
+        assert run(tmp_path, "gan") == (2, [])
+        assert words in capsys.readouterr().err

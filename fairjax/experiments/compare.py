@@ -121,8 +121,8 @@ def _run(argv: list[str]) -> None:
 
 def _identity(row: Mapping[str, Any]) -> tuple[Any, ...]:
     """The same for the rows of one run, whatever its cell is called."""
-    return tuple(row.get(key) for key in ("seed", "method", "perc", "date", "discrepancy",
-                                       "swing", "trial"))  # fmt: skip
+    keys = ("seed", "method", "perc", "date", "discrepancy", "swing")
+    return tuple(row.get(key) for key in (("cell", "trial") if "trial" in row else keys))
 
 
 def _in_markdown(table: Table) -> str:

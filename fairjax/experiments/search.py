@@ -66,7 +66,9 @@ def run(
             if trial is None:
                 break
             values = studies.values_of(search, trial) if studies.has_values(search, trial) else {}
-            code, end = _run_trial(search, config, trial, values, folder)
+            code, end = _run_trial(
+                search, config, trial, values, studies.workdir_of(folder, trial.number)
+            )
             if end is None:
                 log.info("search: stopped; the same command goes on")
                 return code if code > 0 else 128 - code
@@ -98,7 +100,7 @@ class _End(NamedTuple):
 
 
 def _run_trial(
-    search: Search, config: ConfigDict, trial: Any, values: dict[str, Any], folder: Path
+    search: Search, config: ConfigDict, trial: Any, values: dict[str, Any], workdir: Path
 ) -> tuple[int, _End | None]:
     """(exit code of the run, how the trial ended; None where the run was told to stop)."""
     if not values:
@@ -107,11 +109,10 @@ def _run_trial(
     log.info("search: trial %d (of %d): %s", trial.number, search.trials, said)
     if problem := problem_of(search, config, values):
         return 0, _End("failed", problem)
-    workdir = folder / f"trial_{trial.number:04d}"
     changed = with_values(config, values)
     robust = changed.experiment == "robust_classification"
     plan = (robust_classification if robust else fair_generation).plan(changed)
-    others = [path for path in sorted(folder.glob("trial_????")) if path != workdir]
+    others = [p for p in sorted(workdir.parent.glob("trial_*")) if p.is_dir() and p != workdir]
     if taken := Stages(workdir, plan).take_over(others):
         log.info("search: made alike by other trials: %s", ", ".join(taken))
     watch = _Watch(search, config, trial, _stream(search, config, workdir))

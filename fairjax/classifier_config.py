@@ -16,6 +16,7 @@ from fairjax import config as generation
 # is set by `source_config`.
 UNUSED = ("n_ratio_test", "n_judge_fit", "n_metric_reference", "paper_setting")
 TARGET, PROTECTED = "target", "protected"
+SYNTHETIC = ("real", "synthetic", "synthetic_weight")  # the part of `fit` that says on what
 
 
 def defaults() -> ConfigDict:
@@ -51,6 +52,7 @@ def defaults() -> ConfigDict:
             # Only where an arm has weights=density_ratio: of the validation images over the others.
             "ratio": generation.defaults().ratio,
             "weights": generation.defaults().weights,
+            "latent": _latent(),
             "fit": _fit(),
             # Each arm is one classifier: {name: {key below fit: value}}.
             "arms": {"main": {}},
@@ -58,8 +60,33 @@ def defaults() -> ConfigDict:
     )
 
 
+def _latent() -> dict[str, Any]:
+    """De-biasing through a generator's latents (Ramaswamy et al., 2021); see
+    `fairjax/experiments/latent_debiasing.py`."""
+    return {
+        # "" = off; the folder of a `gan` stage, an official .pkl, or a .safetensors file
+        "generator": "",
+        # The classifiers that label its images are trained by `fit`, apart from these two.
+        "sampler": "balanced",
+        "epochs": 20.0,
+        "space": "w",  # w | z
+        "fit": 5000,  # generated images from which the attributes' directions are learnt
+        "pairs": 4000,  # generated images that are edited
+        "flip": (),  # the attributes that change together, the others stay; () = all but the target
+        # Where the score of what changes shall be, in standard deviations of the scores, on the
+        # other side of what the classifiers see; 0 = at the negated score (the paper).
+        "margin": 2.0,
+        # judged (only pairs in which the classifiers see that just this changed) | assumed (all)
+        "labels": "judged",
+    }
+
+
 def _fit() -> dict[str, Any]:
     return {
+        # What is trained on: the real images, and which generated ones with which weight each.
+        "real": True,
+        "synthetic": "none",  # none | samples (plain ones) | pairs
+        "synthetic_weight": 1.0,
         # Network and optimiser.
         "model": "cnn",  # cnn | resnet18 | resnet50 | occam_resnet18 | mlp | linear
         "width": 16,  # channels of the first stage; units of the mlp are 8 times as many
@@ -166,12 +193,18 @@ def source_config(config: ConfigDict) -> ConfigDict:
     tree = config.to_dict()
     tree["data"] |= {key: 0 for key in UNUSED}
     tree["judge"] = {"attribute_sets": (tuple(config.data.group_attributes),)}
+    tree["arms"] = {}  # those of the other experiment may ask for columns of numbers
     return ConfigDict(tree)
 
 
 def by_density_ratio(config: ConfigDict) -> bool:
     """Whether an arm takes its weights from the density ratio."""
     return any(with_arm(config, name).fit.weights == "density_ratio" for name in config.arms)
+
+
+def flipped(config: ConfigDict) -> tuple[str, ...]:
+    """The attributes in which pairs differ."""
+    return tuple(config.latent.flip) or tuple(config.data.group_attributes[1:])
 
 
 def needs(fit: ConfigDict) -> dict[str, str]:
@@ -212,6 +245,7 @@ def tiny(config: ConfigDict) -> None:
     for arm in config.arms.values():
         for key in [key for key in arm if key in small]:
             del arm[key]
+    config.latent.update(epochs=4.0, fit=200, pairs=60)
 
 
 class Tree(NamedTuple):

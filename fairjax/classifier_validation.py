@@ -36,10 +36,11 @@ WORDS = {
     "head": ("none", "dfr", "crt"),
     "head_balance": ("target", "groups"),
     "head_smote_kind": ("smote", "borderline", "svm", "adasyn"),
+    "synthetic": ("none", "samples", "pairs"),
 }  # fmt: skip
 POSITIVE = ("width", "learning_rate", "batch", "epochs", "evaluations", "top_k", "adversary_width",
             "adversary_learning_rate", "mix_alpha", "attack_eps", "attack_steps", "jtt_epochs",
-            "jtt_factor", "gap_rate", "lff_q")  # fmt: skip
+            "jtt_factor", "gap_rate", "lff_q", "synthetic_weight")  # fmt: skip
 NOT_NEGATIVE = ("weight_decay", "patience", "mine", "focal_gamma", "dro_eta", "spectral", "l1",
                 "gap_weight", "gap_slack", "irm", "mmd", "adversary", "head_smote", "occam_gamma0",
                 "occam_gamma", "occam_suppression")  # fmt: skip
@@ -73,6 +74,30 @@ def data_problems(config: ConfigDict, need: Need) -> None:
     for key in ("correlation", "minority_share"):
         need(0 < data.digits[key] < 1, f"data.digits.{key}", "between 0 and 1")
     need(0 <= data.digits.label_noise <= 0.5, "data.digits.label_noise", "from 0 to 0.5")
+
+
+def latent_problems(config: ConfigDict, need: Need) -> None:
+    """What is wrong in `latent`; nothing where no generator is given.
+
+    Args:
+      need: as of `data_problems`.
+    """
+    latent, names = config.latent, tuple(config.data.group_attributes)
+    if not latent.generator:
+        return
+    need(len(names) > 1, "data.group_attributes", "the target and the protected attributes, as "
+         "latent.generator is given")  # fmt: skip
+    need(config.data.protected_known == "both", "data.protected_known", "both, as the classifiers "
+         "that label generated images learn the protected attribute")  # fmt: skip
+    need(latent.sampler in WORDS["sampler"] and latent.sampler != "weighted", "latent.sampler",
+         f"one of {', '.join(w for w in WORDS['sampler'] if w != 'weighted')}")  # fmt: skip
+    need(0 < latent.epochs < float("inf"), "latent.epochs", "positive and finite")
+    need(latent.space in ("w", "z"), "latent.space", "w or z")
+    need(0 <= latent.margin < float("inf"), "latent.margin", "0 or more, and finite")
+    need(latent.fit >= 100, "latent.fit", "at least 100")
+    need(latent.pairs >= 1, "latent.pairs", "at least 1")
+    need(latent.labels in ("judged", "assumed"), "latent.labels", "judged or assumed")
+    need({*latent.flip} < {*names}, "latent.flip", "some of data.group_attributes, not all")
 
 
 def arm_problems(config: ConfigDict, devices: int) -> list[str]:
@@ -138,6 +163,11 @@ def _fit_problems(config: ConfigDict, devices: int) -> list[str]:
     need(fit.head_balance == "target" or fit.groups != "protected", "head_balance",
          "target with fit.groups=protected, whose groups are not of one class")  # fmt: skip
     need(not fit.patience or fit.select != "last", "patience", "0 with fit.select=last")
+    need(fit.synthetic == "none" or bool(config.latent.generator), "synthetic",
+         "none unless latent.generator names a generator")  # fmt: skip
+    need(fit.synthetic == "none" or fit.weights != "density_ratio", "synthetic",
+         "none with fit.weights=density_ratio, which rates real images only")  # fmt: skip
+    need(fit.real or fit.synthetic != "none", "real", "True with fit.synthetic=none")
     need(fit.loss != "hinge" or fit.head == "none", "loss",
          "another, as the heads are logistic regressions")  # fmt: skip
     several = len(config.data.group_attributes) > 1

@@ -35,6 +35,7 @@ def validate(config: ConfigDict, devices: int = 1) -> None:
     if config.experiment == "robust_classification":
         _validate_images(config, need, (*SOURCES, "digits", "waterbirds"))
         classifier_validation.data_problems(config, need)
+        classifier_validation.latent_problems(config, need)
         problems += classifier_validation.arm_problems(config, devices)
         if not problems and by_density_ratio(config):
             _validate_ratio(config, devices, need)

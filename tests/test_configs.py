@@ -30,6 +30,7 @@ CLASSIFIERS = (
     "celeba_blond",
     "coloured_digits",
     "digits_occam",
+    "latent_debiasing",
     "waterbirds",
 )  # of the other experiment
 FILES = [name for name in FILES if name not in CLASSIFIERS]

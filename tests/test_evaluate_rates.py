@@ -8,6 +8,8 @@ import pytest
 from sklearn import metrics as sklearn_metrics
 from sklearn.calibration import calibration_curve
 
+from fairjax.evaluate.groups import label_shares
+from fairjax.evaluate.paired import paired_figures
 from fairjax.evaluate.rates import (
     Groups,
     Rate,
@@ -270,3 +272,30 @@ def test_the_average_is_weighted_as_in_training():
     assert figure.low < figure.value < figure.high
     nobody = counts * np.array([[1], [0]])
     assert np.isnan(train_weighted_figure(nobody, np.array([[50, 30], [0, 20]]), groups).value)
+
+
+def test_bias_amplification_at_other_shares_is_that_of_a_table_with_them():
+    """A test set that is even over target and group, weighted to biased training images: the same
+    as repeating its rows until it has their shares."""
+    rng = np.random.default_rng(5)
+    group, truth = np.repeat((0, 0, 1, 1), 100), np.tile(np.repeat((True, False), 100), 2)
+    decided = rng.random(400) < np.choose(group * 2 + truth, (0.1, 0.6, 0.4, 0.95))
+    after = rng.random(400) < np.choose(group * 2 + truth, (0.2, 0.8, 0.2, 0.8))
+    groups = Groups("a", ("g0", "g1"), group)
+    shares = label_shares(np.repeat((1, 0, 1, 0), (1, 9, 7, 3)), np.repeat((0, 1), (10, 10)), 2)
+    np.testing.assert_allclose(shares, np.array([[1, 9], [7, 3]]) / 20)
+    times = np.array([[9, 1], [3, 7]])[group, truth.astype(int)]
+    many = Groups("a", groups.names, np.repeat(group, times))
+    repeated = lambda d: confusion(np.repeat(truth, times), np.repeat(d, times), many.of, 2)
+    plain = lambda d: amplification_figure(repeated(d), many).value
+    counts = confusion(truth, decided, group, 2)
+    found = amplification_figure(counts, groups, shares=shares)
+    assert found.value == pytest.approx(plain(decided), abs=1e-12)
+    assert found.low < found.value < found.high
+    assert amplification_figure(counts, groups).value == 0  # nothing to amplify in an even table
+    change = {f.name: f for f in paired_figures(truth, decided, after, groups, shares=shares)}
+    change = change["change/bias_amplification/a"]
+    assert change.value == pytest.approx(plain(after) - plain(decided), abs=1e-12)
+    assert change.low < change.value < change.high
+    assert "change/bias_amplification/a" not in {
+        f.name for f in paired_figures(truth, decided, after, groups)}  # fmt: skip

@@ -3,21 +3,16 @@
 import csv
 import json
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
+import toy_generator
 from PIL import Image
 
 from fairjax.errors import InputError
 from fairjax.evaluate.fairness import JudgeErrors
 from fairjax.experiments import judge_stage, pairs, sample
 from fairjax.experiments.judge_stage import SavedJudge
-from fairjax.experiments.saved_generator import Trained
-from fairjax.models.stylegan2 import Generator
 from fairjax.objectives.latent import solve
-
-W_DIM = 16
 
 
 def test_the_solve_is_the_published_closed_form():
@@ -61,17 +56,7 @@ RED, BLUE = judge("red", 0), judge("blue", 2)
 
 @pytest.fixture(scope="module")
 def generator():
-    """Its red is that of w[0], its blue 0.6 w[0] + 0.8 w[1]: attributes that go together."""
-    net = Generator(8, z_dim=W_DIM, w_dim=W_DIM, mapping_layers=1, channel_base=32, channel_max=4)
-    shapes = jax.eval_shape(net.init, jax.random.key(0), jnp.zeros((1, W_DIM)))["params"]
-    g = jax.tree.map(lambda a: np.zeros(a.shape, np.float32), shapes)
-    g["mapping"]["fc0"]["weight"] = 100 * np.eye(W_DIM, dtype=np.float32)
-    block = g["synthesis"]["b8"]
-    block["conv1"]["bias"][:] = 1.0
-    affine = block["torgb"]["affine"]["weight"]
-    affine[0, 0], affine[0, 1], affine[1, 1] = 1.0, 0.6, 0.8
-    block["torgb"]["weight"][..., 0, 0], block["torgb"]["weight"][..., 1, 2] = 1.0, 1.0
-    return Trained(net, g, None, np.zeros(W_DIM, np.float32), None)
+    return toy_generator.two_colours()
 
 
 @pytest.mark.slow
@@ -81,6 +66,19 @@ def test_pairs_keep_what_they_shall_and_flip_the_rest(generator):
     assert figures["plane_accuracy/red"] > 0.95
     assert figures["flip_rate/red"] > 0.9
     assert figures["keep_rate/blue"] > 0.9
+    # So they do where the red is set to a value, and far from the border.
+    far = pairs.make_pairs(generator, [RED, BLUE], 200, 1500, margin=2.0)[0]
+    assert far.kept.mean() > 0.8
+    light = lambda images: images[..., 0].mean((1, 2))
+    asked = np.where(far.before[:, 0] > 0.5, -1, 1)
+    assert np.std(light(far.edited)[asked > 0]) < 0.5 * np.std(light(far.images))
+    # So they do in Z, and both colours flip together where both are asked for.
+    made, planes = pairs.make_pairs(generator, [RED, BLUE], 200, 1500, space="z", flips=2)
+    figures = {f.name: f.value for f in pairs.figures_of(made, planes, ["red", "blue"], flips=2)}
+    assert figures["plane_accuracy/blue"] > 0.85  # the mapping's ReLU bends the border
+    assert min(figures["flip_rate/red"], figures["flip_rate/blue"]) > 0.6
+    assert figures["pair_rate"] == pytest.approx(made.kept.mean())
+    np.testing.assert_array_equal(made.kept, (made.values()[0] != made.values()[1]).all(1))
     # Red alone, along its own direction, takes blue with it.
     alone, _ = pairs.make_pairs(generator, [RED], 200, 1500)
     blue = [BLUE.score(images)[:, 1] > 0.5 for images in (alone.images, alone.edited)]
@@ -114,7 +112,7 @@ def test_the_command_hands_on_only_pairs_that_came_out_right(generator, tmp_path
             assert row[one.label] == one.classes[int(one.score(image)[0, 1])]
     document = json.loads((out / "pairs.json").read_text())
     assert document["figures"]["pair_rate"]["value"] == len(wanted) / 60
-    assert (document["flip"], document["keep"]) == ("red", ["blue"])
+    assert (document["flip"], document["keep"]) == (["red"], ["blue"])
     # An image is the one that the generator draws for its number.
     first = sample.draw(generator, n=60, first=1000)[0]
     first_kept = int(wanted[0]["latent"])

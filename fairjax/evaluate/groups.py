@@ -7,6 +7,8 @@ import numpy as np
 from fairjax.data.groups import Grouping
 from fairjax.evaluate.figures import Figure
 from fairjax.evaluate.manifold import wilson
+from fairjax.evaluate.rates import Groups, amplification_figure, confusion, gap_figures
+from fairjax.evaluate.scores import score_distance_figures, score_figures
 
 Z = 1.959964  # 95 %
 
@@ -61,6 +63,44 @@ def exit_figures(left_by: np.ndarray, exits: int, groups: Grouping, part: str) -
     for who, members in (("all", everyone), *zip(groups.names, groups.sets(), strict=True)):
         for j in range(1, exits + 1):
             yield wilson(f"exit/{j}/{who}/{part}", left_by[members] == j)
+
+
+def label_shares(target: np.ndarray, protected: np.ndarray, k: int) -> np.ndarray:
+    """[k, 2], of the positives and negatives of each protected group among all examples.
+
+    Args:
+      target: int [n], 1 = positive. protected: int [n] in [0, k), -1 = unknown, not counted.
+    """
+    known = protected >= 0
+    cells = protected[known] * 2 + (target[known] != 1)
+    counts = np.bincount(cells, minlength=2 * k).reshape(k, 2)
+    return counts / max(1, int(known.sum()))
+
+
+def fairness_figures(
+    target: np.ndarray, logits: np.ndarray, groups: Groups, shares: np.ndarray
+) -> Iterator[Figure]:
+    """How differently the protected groups are decided on, of a target of two classes.
+
+    `equal_opportunity_difference` (the DEO of Ramaswamy et al. 2021), `equalized_odds_difference`,
+    `bias_amplification`, `score_kl`, `average_precision/all/all`.
+
+    Args:
+      target: int [n], 1 = positive. logits: [n, 2].
+      shares: [k, 2], as of `label_shares` of the training images. Bias amplification is that of
+        examples with these shares: where the examples themselves are even over target and groups,
+        there is no bias to amplify.
+    """
+    truth, decided = target == 1, logits.argmax(-1) == 1
+    scores = 1 / (1 + np.exp(np.clip(logits[:, 0] - logits[:, 1], -500, 500).astype(np.float64)))
+    counts = confusion(truth, decided, groups.of, len(groups.names))
+    yield from (figure for figure in gap_figures(counts, groups)
+                if figure.name.startswith(("equal_opportunity", "equalized_odds")))  # fmt: skip
+    yield amplification_figure(counts, groups, shares=shares)
+    yield from score_distance_figures(truth, scores, groups)
+    everybody = Groups("all", ("all",), np.zeros(len(truth), int))
+    yield from (figure for figure in score_figures(truth, scores, everybody)
+                if figure.name.startswith("average_precision"))  # fmt: skip
 
 
 def constant_class(decided: np.ndarray) -> int | None:

@@ -9,12 +9,21 @@ from collections.abc import Iterator
 import numpy as np
 
 from fairjax.evaluate.figures import Figure
-from fairjax.evaluate.rates import KINDS, RATES, SPREADS, UNDEFINED, Groups, confusion, kind_of
+from fairjax.evaluate.rates import (
+    KINDS,
+    RATES,
+    SPREADS,
+    UNDEFINED,
+    Groups,
+    amplification,
+    confusion,
+    kind_of,
+)
 
 
 def paired_figures(
     truth: np.ndarray, before: np.ndarray, after: np.ndarray, groups: Groups,
-    draws: int = 2000, seed: int = 0,
+    draws: int = 2000, seed: int = 0, shares: np.ndarray | None = None,
 ) -> Iterator[Figure]:  # fmt: skip
     """`change/<figure>` of every rate and gap: that of `after` less that of `before`.
 
@@ -23,6 +32,8 @@ def paired_figures(
       draws: of the percentile bootstrap over rows (both decisions of a row stay together), which is
         one over counts. It draws all rows at once, groups included. A gap that is near 0 on one
         side cannot be drawn below 0: its interval is then too far from 0 by about its own noise.
+      shares: [k, 2], as of `rates.amplification_figure`; without them bias amplification is left
+        out.
     """
     k = len(groups.names)
     # A pair of tables of counts is one table with 4 x 4 kinds, half of which cannot occur.
@@ -32,8 +43,9 @@ def paired_figures(
     joint = np.bincount(cells, minlength=16 * k)
     drawn = np.random.default_rng(seed).multinomial(len(cells), joint / max(len(cells), 1), draws)
     drawn = drawn.reshape(draws, k, 4, 4)
-    old, new = (values(confusion(truth, d, groups.of, k), groups) for d in (before, after))
-    olds, news = values(drawn.sum(3), groups), values(drawn.sum(2), groups)
+    old, new = (values(confusion(truth, d, groups.of, k), groups, shares)
+                for d in (before, after))  # fmt: skip
+    olds, news = (values(drawn.sum(axis), groups, shares) for axis in (3, 2))
     for name, value in new.items():
         change = value - old[name]
         if np.isfinite(change):
@@ -43,7 +55,9 @@ def paired_figures(
             yield Figure(f"change/{name}", np.nan, np.nan, np.nan, 0, UNDEFINED)
 
 
-def values(counts: np.ndarray, groups: Groups) -> dict[str, np.ndarray]:
+def values(
+    counts: np.ndarray, groups: Groups, shares: np.ndarray | None = None
+) -> dict[str, np.ndarray]:
     """Rates and (of two groups or more) gaps of many tables of counts [.., k, 4] at once.
 
     Names are those of `rates.rate_figures` and `rates.gap_figures`, shapes [..]; NaN where a rate
@@ -73,4 +87,6 @@ def values(counts: np.ndarray, groups: Groups) -> dict[str, np.ndarray]:
     found[f"worst_group_accuracy/label+{groups.label}"] = np.minimum(
         rates["true_positive_rate"], rates["true_negative_rate"]
     ).min(-1)
+    if shares is not None:
+        found[f"bias_amplification/{groups.label}"] = amplification(counts, shares)
     return found

@@ -206,27 +206,40 @@ def train_weighted_figure(counts: np.ndarray, trained: np.ndarray, groups: Group
 
 
 def amplification_figure(
-    counts: np.ndarray, groups: Groups, draws: int = 1000, seed: int = 0
-) -> Figure:
+    counts: np.ndarray, groups: Groups, draws: int = 1000, seed: int = 0,
+    shares: np.ndarray | None = None,
+) -> Figure:  # fmt: skip
     """`bias_amplification/<attributes>`: directional, from the group to the decision.
 
     Mean over decisions t and groups a of sgn(P(t|a) - P(t)) (P(t decided|a) - P(t|a)) (Wang and
     Russakovsky 2021, eq. 1): above 0 the decisions tell groups apart more than the labels do. The
     interval is a percentile bootstrap over rows, which is one over the counts.
+
+    Args:
+      shares: [k, 2], of the positives and negatives of each group where the figure shall hold;
+        default: those of the rows. Where all groups have the same share of positives nothing can be
+        amplified, and the figure is 0 whatever is decided.
     """
     name, n = f"bias_amplification/{groups.label}", int(counts.sum())
-    kept = counts[counts.sum(1) > 0]
-    if len(kept) < 2:
+    there = counts.sum(1) > 0
+    kept, shares = counts[there], None if shares is None else shares[there]
+    if len(kept) < 2 or not np.isfinite(amplification(kept, shares)):
         return _undefined(name)
     drawn = np.random.default_rng(seed).multinomial(n, kept.ravel() / n, draws)
-    values = _amplification(drawn.reshape(draws, *kept.shape))
+    values = amplification(drawn.reshape(draws, *kept.shape), shares)
     low, high = np.nanquantile(values, (0.025, 0.975))
-    return Figure(name, float(_amplification(kept)), float(low), float(high), n)
+    note = "" if shares is None else "rows weighted to the shares of the training images"
+    return Figure(name, float(amplification(kept, shares)), float(low), float(high), n, note)
 
 
-def _amplification(counts: np.ndarray) -> np.ndarray:
-    """Of counts [.., k, 4]; an empty group, possible in a bootstrap, is left out."""
+def amplification(counts: np.ndarray, shares: np.ndarray | None = None) -> np.ndarray:
+    """Of counts [.., k, 4], as `amplification_figure` says; an empty group, possible in a
+    bootstrap, is left out."""
     with np.errstate(invalid="ignore", divide="ignore"):
+        if shares is not None:
+            positive, negative = (counts[..., i] + counts[..., j] for i, j in ((0, 2), (1, 3)))
+            of = np.stack([positive, negative, positive, negative], -1)
+            counts = counts * np.where(of > 0, shares[:, [0, 1, 0, 1]] / of, np.nan)
         size = counts.sum(-1)
         true = (counts[..., 0] + counts[..., 2]) / size  # P(t|a)
         decided = (counts[..., 0] + counts[..., 1]) / size

@@ -361,6 +361,7 @@ _ITEMS: dict[str, tuple[Any, str]] = {
     "gan.condition": (str, "('a','b')"),
     "gan.penalty_attributes": (str, "('a','b')"),
     "ratio.networks": (str, "('resnet',)"),
+    "latent.flip": (str, "('a','b')"),
 }
 
 

@@ -15,7 +15,14 @@ from fairjax.data.groups import Grouping, grouped
 from fairjax.data.prepare import Dataset
 from fairjax.errors import InputError
 from fairjax.evaluate.figures import Figure, write_figures
-from fairjax.evaluate.groups import constant_class, exit_figures, group_figures
+from fairjax.evaluate.groups import (
+    constant_class,
+    exit_figures,
+    fairness_figures,
+    group_figures,
+    label_shares,
+)
+from fairjax.evaluate.rates import Groups
 from fairjax.experiments import keys, prediction_files
 from fairjax.experiments.prediction_files import Rows
 from fairjax.experiments.stages import read_arrays
@@ -42,7 +49,8 @@ class Part(NamedTuple):
 
 
 def part(config: ConfigDict, dataset: Dataset, role: str) -> Part:
-    """The training ("train_biased"), validation ("train_reference") or test ("judge_test") images.
+    """The training ("train_biased"), validation ("train_reference"), test ("judge_test") or
+    generated ("samples", "pairs") images.
 
     Raises:
       InputError: no image has a target.
@@ -59,6 +67,18 @@ def part(config: ConfigDict, dataset: Dataset, role: str) -> Part:
     if role in hidden or not names[1:]:
         protected = np.full_like(protected, -1)
     return Part(positions, target, protected)
+
+
+def training(config: ConfigDict, dataset: Dataset) -> tuple[Part, np.ndarray]:
+    """What an arm (applied) trains on, real images first, and the weight [n] of each by its tag."""
+    fit = config.fit
+    tags = [("train_biased", 1.0)] if fit.real else []
+    if fit.synthetic != "none":
+        tags.append((fit.synthetic, fit.synthetic_weight))
+    parts = [part(config, dataset, tag) for tag, _ in tags]
+    sizes = [len(found.target) for found in parts]
+    return (Part(*(np.concatenate(columns) for columns in zip(*parts, strict=True))),
+            np.repeat([weight for _, weight in tags], sizes))  # fmt: skip
 
 
 def groups_of(config: ConfigDict, dataset: Dataset, of: Part, by: str) -> Grouping:
@@ -178,7 +198,7 @@ def first(config: ConfigDict, dataset: Dataset, arm: str, folder: Path) -> None:
         mmd=0.0, adversary=0.0, groups="target", evaluations=1,
     )  # fmt: skip
     best = _train(plain, dataset, arm, "first", folder, None)
-    train = part(config, dataset, "train_biased")
+    train = training(config, dataset)[0]
     logits = network(plain, dataset).predict(best, dataset.images[train.positions])[1]
     wrong = logits.argmax(-1) != train.target
     log.info("arm %s: the first classifier errs on %d of %d training images", arm, wrong.sum(),
@@ -218,9 +238,11 @@ def _train(
 ) -> Any:
     """Trains on `train_biased`; returns the chosen {"encoder", "head", "stats"}."""
     tree = config.fit
-    train, held = (part(config, dataset, r) for r in ("train_biased", "train_reference"))
+    train, by_tag = training(config, dataset)
+    held = part(config, dataset, "train_reference")
     groups = groups_of(config, dataset, train, tree.groups)
-    weights = example_weights(tree, train, groups) if given is None else given
+    weights = by_tag * (example_weights(tree, train, groups) if given is None else given)
+    weights /= by_tag.mean()
     if tree.weights_clip:
         weights = weighing.clipped(weights, tree.weights_clip)
     if np.ptp(weights):
@@ -265,8 +287,8 @@ def head(config: ConfigDict, dataset: Dataset, arm: str, folder: Path) -> dict[s
     tree = config.fit
     net = network(config, dataset)
     variables = load_tree(folder.parent / "fit/network.safetensors")
-    role = "train_reference" if tree.head == "dfr" else "train_biased"
-    seen = part(config, dataset, role)
+    seen = (part(config, dataset, "train_reference") if tree.head == "dfr"
+            else training(config, dataset)[0])  # fmt: skip
     features = net.predict(variables, dataset.images[seen.positions])[0].astype(np.float64)
     seed = keys.number(config.seed, "head")
     output: dict[str, Any] = {}
@@ -315,6 +337,12 @@ def measure(config: ConfigDict, dataset: Dataset, arm: str, folder: Path) -> Non
             left = np.asarray(occam.left_by(jnp.asarray(features)))
             figures += exit_figures(left, occam.EXITS - 1, groups, name)
         if name == "test":
+            if len(classes) == 2 and names[1:]:
+                values = dataset.class_names(names[1:])
+                figures += fairness_figures(
+                    p.target, logits, Groups("+".join(names[1:]), values, p.protected),
+                    label_shares(known.target, known.protected, len(values)),
+                )  # fmt: skip
             constant = constant_class(decided)
             if constant is not None:
                 extra["collapsed"] = classes[constant]

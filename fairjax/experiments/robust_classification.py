@@ -8,9 +8,15 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from fairjax.classifier_config import by_density_ratio, source_config, with_arm
+from fairjax.classifier_config import SYNTHETIC, by_density_ratio, source_config, with_arm
 from fairjax.data.prepare import Dataset
-from fairjax.experiments import data_stage, fit_stage, ratio_stage, weights_stage
+from fairjax.experiments import (
+    data_stage,
+    fit_stage,
+    latent_debiasing,
+    ratio_stage,
+    weights_stage,
+)
 from fairjax.experiments.stages import Stages
 from fairjax.models import pretrained
 from fairjax.report import classifiers
@@ -32,8 +38,17 @@ def plan(config: ConfigDict) -> dict[str, Any]:
     stages: dict[str, Any] = {"data": seed | {"data": c["data"]}}
     if by_density_ratio(config):
         stages |= ratio_stage.plan(config)
+    for name in _scored(config):
+        own = latent_debiasing.scorer_config(config, name)
+        fit = {k: v for k, v in own.fit.to_dict().items() if k not in (*SYNTHETIC, *FIRST, *HEAD)}
+        stages[f"scorers/{name}"] = seed | {"fit": fit}
+    if config.latent.generator:
+        latent = {k: v for k, v in c["latent"].items() if k not in ("sampler", "epochs")}
+        stages["pairs"] = seed | {"latent": latent}
     for arm in config.arms:
         tree = with_arm(config, arm).fit.to_dict()
+        if tree["synthetic"] == "none":
+            tree = {key: value for key, value in tree.items() if key not in SYNTHETIC}
         last = {key: tree.pop(key) for key in HEAD}
         early = {key: tree.pop(key) for key in FIRST}
         if tree["pretrained"]:  # its content, wherever it lies
@@ -44,8 +59,15 @@ def plan(config: ConfigDict) -> dict[str, Any]:
         if last["head"] != "none":
             stages[f"arms/{arm}/head"] = seed | known | {"fit": last | {"groups": tree["groups"]}}
         stages[f"arms/{arm}/eval"] = {"of": "test and training images"}
+    if config.latent.generator:
+        stages["changes"] = {"of": latent_debiasing.comparisons(config)}
     stages["report"] = {}
     return stages
+
+
+def _scored(config: ConfigDict) -> tuple[str, ...]:
+    """The attributes that generated images are labelled with."""
+    return tuple(config.data.group_attributes) if config.latent.generator else ()
 
 
 def run(config: ConfigDict, workdir: Path, only: str | None = None) -> Path:
@@ -58,6 +80,8 @@ def run(config: ConfigDict, workdir: Path, only: str | None = None) -> Path:
       InputError: input that cannot be used. Interrupted, Diverged: see `fairjax.train.stopping`.
     """
     stages = Stages(workdir, plan(config), only)
+    if "pairs" in stages.pending():
+        latent_debiasing.generator(config)  # a wrong one is refused before anything is computed
     make = _Bodies(workdir, config)
     for arm in config.arms:  # a wrong file is refused before anything is computed
         tree = with_arm(config, arm).fit
@@ -69,20 +93,30 @@ def run(config: ConfigDict, workdir: Path, only: str | None = None) -> Path:
         for name in ratios:
             stages.run(name, ["data"], partial(make.ratio, name))
         stages.run("weights", ["data", *ratios], make.weights)
+    scorers = [f"scorers/{name}" for name in _scored(config)]
+    for name, stage in zip(_scored(config), scorers, strict=True):
+        stages.run(stage, ["data"], partial(make.scorer, name))
+    if scorers:
+        stages.run("pairs", ["data", *scorers], make.pairs)
     for arm in config.arms:
         tree, here = with_arm(config, arm).fit, f"arms/{arm}"
-        before, last = ["data"], f"{here}/fit"
+        images = ["data"] if tree.synthetic == "none" else ["data", "pairs"]
+        before, last = images, f"{here}/fit"
         if tree.first != "none":
-            stages.run(f"{here}/first", ["data"], partial(make.arm, fit_stage.first, arm))
-            before.append(f"{here}/first")
+            stages.run(f"{here}/first", images, partial(make.arm, fit_stage.first, arm))
+            before = [*images, f"{here}/first"]
         if tree.weights == "density_ratio":
-            before.append("weights")
+            before = [*before, "weights"]
         stages.run(f"{here}/fit", before, partial(make.arm, fit_stage.fit, arm))
         if tree.head != "none":
             last = f"{here}/head"
-            stages.run(last, ["data", f"{here}/fit"], partial(make.arm, fit_stage.head, arm))
+            stages.run(last, [*images, f"{here}/fit"], partial(make.arm, fit_stage.head, arm))
         stages.run(f"{here}/eval", ["data", last], partial(make.arm, fit_stage.measure, arm))
-    stages.run("report", [f"arms/{arm}/eval" for arm in config.arms], make.report)
+    measured = [f"arms/{arm}/eval" for arm in config.arms]
+    if scorers:
+        stages.run("changes", ["data", *measured], make.changes)
+        measured += [*scorers, "pairs", "changes"]
+    stages.run("report", measured, make.report)
     return workdir / "report/index.html"
 
 
@@ -96,8 +130,15 @@ class _Bodies:
     def _dataset(self) -> Dataset:
         return data_stage.loaded(source_config(self._config), self._workdir / "data")
 
+    @cached_property
+    def _with_generated(self) -> Dataset:
+        folder = self._workdir / "pairs"
+        return latent_debiasing.with_generated(self._config, self._dataset, folder)
+
     def data(self, folder: Path) -> dict[str, Any]:
         dataset = data_stage.prepared(source_config(self._config), folder)
+        if self._config.latent.generator:
+            latent_debiasing.refuse_many_values(self._config, dataset)
         for arm in self._config.arms:  # missing labels are refused before anything is trained
             fit_stage.refuse_without_labels(with_arm(self._config, arm), dataset, arm)
         return {"manifest": dataset.manifest["hash"]}
@@ -113,11 +154,20 @@ class _Bodies:
         config = source_config(self._config)
         weights_stage.make_weights(self._workdir, config, self._dataset, folder)
 
+    def scorer(self, name: str, folder: Path) -> None:
+        latent_debiasing.fit_scorer(self._config, self._dataset, name, folder)
+
+    def pairs(self, folder: Path) -> dict[str, Any]:
+        return latent_debiasing.make_pairs(self._config, self._dataset, folder)
+
     def arm(self, body: Any, arm: str, folder: Path) -> dict[str, Any] | None:
-        output: dict[str, Any] | None = body(
-            with_arm(self._config, arm), self._dataset, arm, folder
-        )
+        config = with_arm(self._config, arm)
+        dataset = self._dataset if config.fit.synthetic == "none" else self._with_generated
+        output: dict[str, Any] | None = body(config, dataset, arm, folder)
         return output
+
+    def changes(self, folder: Path) -> None:
+        latent_debiasing.compare(self._config, self._dataset, folder)
 
     def report(self, folder: Path) -> None:
         if not is_lead():
@@ -133,7 +183,9 @@ def describe(config: ConfigDict) -> str:
     lines += [f"  {name}" for name in plan(config)]
     for arm in config.arms:
         tree = with_arm(config, arm).fit
-        steps = max(1, round(tree.epochs * config.data.n_biased / tree.batch))
+        generated = {"none": 0, "samples": 1, "pairs": 2}[tree.synthetic] * config.latent.pairs
+        images = config.data.n_biased * tree.real + generated  # where no pair is left out
+        steps = max(1, round(tree.epochs * images / tree.batch))
         own = json.dumps(config.arms[arm].to_dict(), default=list)
         lines.append(f"arm {arm}: {own}; about {steps:,} steps of {tree.batch} images")
     return "\n".join(lines)

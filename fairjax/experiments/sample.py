@@ -1,6 +1,5 @@
 """The command line of `launch/sample.py`: images of a trained generator as PNG files."""
 
-import functools
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -58,14 +57,20 @@ def sample_flags() -> flags.FlagValues:
                         "until there are equally many of each class that it sees (its errors "
                         "remain); the others are left out, and the cost is printed.",
                         flag_values=values)  # fmt: skip
-    flags.DEFINE_string("flip", None, "Judge of a run, RUN/judge/ATTRIBUTE, of two classes: makes "
-                        "--n pairs, an image and its like with the other value of this attribute. "
-                        "Both are judged; labels.csv lists the pairs in which just that changed, "
-                        "pairs.csv all.", flag_values=values)  # fmt: skip
+    flags.DEFINE_list("flip", [], "Judge of a run, RUN/judge/ATTRIBUTE, of two classes, or several "
+                      "of them: makes --n pairs, an image and its like with the other value of "
+                      "this attribute (of all of them). Both are judged; labels.csv lists the "
+                      "pairs in which just that changed, pairs.csv all.",
+                      flag_values=values)  # fmt: skip
     flags.DEFINE_list("keep", [], "Judges of what a pair must have in common, comma-separated.",
                       flag_values=values)  # fmt: skip
     flags.DEFINE_integer("fit", 5000, "Images from which the directions of --flip and --keep are "
                          "learnt.", 100, flag_values=values)  # fmt: skip
+    flags.DEFINE_enum("space", "w", ["w", "z"], "Latent space of these directions.",
+                      flag_values=values)  # fmt: skip
+    flags.DEFINE_float("margin", 0.0, "How far beyond the border between the values of --flip the "
+                       "edited image shall lie, in standard deviations; 0 = as far as the image "
+                       "itself on its side.", 0.0, flag_values=values)  # fmt: skip
     flags.DEFINE_integer("cutoff", None, "Truncate this many layers, from the coarsest; default: "
                          "all.", 0, flag_values=values)  # fmt: skip
     flags.DEFINE_enum("noise", "random", ["random", "const", "none"], "Noise images of the layers: "
@@ -133,14 +138,22 @@ def _pairs(values: flags.FlagValues, saved: Trained, out: Path) -> None:
     unused = [name for name in ("balance", "centre", "class", "label", "cutoff")
               if values[name].value is not None]  # fmt: skip
     if not values.flip or unused or values.psi != 1:
-        raise InputError(f"pairs with --{', --'.join(unused) or 'psi or without --flip'}",
-                         "--flip", "Give --flip, --keep, --n, --fit and --seed only")  # fmt: skip
+        raise InputError(
+            f"pairs with --{', --'.join(unused) or 'psi or without --flip'}",
+            "--flip",
+            "Give --flip, --keep, --n, --fit, --space, --margin and --seed only",
+        )
     judges = [read_judge(Path(path), f"--flip and --keep: {path}")
-              for path in (values.flip, *values.keep)]  # fmt: skip
-    made, planes = pairs.make_pairs(saved, judges, values.n, values.fit, values.seed, values.batch)
-    for figure in pairs.write(out, saved, judges, made, planes, values.seed):
-        interval = f" [{figure.low:.3f}, {figure.high:.3f}]" if np.isfinite(figure.low) else ""
-        print(f"{figure.name} = {figure.value:.3f}{interval}")
+              for path in (*values.flip, *values.keep)]  # fmt: skip
+    flips = len(values.flip)
+    made, planes = pairs.make_pairs(
+        saved, judges, values.n, values.fit, values.seed, values.batch, flips=flips,
+        space=values.space, margin=values.margin,
+    )  # fmt: skip
+    pairs.write_images(out, judges, made)
+    about = {"seed": values.seed, "space": values.space, "margin": values.margin}
+    for figure in pairs.write_record(out, saved, judges, made, planes, about, flips):
+        print(pairs.line(figure))
     print(f"{made.kept.sum()} of {values.n} pairs are in {out / 'labels.csv'}, all are in "
           f"{out / 'pairs.csv'}")  # fmt: skip
 
@@ -234,6 +247,7 @@ def drawn(
     import jax
     import jax.numpy as jnp
 
+    from fairjax.experiments.latents import programs
     from fairjax.models.stylegan2 import num_ws
     from fairjax.train.conditions import cumulative
 
@@ -275,51 +289,3 @@ def drawn(
         made = np.asarray(images(*inputs, variables, w, goal, jnp.asarray(pull), until))
         classes = [names[c] for c in np.asarray(chosen)[: n - start]] if names else []
         yield made[: n - start], classes
-
-
-@functools.cache
-def programs(net: Any, noise: str) -> tuple[Any, Any]:
-    """(indices, key, ..) -> styles w [n, w_dim] and classes [n]; and these styles -> images.
-
-    All else is an argument of theirs: whoever draws again from networks of this shape compiles
-    nothing.
-    """
-    import jax
-    import jax.numpy as jnp
-
-    from fairjax.models.stylegan2 import as_bytes, num_ws, truncate
-    from fairjax.train.conditions import draw_by_ends
-
-    def keys(index: jax.Array, key: jax.Array) -> tuple[jax.Array, jax.Array]:
-        k_z, k_noise = jax.random.split(jax.random.fold_in(key, index))
-        return k_z, k_noise
-
-    @jax.jit
-    def styles(
-        indices: jax.Array, key: jax.Array, variables: Any, labels: jax.Array, ends: jax.Array
-    ) -> tuple[jax.Array, jax.Array]:
-        def one(index: jax.Array) -> tuple[jax.Array, jax.Array]:
-            k_z, _ = keys(index, key)
-            z = jax.random.normal(k_z, (1, net.z_dim))
-            chosen = draw_by_ends(ends, jax.random.fold_in(k_z, 1), 1)
-            c = {"c": labels[chosen]} if net.c_dim else {}
-            w: Any = net.apply(variables, z, **c, method="mapping")
-            return w[0], chosen[0]
-
-        return jax.vmap(one)(indices)
-
-    @jax.jit
-    def images(
-        indices: jax.Array, key: jax.Array, variables: Any, w: jax.Array, goal: jax.Array,
-        psi: jax.Array, until: int,
-    ) -> jax.Array:  # fmt: skip
-        def one(index: jax.Array, w: jax.Array, goal: jax.Array, psi: jax.Array) -> jax.Array:
-            _, k_noise = keys(index, key)
-            ws = jnp.broadcast_to(w, (1, num_ws(net.resolution), net.w_dim))
-            x: Any = net.apply(variables, truncate(ws, goal, psi, until), k_noise, noise,
-                               method="synthesis")  # fmt: skip
-            return as_bytes(x[0])
-
-        return jax.vmap(one)(indices, w, goal, psi)
-
-    return styles, images

@@ -59,13 +59,18 @@ def hashes(folder: Path) -> dict[str, str]:
     """
     names = {f: f.relative_to(folder) for f in sorted(folder.rglob("*")) if f.suffix in _KEPT}
     return {
-        name.as_posix(): hashlib.sha256(f.read_bytes()).hexdigest()
+        name.as_posix(): _sha256(f)
         for f, name in names.items()
         if name.parts[0] not in _OWN and f.is_file()
     }
 
 
-_KEPT = (".npz", ".safetensors", ".json", ".jsonl", ".png")
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+_KEPT = (".npy", ".npz", ".safetensors", ".json", ".jsonl", ".png")
 _OWN = ("checkpoints", "checkpoints_aside", "manifest.json", "index.npz")
 
 

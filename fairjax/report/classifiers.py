@@ -5,7 +5,7 @@ from typing import Any
 
 from fairjax.data.cache import write_json
 from fairjax.evaluate.figures import Figure, as_entries, without_nan
-from fairjax.report import drawing, tables, words
+from fairjax.report import drawing, latent, tables, words
 from fairjax.report.pages import write_pages
 from fairjax.report.tables import Cell, Table
 from fairjax.report.workdir import Arm, Run, flat, read
@@ -56,6 +56,8 @@ def _context(run: Run, said: str, tone: str) -> dict[str, Any]:
         "arms": _arms(run),
         "groups": _groups(run),
         "exits": _exits(run),
+        "gaps": latent.gaps(run),
+        "latent": latent.read(run),
         "curves": _curves(run),
         "roles": tables.roles(run),
         "weights": tables.weights(run),

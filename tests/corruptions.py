@@ -95,10 +95,12 @@ def corruption(rng: random.Random, straight: Path, cache: Path, base: Path, conf
 
 
 def collected(workdir: Path, cache: Path) -> dict[str, object]:
-    """What a data stage has made: roles, counts, hashes, pixels; not the name of the cache."""
+    """What a data stage has made: roles, counts, pixels; not the name of the cache, which the time
+    and size of the input decide, and the hash of all."""
     manifest = json.loads((workdir / "data/manifest.json").read_text())
     (pixels,) = cache.glob("*/images.u8")
-    return {k: v for k, v in manifest.items() if "cache" not in k} | {"pixels": pixels.read_bytes()}
+    kept = {k: v for k, v in manifest.items() if "cache" not in k and k != "hash"}
+    return kept | {"pixels": pixels.read_bytes()}
 
 
 def input_corruption(rng: random.Random, base: Path, given: Path, number: int) -> dict:

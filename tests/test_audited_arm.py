@@ -117,6 +117,7 @@ def test_the_arm_knows_its_columns_and_validation_rows(arm, tmp_path):
     ("path", "flags", "words"),
     [
         ("..", [], "no arm of a run"),
+        ("/", [], "no arm of a run"),
         (".", ["--positive=middle"], "the classes small, large"),
         (".", ["--stress=pgd,transforms", "--limits={limits}"], "Did you mean stability/shift"),
         (".", ["--stress=fog"], "Give some of flips, noise, fgsm, pgd, pixels, transforms"),

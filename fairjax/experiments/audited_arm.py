@@ -44,7 +44,7 @@ class AuditedArm:
         from fairjax.experiments.stages import read_json  # with JAX, which a table can do without
 
         self.folder, where = folder, f"--predictions={folder}"
-        self._run = folder.resolve().parents[1]
+        self._run = folder.resolve().parent.parent
         mend = "Give RUN/arms/NAME of a run of classifiers, or a table"
         if not (self._run / "config.json").is_file():
             raise InputError("no arm of a run", where, mend)

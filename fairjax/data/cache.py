@@ -126,7 +126,7 @@ def get(
     key = f"{name}-{sha256([facts, list(shape)])[:20]}"
     folder = root() / key
     root().mkdir(parents=True, exist_ok=True)
-    with _only_one(key):
+    with only_one(key):
         if folder.exists():
             wrong = damage(folder, full=True)
             if wrong is None:
@@ -154,7 +154,7 @@ def get(
 
 
 @contextlib.contextmanager
-def _only_one(key: str) -> Iterator[None]:
+def only_one(key: str) -> Iterator[None]:
     """Lets one process of this machine at a time look at an entry or make it; others wait."""
     path = root() / f"{key}.lock"
     with path.open("w") as file:

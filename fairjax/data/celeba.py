@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from ml_collections import ConfigDict
 
-from fairjax.data import decode, labelled
+from fairjax.data import decode, labelled, storage
 from fairjax.data.dataset import Collected
 from fairjax.errors import InputError
 
@@ -112,7 +112,7 @@ def collect(config: ConfigDict, log: Callable[[str], None]) -> Collected:
     data = config.data
     if not data.celeba.dir:
         raise InputError("no folder given", WHERE, MEND)
-    root = Path(data.celeba.dir).expanduser()
+    root = storage.fetched(data.celeba.dir, WHERE)
     if not root.is_dir():
         raise InputError(f"{root} is not a folder", WHERE, MEND)
     files, names, labels = read_attributes(root / "list_attr_celeba.txt")

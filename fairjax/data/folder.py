@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 from fairjax.config import with_arm
-from fairjax.data import cache, decode, labels, pool
+from fairjax.data import cache, decode, labels, pool, storage
 from fairjax.data.dataset import Collected
 from fairjax.data.proportions import classes
 from fairjax.errors import InputError
@@ -47,7 +47,7 @@ def collect(config: ConfigDict, log: Callable[[str], None]) -> Collected:
     side: list[int] = []
     rows: labels.Rows = {}
     for name, domain in (("biased", 0), ("reference", 1), ("judge", -1)):
-        places = _paths(own[name])
+        places = _paths(own[name], f"data.folder.{name}")
         if not places and domain >= 0:
             raise InputError("no folder given", f"data.folder.{name}", "Give a folder of images")
         for number, path in enumerate(places):
@@ -66,7 +66,7 @@ def collect(config: ConfigDict, log: Callable[[str], None]) -> Collected:
 
     notes: dict[str, Any] = {}
     if own.attributes:
-        rows = labels.read_table(Path(own.attributes).expanduser())
+        rows = labels.read_table(storage.fetched(own.attributes, "data.folder.attributes"))
     values = np.zeros((len(found), 0), np.int8)
     names: dict[str, tuple[str, ...]] = {}
     measured, numbers = number_columns(config), np.zeros((len(found), 0))
@@ -137,8 +137,9 @@ def stop_or_report(bad: Sequence[str], skip: bool, log: Callable[[str], None]) -
         log(f"data: skipped {len(bad)} files: {shown}")
 
 
-def _paths(given: Any) -> list[Path]:
-    return [Path(p).expanduser() for p in ([given] if isinstance(given, str) else given) if p]
+def _paths(given: Any, where: str) -> list[Path]:
+    given = [given] if isinstance(given, str) else given
+    return [storage.fetched(p, where) for p in given if p]
 
 
 def extensions() -> frozenset[str]:

@@ -14,7 +14,7 @@ import numpy as np
 from ml_collections import ConfigDict
 from PIL import Image
 
-from fairjax.data import decode, labelled
+from fairjax.data import decode, labelled, storage
 from fairjax.data.dataset import Collected
 from fairjax.errors import InputError
 
@@ -204,7 +204,7 @@ def collect(config: ConfigDict, log: Callable[[str], None]) -> Collected:
     data = config.data
     if not data.shapes3d.file:
         raise InputError("no file given", WHERE, f"Give the path of 3dshapes.h5. {MEND}")
-    path = Path(data.shapes3d.file).expanduser()
+    path = storage.fetched(data.shapes3d.file, WHERE)
     labels, together = read_labels(path)
     rows, kept, values = select(labels, tuple(data.shapes3d.keep))
     about = path.stat()

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from ml_collections import ConfigDict
 
-from fairjax.data import decode, labelled
+from fairjax.data import decode, labelled, storage
 from fairjax.data.dataset import Collected
 from fairjax.errors import InputError
 
@@ -54,7 +54,7 @@ def collect(config: ConfigDict, log: Callable[[str], None]) -> Collected:
       InputError: files missing or damaged, or a split that these images do not allow.
     """
     data = config.data
-    root = Path(data.waterbirds.dir).expanduser()
+    root = storage.fetched(data.waterbirds.dir, WHERE)
     files, labels, part = read_metadata(root / "metadata.csv")
     absent = [name for name in files if not (root / name).is_file()]
     if absent:

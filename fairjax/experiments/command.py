@@ -22,7 +22,7 @@ from ml_collections import ConfigDict, config_flags
 from fairjax import classifier_presets
 from fairjax import config as configuration
 from fairjax.classifier_config import TREES
-from fairjax.data import cache
+from fairjax.data import cache, storage
 from fairjax.errors import InputError
 from fairjax.train import stopping
 from fairjax.validation import cautions, validate
@@ -41,8 +41,8 @@ def command_flags(argv: list[str]) -> flags.FlagValues:
         flag_values=values, sys_argv=argv,
     )  # fmt: skip
     flags.DEFINE_string(
-        "workdir", "", "Folder of the run. Default: the unfinished run under runs/ with the same "
-        "config, or a new folder there.", flag_values=values,
+        "workdir", "", "Folder of the run, also gs://BUCKET/FOLDER. Default: the unfinished run "
+        "under runs/ with the same config, or a new folder there.", flag_values=values,
     )  # fmt: skip
     flags.DEFINE_string(
         "stage", None, "Run only this stage (data, ratio, weights, judge, gan, eval, report; of "
@@ -187,27 +187,28 @@ def _run(argv: list[str]) -> None:
         print(robust_classification.describe(config) if robust
               else report_plan(config, there or jax.devices(), facts))  # fmt: skip
         return
-    folder = workdir.choose(config, values.workdir, values.stage)
     workdir.log_to(None)
-    stages = Stages(folder, experiment.plan(config), values.stage)  # refuses what was changed
-    pending = stages.pending()
-    with workdir.lock(folder):
-        if devices.is_lead():
-            # A run that has nothing to do leaves the record as it is.
-            if pending or not workdir.described(folder, config):
-                workdir.describe(folder, config, ["python", *argv])
-            workdir.log_to(folder)
-        log.info("process %d/%d, %d local and %d global devices (%s)", jax.process_index(),
-                 jax.process_count(), jax.local_device_count(), count,
-                 jax.devices()[0].device_kind)  # fmt: skip
-        log.info("run %s; interrupt at any time, resume with: %s", folder,
-                 shlex.join(["python", *argv]))  # fmt: skip
-        for sentence in cautions(config):
-            log.warning("%s", sentence)
-        with devices.together():
-            page = experiment.run(config, folder, values.stage)
-        if page.exists():
-            log.info("open %s", page)
+    with storage.workdir(values.workdir, jax.process_index()) as given:
+        folder = workdir.choose(config, given, values.stage)
+        stages = Stages(folder, experiment.plan(config), values.stage)  # refuses what was changed
+        pending = stages.pending()
+        with workdir.lock(folder):
+            if devices.is_lead():
+                # A run that has nothing to do leaves the record as it is.
+                if pending or not workdir.described(folder, config):
+                    workdir.describe(folder, config, ["python", *argv])
+                workdir.log_to(folder)
+            log.info("process %d/%d, %d local and %d global devices (%s)", jax.process_index(),
+                     jax.process_count(), jax.local_device_count(), count,
+                     jax.devices()[0].device_kind)  # fmt: skip
+            log.info("run %s; interrupt at any time, resume with: %s", storage.original(folder),
+                     shlex.join(["python", *argv]))  # fmt: skip
+            for sentence in cautions(config):
+                log.warning("%s", sentence)
+            with devices.together():
+                page = experiment.run(config, folder, values.stage)
+            if page.exists():
+                log.info("open %s", storage.original(page))
 
 
 def parse(argv: list[str]) -> flags.FlagValues:
@@ -242,7 +243,7 @@ def parse(argv: list[str]) -> flags.FlagValues:
 
 def new_folder(given: str) -> Path:
     """The folder that a program will fill; raises InputError where something is in it."""
-    folder = Path(given)
+    folder = storage.local(given, given)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError("it exists and is not an empty folder", str(folder), "Give a new folder")
     return folder

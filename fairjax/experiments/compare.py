@@ -6,6 +6,7 @@ from typing import Any
 
 from absl import flags
 
+from fairjax.data.storage import local
 from fairjax.errors import InputError
 from fairjax.experiments import sweep
 from fairjax.experiments.command import read_flags, run_program
@@ -106,7 +107,7 @@ def _run(argv: list[str]) -> None:
     text = "\n\n".join([*sum(parts, []), *notes]) + "\n"
     print(text)
     if values.out:
-        folder = Path(values.out)
+        folder = local(values.out, "--out")
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "tables.md").write_text(text)
         for name, picture in charts.items():

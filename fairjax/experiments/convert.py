@@ -5,6 +5,7 @@ from pathlib import Path
 
 from absl import flags
 
+from fairjax.data.storage import local
 from fairjax.errors import InputError
 from fairjax.experiments.command import read_flags, run_program
 
@@ -39,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 def _run(argv: list[str]) -> None:
     values = convert_flags()
     read_flags(values, argv, needed=("source", "out"))
-    print(convert(Path(values.source), Path(values.out)))
+    print(convert(Path(values.source), local(values.out, "--out")))
 
 
 def convert(source: Path, out: Path) -> str:

@@ -9,8 +9,8 @@ from ml_collections import ConfigDict
 from fairjax.data import prepare as data
 from fairjax.data.prepare import Dataset
 from fairjax.errors import InputError
-from fairjax.experiments.stages import read_json
-from fairjax.train.devices import is_lead, lead_says
+from fairjax.experiments.stages import read_json, shared
+from fairjax.train.devices import is_lead
 
 log = logging.getLogger("fairjax")
 
@@ -19,7 +19,7 @@ def prepared(config: ConfigDict, folder: Path) -> Dataset:
     """What the body of the stage begins with: fills its folder, then loads it in every process."""
     if is_lead():
         data.prepare(config, folder, log.info)
-    lead_says(True)  # the others wait until it is there
+    shared()
     return loaded(config, folder)
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from fairjax.config import digest
+from fairjax.data import storage
 from fairjax.data.cache import write_json
 from fairjax.errors import InputError
 from fairjax.train.devices import is_lead, lead_says
@@ -42,6 +43,15 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text())
     except (OSError, ValueError) as error:
         raise _damaged(path, error) from error
+
+
+def shared() -> None:
+    """Waits in all processes until they can read what the lead process has written so far."""
+    if is_lead():
+        storage.push()
+    lead_says(True)
+    if not is_lead():
+        storage.pull()
 
 
 def _damaged(path: Path, error: Exception) -> InputError:
@@ -270,7 +280,7 @@ class Stages:
                  "joules": {kind: round(value, 1) for kind, value in energy.joules.items()},
                  "files": {} if self._view(name) else hashes(folder)},
             )  # fmt: skip
-        lead_says(True)  # the other processes wait until DONE is there to be read
+        shared()  # DONE is there to be read
         self._made.add(name)
         log.info("stage %s: finished in %s", name, clock(seconds))
 

@@ -18,6 +18,7 @@ from absl import flags
 from ml_collections import ConfigDict
 
 from fairjax.config import nearest
+from fairjax.data.storage import local
 from fairjax.errors import InputError
 from fairjax.experiments import runs, search_space
 from fairjax.experiments.command import read_flags, run_program
@@ -127,7 +128,7 @@ def _run(argv: list[str]) -> int:
     values = sweep_flags()
     read_flags(values, argv, needed=("config",))
     path, module, which = opened(values.config)
-    out = Path(values.out) if values.out else path.with_suffix(".jsonl")
+    out = local(values.out, "--out") if values.out else path.with_suffix(".jsonl")
     if which in getattr(module, "SEARCHES", {}):
         for flag in ("cells", "seeds"):
             if values[flag].value:
@@ -136,12 +137,12 @@ def _run(argv: list[str]) -> int:
         logging.basicConfig(format=FORMAT, datefmt="%H:%M:%S", level=logging.INFO)
         from fairjax.experiments import search  # its libraries take the log where nobody has it yet
 
-        return search.run(wanted, config, Path(values.root), out, values.limit, values.dry_run)
+        return search.run(wanted, config, local(values.root, "--root"), out, values.limit, values.dry_run)
     cells = tuple(module.SWEEPS[which])
     cells = _chosen(values.cells, cells, "--cells")
     seeds = [int(s) for s in _numbers(values.seeds)] if values.seeds else list(module.SEEDS)
     rows = read_rows(out) if out.exists() else []
-    planned = jobs(path, module, cells, seeds, Path(values.root))
+    planned = jobs(path, module, cells, seeds, local(values.root, "--root"))
     _refuse_others(planned, rows, out)
     logging.basicConfig(format=FORMAT, datefmt="%H:%M:%S", level=logging.INFO)
     pending = _show(planned, rows)

@@ -4,14 +4,16 @@ import hashlib
 import json
 import logging
 import re
-import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
 import jax
 import orbax.checkpoint as ocp
+from etils import epath
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
+from fairjax.data import storage
 from fairjax.data.cache import write_json
 from fairjax.errors import InputError
 from fairjax.train.devices import is_lead, lead_says, replicated
@@ -31,7 +33,7 @@ class Checkpoints:
     """
 
     def __init__(self, folder: Path, keep: int = 2):
-        self._folder = folder.absolute()
+        self._folder = storage.original(folder.absolute())
         if is_lead():
             _put_aside(self._folder)
         lead_says(True)  # the others look when this is done
@@ -62,12 +64,14 @@ class Checkpoints:
         """
         if step == self.latest:
             return
+        if is_lead():
+            storage.push()  # what belongs to the steps before
         try:
             # Forced, as Orbax would else ask JAX for preemption notices with numbers of its own.
             self._manager.save(step, args=ocp.args.StandardSave(state), force=True)
             if is_lead():
                 folder = self._folder / str(step)
-                write_json(folder / HASHES, _hashes(folder))
+                _write(folder / HASHES, _hashes(folder))
         except (OSError, ValueError, RuntimeError) as error:
             told = re.search("os[ _]error", str(error), re.IGNORECASE)  # in TensorStore's words
             if not isinstance(error, OSError) and not told:
@@ -99,9 +103,8 @@ def _put_aside(folder: Path) -> None:
             return
         log.warning("%s: the checkpoint of step %d is damaged (%s) and is put into %s; the one "
                     "before it, if any, is taken", folder, step, wrong, aside.name)  # fmt: skip
-        shutil.rmtree(aside / str(step), ignore_errors=True)
-        aside.mkdir(exist_ok=True)
-        (folder / str(step)).rename(aside / str(step))
+        epath.Path(aside / str(step)).rmtree(missing_ok=True)
+        storage.move(folder / str(step), aside / str(step))
 
 
 def damage(folder: Path) -> str | None:
@@ -119,10 +122,24 @@ def damage(folder: Path) -> str | None:
     return None
 
 
+def _write(path: Path, hashes: dict[str, str]) -> None:
+    if storage.is_remote(path):  # an object appears whole or not at all
+        path.write_text(json.dumps(hashes, indent=1))
+    else:
+        write_json(path, hashes)
+
+
 def _hashes(folder: Path) -> dict[str, str]:
-    files = (f for f in folder.rglob("*") if f.is_file() and f.name != HASHES)
     return {f.relative_to(folder).as_posix(): hashlib.sha256(f.read_bytes()).hexdigest()
-            for f in sorted(files)}  # fmt: skip
+            for f in _files(folder) if f.name != HASHES}  # fmt: skip
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    for path in sorted(folder.iterdir()):  # object storage has no rglob
+        if path.is_dir():
+            yield from _files(path)
+        else:
+            yield path
 
 
 def _first_line(error: Exception) -> str:

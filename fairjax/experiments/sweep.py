@@ -137,7 +137,9 @@ def _run(argv: list[str]) -> int:
         logging.basicConfig(format=FORMAT, datefmt="%H:%M:%S", level=logging.INFO)
         from fairjax.experiments import search  # its libraries take the log where nobody has it yet
 
-        return search.run(wanted, config, local(values.root, "--root"), out, values.limit, values.dry_run)
+        return search.run(
+            wanted, config, local(values.root, "--root"), out, values.limit, values.dry_run
+        )
     cells = tuple(module.SWEEPS[which])
     cells = _chosen(values.cells, cells, "--cells")
     seeds = [int(s) for s in _numbers(values.seeds)] if values.seeds else list(module.SEEDS)

@@ -153,7 +153,9 @@ def _fit() -> dict[str, Any]:
         "gap_form": "penalty",  # penalty | constraint (gap <= slack, by a multiplier)
         "gap_slack": 0.02,
         "gap_rate": 0.1,
-        "irm": 0.0,  # above 1 the whole loss is divided by it, as published
+        # Squared slope of each environment's risk in a factor of the logits (IRMv1); above 1 the
+        # whole loss is divided by this factor, as published.
+        "irm": 0.0,
         "irm_environments": "protected",  # protected | groups
         "irm_start": 0.0,  # share of the training after which it begins; a factor of 1 before
         "mmd": 0.0,  # between the features of the values of a, within each class

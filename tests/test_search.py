@@ -5,6 +5,8 @@ its best value is 1, at weight_decay = 0.01 and learning_rate = 0.1.
 """
 
 import json
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -53,6 +55,7 @@ from pathlib import Path
 
 given = dict(arg[2:].split("=", 1) for arg in sys.argv[1:])
 root, here = Path(given.pop("workdir")), Path(__file__).parent
+(here / "pid").write_text(str(os.getpid()))
 with (here / "calls").open("a") as file:
     file.write(root.name + "\\n")
 of = lambda name: float(given.get("config.fit." + name, 1.0))
@@ -189,6 +192,7 @@ def test_processes_share_a_study_and_one_that_is_killed_loses_nothing(toy, start
         time.sleep(0.05)
     first.kill()
     first.wait()
+    os.kill(int((toy / "pid").read_text()), signal.SIGKILL)  # the run outlives it
     (toy / "slow").unlink()
     assert (toy / "calls").read_text().split() == ["trial_0000"]
     both = [start(), start()]

@@ -33,7 +33,7 @@ def to_its_end(command: list[str], hopeless: Callable[[], bool] | None = None) -
       command: program and arguments.
       hopeless: asked every second while it runs; where it says yes the command is stopped.
     """
-    child = subprocess.Popen(command, process_group=0)
+    child = subprocess.Popen(command, process_group=0, close_fds=False)  # it keeps the claim
     before = {number: signal.signal(number, lambda number, _: child.send_signal(number))
               for number in (signal.SIGINT, signal.SIGTERM)}  # fmt: skip
     try:
@@ -77,7 +77,8 @@ def cost(cell: str, config: ConfigDict, rows: Iterable[Mapping[str, Any]]) -> tu
 
 @contextmanager
 def claimed(workdir: Path) -> Iterator[bool]:
-    """Whether this process may do the run; the system gives the claim back when it ends."""
+    """Whether this process may do the run; the system gives the claim back when this process and
+    the run that it started have ended, as a run outlives a sweep that is killed."""
     workdir.parent.mkdir(parents=True, exist_ok=True)
     with workdir.with_name(workdir.name + ".claim").open("w") as handle:
         try:
@@ -85,6 +86,7 @@ def claimed(workdir: Path) -> Iterator[bool]:
         except BlockingIOError:
             yield False
             return
+        os.set_inheritable(handle.fileno(), True)
         handle.write(f"{os.getpid()}\n")
         handle.flush()
         yield True

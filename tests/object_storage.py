@@ -1,5 +1,5 @@
-"""A stand-in for Google Cloud Storage on this machine: the emulator of gcp-storage-emulator, and
-the condition "only if this is its version", which the real one keeps and the emulator does not."""
+"""A stand-in for Google Cloud Storage on this machine: the emulator of gcp-storage-emulator, with
+the versions that the real one sends and takes as a condition, which the emulator does not."""
 
 import contextlib
 import io
@@ -7,7 +7,7 @@ import os
 import re
 import threading
 from functools import partial
-from http.server import HTTPServer
+from http.server import ThreadingHTTPServer
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from gcp_storage_emulator.exceptions import NotFound
@@ -21,25 +21,45 @@ os.environ["GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT"] = "false"
 
 
 class _Handler(RequestHandler):
+    one_at_a_time = threading.RLock()
+    sent = None  # version of the object that is sent
+
+    def _version(self, name):
+        try:
+            return self.storage.get_file_obj(BUCKET, name)["generation"]
+        except NotFound:
+            return "0"
+
+    def do_GET(self):
+        media = re.search(r"/o/([^?]+)\?(?:.*&)?alt=media", self.path)
+        with self.one_at_a_time:
+            self.sent = self._version(unquote(media.group(1))) if media else None
+            super().do_GET()
+
+    def end_headers(self):
+        if self.sent is not None:
+            self.send_header("x-goog-generation", self.sent)
+        super().end_headers()
+
     def do_POST(self):
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        self.rfile = io.BytesIO(body)
         wanted = parse_qs(urlsplit(self.path).query).get("ifGenerationMatch")
-        if wanted is not None and "/upload/" in self.path:
-            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            self.rfile = io.BytesIO(body)
-            in_url = re.search(r"[?&]name=([^&]*)", self.path)
-            in_body = re.search(rb'"name": "([^"]*)"', body)
-            name = unquote(in_url.group(1)) if in_url else in_body.group(1).decode()
-            try:
-                version = self.storage.get_file_obj(BUCKET, name)["generation"]
-            except NotFound:
-                version = "0"
-            if version != wanted[0]:
-                self.send_error(412)
-                return
-        super().do_POST()
+        with self.one_at_a_time:
+            if wanted is not None and "/upload/" in self.path:
+                in_url = re.search(r"[?&]name=([^&]*)", self.path)
+                in_body = re.search(rb'"name": "([^"]*)"', body)
+                name = unquote(in_url.group(1)) if in_url else in_body.group(1).decode()
+                if self._version(name) != wanted[0]:
+                    self.send_error(412)
+                    return
+            super().do_POST()
 
 
-class _Server(HTTPServer):
+class _Server(ThreadingHTTPServer):
+    request_queue_size = 128
+    daemon_threads = True
+
     def handle_error(self, request, client_address):
         """Clients that hang up early are no news."""
 
@@ -58,6 +78,7 @@ def served():
         yield {
             "STORAGE_EMULATOR_HOST": url,  # gcsfs and google-cloud-storage
             "TENSORSTORE_GCS_HTTP_URL": url,
+            "GOOGLE_AUTH_TOKEN_FOR_TESTING": "none",  # else TensorStore looks for an account
             "FSSPEC_GCS_TOKEN": "anon",
         }, storage  # fmt: skip
     finally:

@@ -236,7 +236,7 @@ def _train(
     folder: Path,
     given: np.ndarray | None,
 ) -> Any:
-    """Trains on `train_biased`; returns the chosen {"encoder", "head", "stats"}."""
+    """Trains on what `training` says; returns the chosen {"encoder", "head", "stats"}."""
     tree = config.fit
     train, by_tag = training(config, dataset)
     held = part(config, dataset, "train_reference")

@@ -58,8 +58,8 @@ def generator(config: ConfigDict) -> Trained:
     path = Path(config.latent.generator).expanduser()
     where = f"latent.generator={config.latent.generator}"
     if not path.exists():
-        raise InputError("no such file or folder", where,
-                         "Train one first: the config file says how")  # fmt: skip
+        raise InputError("no such file or folder", where, "Train one first, such as that of the "
+                         "quickstart with --workdir=runs/quickstart, or name another")  # fmt: skip
     saved = load_generator(path)
     size, asked = ((saved.net.resolution, saved.net.image_channels),
                    (config.data.resolution, config.data.channels))  # fmt: skip

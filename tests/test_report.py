@@ -269,7 +269,7 @@ def test_every_section_is_filled(complete):
         "of 54 shown samples",
         "judged short hair",
         "images calibration error short hair",
-        "trained on these images show long_hair in the proportions of the reference set",
+        "trained on these images show long hair in the proportions of the reference set",
         "99.0 %",
         "Fairness discrepancy · long hair · hard · corrected · against the reference",
         "KID · efficientnet lite0",

@@ -55,7 +55,7 @@ def question(run: Run) -> str:
     whose = "a generator trained on these images" if trained else "the generator of these samples"
     if not run.judges:
         return f"Does {whose} come nearer to the reference images than to the biased ones?"
-    shown = run.main_set.replace("+", " and ")
+    shown = run.main_set.replace("+", " and ").replace("_", " ")
     beside = " than those of an unweighted one" if words.baseline(run) and len(run.arms) > 1 else ""
     price = f"are its images worse{beside}" if beside else "how near do its images come to them"
     return f"Does {whose} show {shown} in the proportions of the reference set, and {price}?"

@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+import re
 from types import SimpleNamespace
 
 import numpy as np
@@ -81,7 +82,8 @@ def test_folders_with_tables_and_no_run(folders, tmp_path):
     rows = list(csv.DictReader((out / "figures.csv").read_text().splitlines()))
     assert {row["name"]: float(row["value"]) for row in rows}[SHARE] == 0.8
     page = (out / "report/index.html").read_text()
-    assert "The samples show 20 % [15, 26] blue" in page
+    text = re.sub("<[^>]*>", "", page).replace("\u00a0", " ")
+    assert "The samples show 20 % [15, 26] blue" in text
     assert "labels are taken as true" in page
     assert "Not run" not in page  # no part of a training
     assert "Since the baseline" not in page

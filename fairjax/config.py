@@ -172,6 +172,9 @@ def _gan() -> dict[str, Any]:
         "self_normalise": False,  # loss, hybrid: weights are divided by their mean over the batch
         "alpha_ramp": 0.0,  # loss, hybrid: share of the training in which w ** a rises from a = 0
         "train_on": "union",  # union | reference | biased: the images that D sees at all
+        # Feedback loop: arm:NAME, whose samples replace a share of the training images; "" = none
+        "own_from": "",
+        "own_share": 1.0,
         "r1_gamma": 1.0,
         "r1_every": 16,
         "r1_weighted": False,  # with reweight=loss: w on the penalty too
@@ -345,13 +348,18 @@ def sound_arms(
 
 
 def named_arm(networks: str) -> str:
-    """The arm that `gan.init_from` or `gan.second_from` names as arm:NAME; "" for a file."""
+    """The arm that `gan.init_from` or its like names as arm:NAME; "" for a file."""
     return networks[4:] if networks.startswith("arm:") else ""
 
 
 def taken_from(gan: ConfigDict) -> list[str]:
     """The arms whose networks an arm (applied) takes."""
     return [arm for name in (gan.init_from, gan.second_from) if (arm := named_arm(name))]
+
+
+def earlier_arms(gan: ConfigDict) -> list[str]:
+    """The arms that run before an arm (applied), as it takes their networks or their samples."""
+    return [*taken_from(gan), *([own] if (own := named_arm(gan.own_from)) else [])]
 
 
 def d_widths(gan: ConfigDict) -> tuple[int, int]:
@@ -361,8 +369,8 @@ def d_widths(gan: ConfigDict) -> tuple[int, int]:
 
 def arm_order(config: ConfigDict) -> list[str]:
     """The arms in the order of a run: as they stand (a ConfigDict sorts them by name), but each
-    after those from which it takes networks; arms in a circle are left out."""
-    waits = {name: taken_from(with_arm(config, name).gan) for name in config.arms}
+    after those from which it takes networks or samples; arms in a circle are left out."""
+    waits = {name: earlier_arms(with_arm(config, name).gan) for name in config.arms}
     order: list[str] = []
     while ready := [n for n in waits if n not in order and all(s in order for s in waits[n])]:
         order.append(ready[0])

@@ -64,7 +64,8 @@ def validate(config: ConfigDict, devices: int = 1) -> None:
     problems += [f"{name} (={value!r}) must be a finite number" for name, value in _numbers(config)
                  if not math.isfinite(value) and f"{name} (=" not in said]  # fmt: skip
     if not problems and (circle := [n for n in config.arms if n not in arm_order(config)]):
-        problems.append(f"arms {', '.join(circle)} wait for each other (init_from, second_from)")
+        problems.append(f"arms {', '.join(circle)} wait for each other (init_from, second_from, "
+                        "own_from)")  # fmt: skip
     if problems:
         raise InputError(
             f"{len(problems)} problem(s): " + "; ".join(problems),
@@ -125,16 +126,18 @@ def _numbers(tree: Any, name: str = "") -> Iterator[tuple[str, float]]:
 
 
 def _validate_chain(config: ConfigDict, name: str, problems: list[str]) -> None:
-    """What an arm takes from other arms: they are there, and their networks fit."""
+    """What an arm takes from other arms: they are there, and networks to start from fit."""
     arm = with_arm(config, name).gan
     others = [other for other in config.arms if other != name]
-    for key in ("init_from", "second_from"):
+    for key in ("init_from", "second_from", "own_from"):
         source = named_arm(arm[key])
         if not source:
             continue
         if source not in others:
             problems.append(f"arms.{name}.{key} (={arm[key]!r}) must name another arm "
                             f"({', '.join(others) or 'there is none'})")  # fmt: skip
+            continue
+        if key == "own_from":  # samples fit, whatever the networks
             continue
         other = with_arm(config, source).gan
         with_d = key == "second_from" or arm.init_d == "file"
@@ -341,6 +344,7 @@ def _validate_gan(config: ConfigDict, arm: str, devices: int, problems: list[str
     for key in ("r1_gamma", "path_length_weight", "conv_clamp", "ema_rampup", "dro_eta", "dro_c"):
         need(gan[key] >= 0, key, "0 or more")
     _validate_penalty(config, need)
+    _validate_own(gan, need)
     need(gan.augment in augmentations.KINDS, "augment", f"one of {', '.join(augmentations.KINDS)}")
     for read, key in ((augmentations.multipliers, "augment_categories"),
                       (augmentations.policies, "diffaugment_policy")):  # fmt: skip
@@ -355,6 +359,20 @@ def _validate_gan(config: ConfigDict, arm: str, devices: int, problems: list[str
          "from 0 to ada_p_max with augment=ada")  # fmt: skip
     need(-1 <= gan.ada_target <= 1, "ada_target", "in [-1, 1], as a mean of signs")
     need(0 < gan.ada_kimg < float("inf"), "ada_kimg", "positive and finite")
+
+
+def _validate_own(gan: ConfigDict, need: Callable[[bool, str, str], None]) -> None:
+    need(not gan.own_from or bool(named_arm(gan.own_from)), "own_from", "empty or arm:NAME")
+    need(0 < gan.own_share <= 1, "own_share", "above 0 and at most 1")
+    if not named_arm(gan.own_from):
+        return
+    lacks = "with gan.own_from, as a generated image has no"
+    need(gan.reweight == "none", "reweight", f"none {lacks} weight")
+    need(gan.draws == "independent", "draws", f"independent {lacks} density ratio")
+    need(not gan.dro, "dro", f"False {lacks} group")
+    need(not gan.condition, "condition", f"empty {lacks} label")
+    need(gan.train_on == "union", "train_on", f"union {lacks} set it is from")
+    need(gan.second_d != "reference", "second_d", f"none or frozen {lacks} set it is from")
 
 
 def _validate_penalty(config: ConfigDict, need: Callable[[bool, str, str], None]) -> None:

@@ -64,6 +64,9 @@ def test_all_problems_are_reported_at_once():
         ("gan.resample_share", 1.0),
         ("gan.draws", "systematic"),
         ("gan.train_on", "half"),
+        ("gan.own_from", "main"),  # arm:main would be meant
+        ("gan.own_share", 0.0),
+        ("gan.own_share", 1.5),
         ("gan.alpha_ramp", 0.5),  # the default has no weights in the loss
         ("gan.self_normalise", True),
         ("gan.groups", "hair"),
@@ -206,6 +209,31 @@ def test_arms_are_validated_with_their_own_values():
     assert "at least one arm" in problems(config)
     config.arms = ConfigDict({"a/b": {}})
     assert "'a/b'" in problems(config)
+
+
+def test_generated_images_have_no_weight_group_label_or_set():
+    config = defaults()
+    own = {"own_from": "arm:a", "reweight": "none"}
+    config.arms = ConfigDict({"a": {}, "b": own | {"second_from": ""}})
+    validate(config)
+    config.arms.b.update(reweight="resample", draws="stratified", dro=True, train_on="reference",
+                         condition=("long_hair",), second_d="reference")  # fmt: skip
+    text = problems(config)
+    assert "6 problem(s)" in text
+    for words in (
+        "gan.reweight (='resample') must be none with gan.own_from, as a generated image has no "
+        "weight (arm b)",
+        "gan.draws (='stratified') must be independent with gan.own_from",
+        "gan.dro (=True) must be False with gan.own_from, as a generated image has no group",
+        "gan.condition (=('long_hair',)) must be empty with gan.own_from",
+        "gan.train_on (='reference') must be union with gan.own_from",
+        "gan.second_d (='reference') must be none or frozen with gan.own_from",
+    ):
+        assert words in text
+    config.arms = ConfigDict({"a": {}, "b": own | {"own_from": "arm:c"}})
+    assert "arms.b.own_from (='arm:c') must name another arm (a)" in problems(config)
+    config.arms = ConfigDict({"a": own | {"own_from": "arm:b"}, "b": own})
+    assert "arms a, b wait for each other" in problems(config)
 
 
 def test_an_arm_changes_a_copy():

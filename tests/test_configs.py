@@ -182,6 +182,7 @@ def check_lowered(name: str, variant: str | None) -> None:
 
 
 SAME_PROGRAMS = ("celeba_bias08", "celeba_multi")  # as celeba_bias09
+LOWERED_ELSEWHERE = (*SAME_PROGRAMS, "feedback")
 
 
 @pytest.mark.parametrize("variant", [None, "128", "256"])
@@ -201,7 +202,7 @@ def test_small_step_programs_lower():
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "variant"), [
-    x for x in ALL if x[1] in (None, "128", "256") and x[0] not in SAME_PROGRAMS
+    x for x in ALL if x[1] in (None, "128", "256") and x[0] not in LOWERED_ELSEWHERE
 ])  # fmt: skip
 def test_full_size_step_programs_lower(name, variant):
     check_lowered(name, variant)
@@ -233,6 +234,20 @@ def test_flops_count_what_an_iteration_runs(monkeypatch):
     assert dry_run.flops_per_iteration(config) == 10 + 8 / 4 + 20 + 32 / 16
     monkeypatch.setattr(dry_run, "lower", lambda c, used_only: {"g": 10.0, "d": 20.0})
     assert dry_run.flops_per_iteration(config) == 30
+
+
+def test_a_feedback_loop_says_on_what_each_generation_is_trained():
+    config = load("feedback")
+    said = [dry_run._own_samples(configuration.with_arm(config, arm).gan)
+            for arm in configuration.arm_order(config)]  # fmt: skip
+    assert said[0] == []
+    assert "100 % of the training images, of arm:gen0" in said[1][0]
+    assert "of arm:gen1" in said[2][0]
+    assert config.data == load("quickstart").data
+    # So that its programs are lowered with those of the quickstart.
+    equi = gan_stage.programs(configuration.with_arm(load("quickstart"), "equi"))
+    for arm in config.arms:
+        assert gan_stage.programs(configuration.with_arm(config, arm)) is equi
 
 
 def test_programs_that_never_run_are_not_counted():

@@ -2,14 +2,18 @@
 
 from types import SimpleNamespace
 
+import jax
 import numpy as np
+import pipeline
 import pytest
+from ml_collections import ConfigDict
 
 from fairjax.config import defaults
 from fairjax.errors import InputError
-from fairjax.experiments import gan_stage, ratio_stage
-from fairjax.experiments.real_examples import conditions, groups, real_examples
+from fairjax.experiments import fair_generation, gan_stage, keys, ratio_stage
+from fairjax.experiments.real_examples import conditions, generated, groups, real_examples
 from fairjax.objectives import draw
+from fairjax.train.weight_files import save_tree
 
 WEIGHT = np.array([0.5, 0.5, 0.5, 2.5, 1.0, 1.0])
 LOG_RATIO = np.log([0.5, 0.5, 0.5, 2.5, 0.6, 2.6])
@@ -202,3 +206,103 @@ def test_labels_that_are_numbers():
         conditions(tree, of_ages((20, 20, np.nan, 40, 20, np.nan)))
     assert "=t.csv: 2 of 6 training images" in str(error.value)
     assert "c has no 'age'" in str(error.value)
+
+
+def loop_config(share):
+    """Three generations at 8 px; the default is an arm of weighted reals."""
+    tree = pipeline.get_config()
+    own = {"reweight": "none", "own_share": share}
+    tree.arms = ConfigDict({"c": own | {"own_from": "arm:a"}, "b": own | {"own_from": "arm:c"},
+                            "a": {}})  # fmt: skip
+    tree.eval.batch = 2
+    return tree
+
+
+@pytest.mark.parametrize(("share", "count"), [(1.0, 40), (0.5, 20), (0.26, 10), (1e-6, 1)])
+def test_the_seed_alone_decides_which_images_are_generated(share, count):
+    tree = config(own_from="arm:a", own_share=share)
+    found = generated(tree, 40)
+    assert found.sum() == count
+    tree.gan.own_from = "arm:b"
+    assert np.array_equal(generated(tree, 40), found)
+    tree.seed = 1
+    assert share == 1 or not np.array_equal(generated(tree, 40), found)
+    assert not generated(config(own_share=share), 40).any()
+
+
+def test_the_losses_of_groups_are_those_of_real_images():
+    tree = config(reweight="none", own_from="arm:a", own_share=0.5, groups="dataset")
+    examples, _ = real_examples(tree, dataset(), WEIGHT, LOG_RATIO)
+    own = generated(tree, 6)
+    expected = np.where(own, -1, [0, 0, 0, 0, 1, 1])
+    assert own.sum() == 3
+    assert np.asarray(examples.group).tolist() == expected.tolist()
+
+
+@pytest.mark.parametrize("share", [0.5, 1.0])
+def test_an_arm_is_fed_samples_of_the_named_generator(share, tmp_path, monkeypatch):
+    """Up to the first batches of the training: those images in those places, the rest as it was."""
+    tree, rng = loop_config(share), np.random.default_rng(0)
+    data = dataset()
+    data.images = rng.integers(0, 256, (9, 8, 8, 3), np.uint8)
+    data.training = np.array([8, 1, 5, 0, 3, 6])
+    data.domain = np.array([0] * 5 + [1] * 4)
+    data.ids, data.manifest = [str(i) for i in range(9)], {"hash": "h"}
+    (tmp_path / "weights").mkdir()
+    np.savez(tmp_path / "weights/weights.npz", manifest="h", weight=WEIGHT, log_ratio=LOG_RATIO,
+             id=[data.ids[i] for i in data.training])  # fmt: skip
+    gan = gan_stage.programs(tree)
+    shapes = jax.eval_shape(gan.init, jax.eval_shape(lambda: jax.random.key(0)), np.ones(1))
+    params = jax.tree.map(lambda x: rng.normal(size=x.shape).astype(x.dtype), shapes.ema)
+    for arm in "abc":
+        (tmp_path / f"arms/{arm}/gan").mkdir(parents=True)
+    save_tree(tmp_path / "arms/a/gan/generator.safetensors", {"generator": params})
+
+    class Begun(Exception):
+        pass
+
+    def begun(task, feed, *_):
+        raise Begun(feed)
+
+    monkeypatch.setattr(gan_stage.loop, "run", begun)
+    with pytest.raises(Begun) as stopped:
+        gan_stage.train_arm(tmp_path, tree, data, "c", None, tmp_path / "arms/c/gan")
+    seen = {}
+    for batch in stopped.value.args[0](0, 8):
+        seen |= dict(zip(batch["index"].tolist(), batch["image"], strict=True))
+    replaced = np.flatnonzero(generated(gan_stage.with_arm(tree, "c"), 6))
+    own = gan.sample(params, keys.root(0, "own samples", "a"), len(replaced), 2)
+    assert len(np.unique(own.reshape(len(own), -1), axis=0)) == len(own) == round(6 * share)
+    expected = data.images[data.training]
+    expected[replaced] = own
+    assert sorted(seen) == list(range(6))
+    for index, image in seen.items():
+        assert np.array_equal(image, expected[index]), index
+    # Drawn anew, as on a resume; the arm that is named first has the real images.
+    again, positions = gan_stage.training_images(tmp_path, tree, data, "c")
+    assert np.array_equal(again[positions], expected)
+    real, positions = gan_stage.training_images(tmp_path, tree, data, "a")
+    assert np.array_equal(real[positions], data.images[data.training])
+    with pytest.raises(InputError, match="arms/c/gan/generator.safetensors: not a readable"):
+        gan_stage.training_images(tmp_path, tree, data, "b")
+
+
+def test_an_arm_needs_the_generator_that_it_is_trained_on(tmp_path, monkeypatch):
+    needs = {}
+
+    class Stages:
+        def __init__(self, *_):
+            pass
+
+        def pending(self):
+            return []
+
+        def run(self, name, needed, body):
+            assert all(other in needs for other in needed)
+            needs[name] = needed
+
+    monkeypatch.setattr(fair_generation, "Stages", Stages)
+    fair_generation.run(loop_config(1.0), tmp_path)
+    assert "arms/a/gan" in needs["arms/c/gan"]
+    assert "arms/c/gan" in needs["arms/b/gan"]
+    assert "arms/a/gan" not in needs["arms/b/gan"]

@@ -471,6 +471,17 @@ def test_an_arm_on_the_reference_set_only_is_no_baseline(tmp_path):
     assert words.baseline(dataclasses.replace(run, arms=(alone, first))) is first
 
 
+def test_an_arm_on_samples_of_another_says_so_and_is_no_baseline(tmp_path):
+    run = read(whole_run(tmp_path / "run"))
+    first = run.arms[0]
+    settings = first.settings | {"gan.own_from": "arm:equi", "gan.own_share": 1.0}
+    own = dataclasses.replace(first, name="again", settings=settings)
+    assert words.kind_of_arm(own) == "unweighted, trained on samples of equi (100 %)"
+    assert words.baseline(dataclasses.replace(run, arms=(own, first))) is first
+    own.settings["gan.own_share"] = 0.125
+    assert words.kind_of_arm(own).endswith("of equi (12.5 %)")
+
+
 def test_an_arm_that_was_trained_with_labels_says_so(tmp_path):
     arm = read(whole_run(tmp_path)).arms[0]
     assert "labels" not in words.kind_of_arm(arm)

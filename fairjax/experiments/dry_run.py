@@ -130,6 +130,13 @@ def _flops(lowered: Any) -> float:
     return float((costs[0] if isinstance(costs, list) else costs).get("flops", 0.0))
 
 
+def _own_samples(gan: ConfigDict) -> list[str]:
+    """The line on the share of the training images that is generated, if there is one."""
+    if not gan.own_from:
+        return []
+    return [f"  own samples   {100 * gan.own_share:g} % of the training images, of {gan.own_from}"]
+
+
 def _penalty(config: ConfigDict) -> list[str]:
     judge, names = abstract_judge(config), penalty_stage.attributes(config)
     if judge is None:
@@ -188,6 +195,7 @@ def report_plan(
             *(["  labels of two values for each attribute are assumed"] * bool(gan.conditions)),
             *([f"  starts from   {start.record['file']}"] if start else []),
             *([f"  starts from   {config.gan.init_from}"] if earlier else []),
+            *_own_samples(config.gan),
             *_penalty(config),
             f"  generator     {size(state.g)[0]:>12,} parameters",
             f"  discriminator {size(state.d)[0]:>12,} parameters",

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from fairjax.config import arm_order, taken_from, with_arm
+from fairjax.config import arm_order, earlier_arms, taken_from, with_arm
 from fairjax.data.folder import number_columns
 from fairjax.data.prepare import Dataset
 from fairjax.evaluate.features import networks
@@ -92,7 +92,7 @@ def run(config: ConfigDict, workdir: Path, only: str | None = None) -> Path:
         stages.run(penalty_stage.stage_name(names), ["data"], partial(make.penalty_judge, names))
     for arm in arm_order(config):
         gan, tree = f"arms/{arm}/gan", with_arm(config, arm)
-        earlier = [f"arms/{name}/gan" for name in taken_from(tree.gan)]
+        earlier = [f"arms/{name}/gan" for name in earlier_arms(tree.gan)]
         asked = penalty_stage.attributes(tree)
         own = [penalty_stage.stage_name(asked)] if asked else []
         stages.run(gan, ["data", "weights", *judges, *own, *earlier], partial(make.gan, arm))

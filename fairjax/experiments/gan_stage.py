@@ -17,7 +17,7 @@ from fairjax.evaluate.figures import Figure, write_figures
 from fairjax.evaluate.smoothness import EPSILON
 from fairjax.experiments import keys, penalty_stage, ratio_stage
 from fairjax.experiments.centres import save_centres
-from fairjax.experiments.real_examples import conditions, for_second, real_examples
+from fairjax.experiments.real_examples import conditions, for_second, generated, real_examples
 from fairjax.experiments.stages import read_json
 from fairjax.experiments.weights_stage import load_weights
 from fairjax.experiments.yardstick import RATIO, Yardstick
@@ -34,7 +34,7 @@ log = logging.getLogger("fairjax")
 # Keys of `gan` that the compiled programs do not depend on: arms that differ in these share them.
 DATA_ONLY = ("reweight", "resample_share", "draws", "train_on", "groups", "dro_bins", "dro_c",
              "dro_start", "log_every_kimg", "save_every_kimg", "sample_every_kimg", "init_from",
-             "init_d", "init_grow", "second_from", "penalty_attributes",
+             "init_d", "init_grow", "second_from", "own_from", "own_share", "penalty_attributes",
              "penalty_target")  # fmt: skip
 _programs: dict[str, Gan] = {}
 
@@ -91,6 +91,7 @@ def train_arm(
         log.info("gan %s: trained with labels of %s; labels of fakes by %s (%s)", name,
                  " and ".join(labels.attributes), config.gan.fake_labels,
                  labels.of_fakes())  # fmt: skip
+    images, training = training_images(workdir, base, dataset, name)
     judge = penalty_stage.load(workdir, config, dataset)
     # All arms share the seed: they start from the same networks and see the same latents.
     seed = keys.number(config.seed, "gan")
@@ -119,7 +120,7 @@ def train_arm(
     task = replace(task, start=start)
     state = loop.run(
         task,
-        loop.drawn(dataset.images, dataset.training, table, seed=seed, batch=gan.reals_per_step,
+        loop.drawn(images, training, table, seed=seed, batch=gan.reals_per_step,
                    then=for_second(config, dataset)),
         keys.root(config.seed, "gan"),
         rhythm(config),
@@ -132,6 +133,36 @@ def train_arm(
     started = folder / "start.json"
     start_record = {"start": read_json(started)} if started.exists() else {}
     return start_record | penalty_stage.record(config, judge)
+
+
+def training_images(
+    workdir: Path, base: ConfigDict, dataset: Dataset, name: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """(images uint8 [m, H, W, C], positions [n] of the training list in them) of one arm.
+
+    With `gan.own_from` a share of the training images is replaced by samples of the named arm's
+    averaged generator, not truncated; a resumed run draws the same ones again. They and the real
+    images that are left are held in memory then (n H W C bytes).
+
+    Raises:
+      InputError: the file of the named arm's generator is missing or damaged.
+    """
+    config = with_arm(base, name)
+    replaced = np.flatnonzero(generated(config, len(dataset.training)))
+    if not len(replaced):
+        return dataset.images, dataset.training
+    of, batch = named_arm(config.gan.own_from), config.eval.batch
+    source = with_arm(base, of)
+    gan = programs(source, conditions(source, dataset))
+    params = load_tree(workdir / f"arms/{of}/gan/generator.safetensors")["generator"]
+    log.info("gan %s: %d of %d training images are samples of %s", name, len(replaced),
+             len(dataset.training), of)  # fmt: skip
+    images, start = np.array(dataset.images[dataset.training]), 0
+    key = keys.root(config.seed, "own samples", of)
+    for part, _ in gan.drawn(params, key, len(replaced), batch):
+        images[replaced[start : start + len(part)]] = part
+        start += len(part)
+    return images, np.arange(len(images))
 
 
 def saved(config: ConfigDict, gan: Gan, state: Any, noise: Any) -> Saved:
@@ -196,7 +227,10 @@ def _steps(
 def measure_arm(
     workdir: Path, base: ConfigDict, dataset: Dataset, name: str, yardstick: Yardstick, folder: Path
 ) -> None:
-    """Writes the final figures of one arm, samples for the page, and nearest neighbours."""
+    """Writes the final figures of one arm, samples for the page, and nearest neighbours.
+
+    Neighbours and memorisation are those among the real training images, with `gan.own_from` too.
+    """
     config = with_arm(base, name)
     saved = load_tree(workdir / f"arms/{name}/gan/generator.safetensors")
     key = keys.root(config.seed, "final samples")

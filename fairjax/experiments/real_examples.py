@@ -135,11 +135,27 @@ def real_examples(
         in_loss = weight ** (1 - share) * drawn_by.mean()
     group = groups(config, dataset, log_ratio, cluster)
     k = int(group.max()) + 1
+    # The losses of the groups in the log are those of real images.
+    of_reals = np.where(generated(config, n), -1, group)
     counts = np.bincount(group, minlength=k)
     shares = np.bincount(group, mass, minlength=k) / mass.sum()
     q = shares if gan.dro_start == "shares" else np.full(k, 1 / k)
     slack = gan.dro_c / np.sqrt(np.maximum(counts, 1))
-    return reals(in_loss, group, q, slack, classes), table
+    return reals(in_loss, of_reals, q, slack, classes), table
+
+
+def generated(config: ConfigDict, n: int) -> np.ndarray:
+    """bool [n]: the training images that `gan.own_from` replaces by samples.
+
+    round(n * `gan.own_share`) of them, at least 1. Which ones the seed alone decides: of equal
+    shares every generation keeps the same real images.
+    """
+    replaced = np.zeros(n, bool)
+    if config.gan.own_from:
+        count = max(1, round(n * config.gan.own_share))
+        rng = np.random.default_rng(keys.number(config.seed, "own samples"))
+        replaced[rng.permutation(n)[:count]] = True
+    return replaced
 
 
 def for_second(config: ConfigDict, dataset: Dataset) -> tuple[int, draw.Table] | None:

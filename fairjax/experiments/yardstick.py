@@ -181,7 +181,8 @@ class Yardstick:
         `memorisation/random_conv/<attributes>/<class>` is that of the samples which the judge puts
         in the class, beside the held-out images that are of it: a few images of large weight are
         copied first. Without held-out images there is nothing to compare distances with: no figure
-        then.
+        then. Training images are the real ones, also for an arm that was trained on samples of
+        another (`gan.own_from`).
         """
         training = self._dataset.training
         known = self._random(training)

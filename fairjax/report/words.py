@@ -129,6 +129,9 @@ def kind_of_arm(arm: Arm) -> str:
     start = arm.settings.get("gan.init_from", "")
     if start:
         how += f", started from {f'arm {named}' if (named := named_arm(start)) else start}"
+    if own := arm.settings.get("gan.own_from", ""):
+        share = 100 * arm.settings["gan.own_share"]
+        how += f", trained on samples of {named_arm(own)} ({share:g} %)"
     if (other := arm.settings.get("gan.second_d", "none")) != "none":
         of = "of the start" if other == "frozen" else "for the reference set"
         how += f", with a second discriminator {of}"
@@ -154,12 +157,13 @@ def described(arm: Arm) -> str:
 
 
 def baseline(run: Run) -> Arm | None:
-    """The unweighted arm on both sets, without group DRO, labels and penalty; else the one named
-    "equi"."""
+    """The unweighted arm on both sets, without group DRO, labels, penalty and samples of another
+    arm; else the one named "equi"."""
     plain_arms = [arm for arm in run.arms if arm.reweight == "none" and not arm.dro
                   and arm.settings.get("gan.train_on", "union") == "union"
                   and arm.settings.get("gan.second_d", "none") == "none"
                   and not arm.settings.get("gan.init_from")
+                  and not arm.settings.get("gan.own_from")
                   and not arm.settings.get("gan.condition") and not penalised(arm)]  # fmt: skip
     named = [arm for arm in run.arms if arm.name == "equi"]
     return next(iter([*plain_arms, *named]), None)

@@ -234,7 +234,7 @@ def amplification_figure(
 
 def amplification(counts: np.ndarray, shares: np.ndarray | None = None) -> np.ndarray:
     """Of counts [.., k, 4], as `amplification_figure` says; an empty group, possible in a
-    bootstrap, is left out."""
+    bootstrap, is left out. NaN where shares are asked of a cell that has no row."""
     with np.errstate(invalid="ignore", divide="ignore"):
         if shares is not None:
             positive, negative = (counts[..., i] + counts[..., j] for i, j in ((0, 2), (1, 3)))
@@ -245,8 +245,11 @@ def amplification(counts: np.ndarray, shares: np.ndarray | None = None) -> np.nd
         decided = (counts[..., 0] + counts[..., 1]) / size
         total = counts.sum(-2)
         overall = (total[..., 0] + total[..., 2]) / total.sum(-1)
-    # The term of the negative class is the same: both signs change.
-    return np.nanmean(np.sign(true - overall[..., None]) * (decided - true), axis=-1)
+        # The term of the negative class is the same: both signs change.
+        terms = np.sign(true - overall[..., None]) * (decided - true)
+        known = np.isfinite(terms)
+        mean: np.ndarray = np.where(known, terms, 0).sum(-1) / known.sum(-1)
+    return mean
 
 
 def _worst(name: str, rates: Sequence[tuple[Rate, str]]) -> Figure:

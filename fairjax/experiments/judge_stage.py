@@ -161,16 +161,17 @@ def read_judge(folder: Path, where: str) -> SavedJudge:
     try:
         config = ConfigDict(json.loads((folder.resolve().parents[1] / "config.json").read_text()))
         summary = json.loads((folder / "summary.json").read_text())
-    except (OSError, ValueError) as error:
+        classes, errors = tuple(summary["classes"]), errors_of(summary)
+        size = {"resolution": config.data.resolution, "channels": config.data.channels}
+        network = Classifier(config.judge, classes=len(classes), steps=1, **size)
+    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
         mend = "Keep it where the run wrote it: RUN/judge/<attributes> beside RUN/config.json"
-        raise InputError(f"no judge of a run ({error})", where, mend) from error
-    size = {"resolution": config.data.resolution, "channels": config.data.channels}
-    network = Classifier(config.judge, classes=len(summary["classes"]), steps=1, **size)
+        raise InputError(f"no judge of a run ({error!r})", where, mend) from error
     file, label = folder / "network.safetensors", folder.resolve().name
     variables = load_tree(file)
     digest = hashlib.sha256(file.read_bytes()).hexdigest()
     return SavedJudge(
-        label, tuple(summary["classes"]), errors_of(summary), **size,
+        label, classes, errors, **size,
         score=lambda images: probabilities(network.predict(variables, images)),
         features=None if config.data.channels == 4 else  # feature networks see no transparency
         judge(label, digest, network.width, variables, network.features),

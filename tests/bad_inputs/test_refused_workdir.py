@@ -130,8 +130,11 @@ def test_cut_generator(refused, unjudged, tmp_path):
 def test_cut_judge(refused, work):
     pretend(work, "judge/long_hair")
     folder = work / "judge/long_hair"
-    (folder / "summary.json").write_text(json.dumps(
-        {"confusion": [[9, 1], [1, 9]], "soft_confusion": [[0.9, 0.1], [0.1, 0.9]]}))  # fmt: skip
+    summary = {"confusion": [[9, 1], [1, 9]], "soft_confusion": [[0.9, 0.1], [0.1, 0.9]]}
+    (folder / "summary.json").write_text(json.dumps(summary))
+    line = refused(*SMALL, f"--workdir={work}", "--stage=gan")
+    says(line, str(folder), "no judge of a run", "classes")
+    (folder / "summary.json").write_text(json.dumps(summary | {"classes": ["short", "long"]}))
     (folder / "network.safetensors").write_bytes(b"cut")
     line = refused(*SMALL, f"--workdir={work}", "--stage=gan")
     says(line, str(folder / "network.safetensors"), "Delete", "rerun")

@@ -293,7 +293,7 @@ def test_bias_amplification_at_other_shares_is_that_of_a_table_with_them():
     assert found.value == pytest.approx(plain(decided), abs=1e-12)
     assert found.low < found.value < found.high
     assert amplification_figure(counts, groups).value == 0  # nothing to amplify in an even table
-    empty = counts * [[0, 1, 0, 1], [1, 1, 1, 1]]  # no positives in a group that has some in training
+    empty = counts * [[0, 1, 0, 1], [1, 1, 1, 1]]  # no positives of a group that had some
     assert np.isnan(amplification_figure(empty, groups, shares=shares).value)
     change = {f.name: f for f in paired_figures(truth, decided, after, groups, shares=shares)}
     change = change["change/bias_amplification/a"]

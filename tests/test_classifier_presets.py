@@ -97,6 +97,7 @@ def test_a_config_without_rows_says_so(capsys):
     assert "no published rows of data.source=digits" in capsys.readouterr().err
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_row_runs_on_files_in_the_official_form(tmp_path):
     """The adjusted group DRO of table 2, tiny, by a small network; the words of the row hold."""

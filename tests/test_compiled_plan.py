@@ -10,6 +10,7 @@ from fairjax.errors import InputError
 from fairjax.experiments import compiled_plan
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_eight_devices_send_gradients_only(tmp_path, monkeypatch):
     flags = os.environ.get("XLA_FLAGS", "") + " --xla_backend_optimization_level=0"

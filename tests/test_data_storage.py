@@ -172,6 +172,7 @@ def test_a_workdir_there_is_a_copy_of_what_was_pushed(system, tmp_path):
         refused()
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_checkpoints_are_written_there_and_a_damaged_one_is_put_aside(system, monkeypatch, caplog):
     monkeypatch.setattr("fairjax.train.checkpoints.log.propagate", True)

@@ -13,7 +13,7 @@ import pytest
 object_storage = pytest.importorskip("object_storage", exc_type=ImportError)
 pytest.importorskip("gcsfs")
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 
 URL = f"gs://{object_storage.BUCKET}/runs/one"
 SHORT = ("--config.weights.true_ratio=True", "--config.judge.attribute_sets=()",

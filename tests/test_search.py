@@ -181,6 +181,7 @@ def start(toy):
         process.wait()
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_processes_share_a_study_and_one_that_is_killed_loses_nothing(toy, start):
     """The first is killed in a trial; two others finish, and no trial is run by both."""

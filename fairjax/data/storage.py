@@ -91,7 +91,7 @@ def _stamp(path: Path) -> tuple[int, int] | None:
 
 
 def _stamp_of(about: dict[str, Any]) -> tuple[int, int]:
-    return int(about["size"]), int(about["mtime"].timestamp()) * 10**9
+    return int(about["size"]), int(about["mtime"].timestamp() * 1e6) * 1000
 
 
 def _get(system: Any, files: dict[Path, str]) -> None:

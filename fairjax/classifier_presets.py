@@ -6,7 +6,7 @@ of a ResNet-50 that starts from ImageNet weights: give torchvision's file by
 are enlarged to 256 and cropped to 224 pixels. None was run by this project.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
@@ -37,7 +37,6 @@ CELEBA = SGD | {"epochs": 50.0, "evaluations": 50, "select": "last"}
 CELEBA_L2 = CELEBA | {"weight_decay": 0.1, "learning_rate": 1e-5}
 EARLY = {"epochs": 1.0, "evaluations": 1}
 WORST = {"select": "worst_group"}
-TABLE = "Sagawa et al. 2020, table "
 CHOSEN = "l2, rate and C as later work took them over"
 
 # Yang et al. 2023 draw 16 configurations from ranges; these are the middles of their ranges, and
@@ -79,6 +78,37 @@ def _subpop(worst: int, epochs: float, evaluations: int) -> dict[str, Row]:
     }  # fmt: skip
 
 
+def _group_dro(
+    base: dict[str, Any], rate: float, strong: dict[str, Any], adjusted: dict[str, Any],
+    l2: float, figures: Sequence[tuple[str, str]], of_table2: str = "",
+) -> dict[str, Row]:  # fmt: skip
+    """The rows of Sagawa et al. 2020 on a data set.
+
+    Args:
+      base: what its rows share. rate: of the standard regime. strong: with strong l2.
+      adjusted: the group adjustment. l2: of plain training in table 3.
+      figures: (average, worst group) of each row. of_table2: a note on that row.
+    """
+    standard = base | {"weight_decay": 1e-4, "learning_rate": rate}
+    tuned = {"weight_decay": l2, "learning_rate": 1e-4, "select": "average"}
+    rows = {
+        "table1_erm": ("1, standard", standard, ""),
+        "table1_dro": ("1, standard", standard | DRO, ""),
+        "table1_erm_l2": ("1, strong l2", strong, ""),
+        "table1_dro_l2": ("1, strong l2", strong | DRO, ""),
+        "table1_erm_early": ("1, early stopping", standard | EARLY, ""),
+        "table1_dro_early": ("1, early stopping", standard | EARLY | DRO, ""),
+        "table2_dro_c": ("2, adjusted", strong | DRO | adjusted, of_table2),
+        "table3_erm": ("3", base | tuned, CHOSEN),
+        "table3_upweight": ("3", strong | UPWEIGHT | WORST, CHOSEN),
+        "table3_dro": ("3", strong | DRO | WORST | adjusted, CHOSEN),
+    }
+    return {
+        f"gdro_{name}": Row(f"Sagawa et al. 2020, table {table}", words, *found, note)
+        for (name, (table, words, note)), found in zip(rows.items(), figures, strict=True)
+    }
+
+
 # The experiments of the slides "DRO vs Fairness", which give neither rate nor momentum.
 SOURCE_ADAM = RESNET | {"optimiser": "adam", "learning_rate": 1e-4, "weight_decay": 0.0,
                         "batch": 32, "epochs": 20.0, "evaluations": 20, "dropout": 0.5,
@@ -90,31 +120,11 @@ SOURCE_NOTE = "theirs: 10,000 random images, 49 of the worst group in the test"
 
 PRESETS: dict[str, dict[str, Row]] = {
     "waterbirds": {
-        "gdro_table1_erm": Row(
-            TABLE + "1, standard", WATERBIRDS | {"weight_decay": 1e-4, "learning_rate": 1e-3},
-            "97.3", "60.0"),
-        "gdro_table1_dro": Row(
-            TABLE + "1, standard", WATERBIRDS | DRO | {"weight_decay": 1e-4, "learning_rate": 1e-3},
-            "97.4", "76.9"),
-        "gdro_table1_erm_l2": Row(TABLE + "1, strong l2", WATERBIRDS_L2, "95.7", "21.3"),
-        "gdro_table1_dro_l2": Row(TABLE + "1, strong l2", WATERBIRDS_L2 | DRO, "96.6", "84.6"),
-        "gdro_table1_erm_early": Row(
-            TABLE + "1, early stopping",
-            WATERBIRDS | EARLY | {"weight_decay": 1e-4, "learning_rate": 1e-3}, "93.8", "6.7"),
-        "gdro_table1_dro_early": Row(
-            TABLE + "1, early stopping",
-            WATERBIRDS | EARLY | DRO | {"weight_decay": 1e-4, "learning_rate": 1e-3},
-            "93.2", "86.0"),
-        "gdro_table2_dro_c": Row(
-            TABLE + "2, adjusted", WATERBIRDS_L2 | DRO | {"dro_c": (2.0,)}, "93.7", "90.5"),
-        "gdro_table3_erm": Row(
-            TABLE + "3", WATERBIRDS | {"weight_decay": 0.1, "learning_rate": 1e-4,
-                                       "select": "average"}, "97.0", "63.7 +- 1.9", CHOSEN),
-        "gdro_table3_upweight": Row(
-            TABLE + "3", WATERBIRDS_L2 | UPWEIGHT | WORST, "95.1", "88.0 +- 1.3", CHOSEN),
-        "gdro_table3_dro": Row(
-            TABLE + "3", WATERBIRDS_L2 | DRO | WORST | {"dro_c": (2.0,)}, "93.5", "91.4 +- 1.1",
-            CHOSEN),
+        **_group_dro(
+            WATERBIRDS, 1e-3, WATERBIRDS_L2, {"dro_c": (2.0,)}, 0.1,
+            (("97.3", "60.0"), ("97.4", "76.9"), ("95.7", "21.3"), ("96.6", "84.6"),
+             ("93.8", "6.7"), ("93.2", "86.0"), ("93.7", "90.5"),
+             ("97.0", "63.7 +- 1.9"), ("95.1", "88.0 +- 1.3"), ("93.5", "91.4 +- 1.1"))),
         "dfr": Row(
             "Kirichenko et al. 2023", SGD | {
                 "batch": 32, "learning_rate": 1e-3, "weight_decay": 1e-3, "epochs": 100.0,
@@ -123,31 +133,12 @@ PRESETS: dict[str, dict[str, Row]] = {
         **_subpop(1, epochs=87.6, evaluations=17),
     },
     "celeba": {
-        "gdro_table1_erm": Row(
-            TABLE + "1, standard", CELEBA | {"weight_decay": 1e-4, "learning_rate": 1e-4},
-            "94.8", "41.1"),
-        "gdro_table1_dro": Row(
-            TABLE + "1, standard", CELEBA | DRO | {"weight_decay": 1e-4, "learning_rate": 1e-4},
-            "94.7", "41.1"),
-        "gdro_table1_erm_l2": Row(TABLE + "1, strong l2", CELEBA_L2, "95.8", "37.8"),
-        "gdro_table1_dro_l2": Row(TABLE + "1, strong l2", CELEBA_L2 | DRO, "93.5", "86.7"),
-        "gdro_table1_erm_early": Row(
-            TABLE + "1, early stopping",
-            CELEBA | EARLY | {"weight_decay": 1e-4, "learning_rate": 1e-4}, "94.6", "25.0"),
-        "gdro_table1_dro_early": Row(
-            TABLE + "1, early stopping",
-            CELEBA | EARLY | DRO | {"weight_decay": 1e-4, "learning_rate": 1e-4}, "91.8", "88.3"),
-        "gdro_table2_dro_c": Row(
-            TABLE + "2, adjusted", CELEBA_L2 | DRO | {"dro_c": (3.0,)}, "93.4", "87.8",
-            "C: that of table 3"),
-        "gdro_table3_erm": Row(
-            TABLE + "3", CELEBA | {"weight_decay": 0.01, "learning_rate": 1e-4,
-                                   "select": "average"}, "94.9", "47.8 +- 3.7", CHOSEN),
-        "gdro_table3_upweight": Row(
-            TABLE + "3", CELEBA_L2 | UPWEIGHT | WORST, "92.9", "83.3 +- 2.8", CHOSEN),
-        "gdro_table3_dro": Row(
-            TABLE + "3", CELEBA_L2 | DRO | WORST | {"dro_c": (3.0,)}, "92.9", "88.9 +- 2.3",
-            CHOSEN),
+        **_group_dro(
+            CELEBA, 1e-4, CELEBA_L2, {"dro_c": (3.0,)}, 0.01,
+            (("94.8", "41.1"), ("94.7", "41.1"), ("95.8", "37.8"), ("93.5", "86.7"),
+             ("94.6", "25.0"), ("91.8", "88.3"), ("93.4", "87.8"),
+             ("94.9", "47.8 +- 3.7"), ("92.9", "83.3 +- 2.8"), ("92.9", "88.9 +- 2.3")),
+            of_table2="C: that of table 3"),
         "sd_table2": Row(
             "Pezeshki et al. 2021, table 2", RESNET | {
                 "optimiser": "adam", "learning_rate": 1e-5, "weight_decay": 0.0, "batch": 128,

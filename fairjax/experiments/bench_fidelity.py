@@ -1,12 +1,10 @@
 """The other side of `launch/bench.py --features --against=torch-fidelity`: its Inception-v3 with
 random weights and its distances.
 
-Runs as a program of its own, in an interpreter that has torch and torch-fidelity (and need not have
-fairjax): one JSON request a line on stdin, one JSON answer a line on stdout.
+Started by `bench_worker`, in an interpreter that has torch and torch-fidelity (and need not have
+fairjax).
 """
 
-import json
-import os
 import sys
 import time
 import warnings
@@ -81,22 +79,3 @@ def begin(request):
 
     facts = {"torch": torch.__version__, "torch_fidelity": torch_fidelity.__version__}
     return peer, facts | {"threads": torch.get_num_threads(), "parameters": peer.parameters()}
-
-
-def main():
-    """Answers requests until stdin ends."""
-    # What others print must not get between the answers.
-    answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)
-    peer = None
-    for line in sys.stdin:
-        request = json.loads(line)
-        if peer is None:
-            peer, answer = begin(request)
-        else:
-            answer = {"seconds": peer.time(request["program"], request["times"])}
-        print(json.dumps(answer), file=answers, flush=True)
-
-
-if __name__ == "__main__":
-    main()

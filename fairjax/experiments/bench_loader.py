@@ -1,11 +1,9 @@
 """The other side of `launch/bench.py --input --against=pytorch`: a DataLoader on the same files.
 
-Runs as a program of its own, in an interpreter that has torch and Pillow (and need not have
-fairjax): one JSON request a line on stdin, one JSON answer a line on stdout.
+Started by `bench_worker`, in an interpreter that has torch and Pillow (and need not have fairjax).
 """
 
 import io
-import json
 import os
 import sys
 import time
@@ -101,22 +99,3 @@ def begin(request):
     loaders = Loaders(request["files"])
     facts = {"torch": torch.__version__, "pillow": PIL.__version__}
     return loaders, facts | {"sum": int(loaders.next("zip").sum(dtype=torch.int64))}
-
-
-def main():
-    """Answers requests until stdin ends."""
-    # What others print must not get between the answers.
-    answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)
-    loaders = None
-    for line in sys.stdin:
-        request = json.loads(line)
-        if loaders is None:
-            loaders, answer = begin(request)
-        else:
-            answer = {"seconds": loaders.time(request["program"], request["times"])}
-        print(json.dumps(answer), file=answers, flush=True)
-
-
-if __name__ == "__main__":
-    main()

@@ -12,8 +12,9 @@ from ml_collections import ConfigDict
 from fairjax.config import d_widths
 from fairjax.errors import InputError
 
-STEPS, FIDELITY, LOADER = (
-    Path(__file__).with_name(f"bench_{name}.py") for name in ("torch", "fidelity", "loader")
+WORKER, STEPS, FIDELITY, LOADER = (
+    Path(__file__).with_name(f"bench_{name}.py")
+    for name in ("worker", "torch", "fidelity", "loader")
 )
 NETWORKS = "training/networks.py"
 SHAPE = ("batch", "z_dim", "w_dim", "mapping_layers", "channel_base", "channel_max", "d_width",
@@ -35,7 +36,7 @@ class Worker:
     """A program on the other side; a context manager. Between two questions it waits in a read.
 
     Args:
-      script: the program.
+      script: what it times, see `bench_worker`.
       python: interpreter that has torch; "" = this one.
       request: the first question; the answer is `facts`.
 
@@ -50,8 +51,8 @@ class Worker:
         environment = {"OMP_WAIT_POLICY": "passive"} | os.environ
         try:
             self._process = subprocess.Popen(
-                [self.python, str(script)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                text=True, env=environment,
+                [self.python, str(WORKER), str(script)], stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE, text=True, env=environment,
             )  # fmt: skip
         except OSError as error:
             raise InputError(

@@ -1,15 +1,12 @@
 """The other side of `launch/bench.py --against=pytorch`: an equal iteration in PyTorch.
 
-Runs as a program of its own, in an interpreter that has torch (and need not have fairjax): one JSON
-request a line on stdin, one JSON answer a line on stdout; between requests it waits in a read. The
+Started by `bench_worker`, in an interpreter that has torch (and need not have fairjax). The
 networks come from the user's checkout of the official stylegan2-ada-pytorch; the losses, phases and
 optimiser steps are written here from the papers: Karras et al. 2020 ("Analyzing and improving the
 image quality of StyleGAN", sections 3.2 and B), Mescheder et al. 2018 (R1), Lim and Ye 2017.
 """
 
 import copy
-import json
-import os
 import random
 import sys
 import time
@@ -199,22 +196,3 @@ def begin(request):
     if peer.device.type == "cuda":
         facts |= {"device": torch.cuda.get_device_name(), "custom_kernels": custom_kernels()}
     return peer, facts | {"threads": torch.get_num_threads(), "parameters": peer.parameters()}
-
-
-def main():
-    """Answers requests until stdin ends."""
-    # What the checkout prints must not get between the answers.
-    answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)
-    peer = None
-    for line in sys.stdin:
-        request = json.loads(line)
-        if peer is None:
-            peer, answer = begin(request)
-        else:
-            answer = {"seconds": peer.time(request["program"], request["times"])}
-        print(json.dumps(answer), file=answers, flush=True)
-
-
-if __name__ == "__main__":
-    main()

@@ -29,7 +29,8 @@ def validation_figures(logits: np.ndarray, held: Held) -> dict[str, float]:
     class only. `loss` is the mean cross-entropy in nats, `worst_group_loss` that of a group.
     """
     target = held.target
-    each = -log_softmax(logits.astype(np.float64), 1)[np.arange(len(target)), target]
+    log_p = log_softmax(logits.astype(np.float64), 1)
+    each = -log_p[np.arange(len(target)), target]
     decided = logits.argmax(1)
     right = decided == target
     within = lambda values, of: [float(values[of == g].mean()) for g in np.unique(of)]
@@ -48,7 +49,7 @@ def validation_figures(logits: np.ndarray, held: Held) -> dict[str, float]:
         "class_difference": max(classes) - min(classes),
     }
     if len(classes) > 1:
-        scores = np.exp(log_softmax(logits.astype(np.float64), 1))
+        scores = np.exp(log_p)
         found["auroc"] = float(
             np.mean([metrics.roc_auc_score(target == k, scores[:, k]) for k in np.unique(target)])
         )

@@ -208,23 +208,25 @@ def test_read_json(tmp_path):
     assert read_json(path) == {"a": 1}
 
 
+@pytest.mark.parametrize("name", ["x.npz", "x.csv"])
 @pytest.mark.parametrize("harm", ["flip", "cut", "gone"])
-def test_a_damaged_file_of_a_finished_stage_is_refused_by_name(tmp_path, harm):
+def test_a_damaged_file_of_a_finished_stage_is_refused_by_name(tmp_path, harm, name):
     def body(folder):
         (folder / "deep").mkdir(exist_ok=True)
         np.savez(folder / "deep/x.npz", x=np.arange(9))
+        (folder / "deep/x.csv").write_text("id,decision\n0,1\n1,0\n")
 
     def run(name, needs):
         Stages(tmp_path, PLAN, name).run(name, needs, body)
 
     run("data", [])
-    path = tmp_path / "data/deep/x.npz"
+    path = tmp_path / "data/deep" / name
     whole = bytearray(path.read_bytes())
     whole[len(whole) // 2] ^= 1
     path.write_bytes(whole if harm == "flip" else whole[:-9])
     if harm == "gone":
         path.unlink()
-    for name, needs in (("data", []), ("arms/a/gan", ["data"])):
+    for stage, needs in (("data", []), ("arms/a/gan", ["data"])):
         with pytest.raises(InputError, match=f"{path}.*elete.*{tmp_path}/data and rerun"):
-            run(name, needs)
+            run(stage, needs)
     assert not (tmp_path / "arms").exists()

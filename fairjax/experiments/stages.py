@@ -80,7 +80,7 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-_KEPT = (".npy", ".npz", ".safetensors", ".json", ".jsonl", ".png")
+_KEPT = (".csv", ".npy", ".npz", ".safetensors", ".json", ".jsonl", ".png")
 _OWN = ("checkpoints", "checkpoints_aside", "manifest.json", "index.npz")
 
 

@@ -186,6 +186,14 @@ def with_arm(config: ConfigDict, name: str) -> ConfigDict:
     return generation.with_arm(config, name, "fit")
 
 
+def fit_steps(config: ConfigDict, arm: str) -> int:
+    """Steps of the fit of an arm, as far as its images are known beforehand: where no pair of
+    generated images is left out."""
+    fit = with_arm(config, arm).fit
+    generated = {"none": 0, "samples": 1, "pairs": 2}[fit.synthetic] * config.latent.pairs
+    return max(1, round(fit.epochs * (config.data.n_biased * fit.real + generated) / fit.batch))
+
+
 def source_config(config: ConfigDict) -> ConfigDict:
     """The config as the data sources read it: the roles of the other experiment.
 

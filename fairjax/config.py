@@ -392,6 +392,14 @@ def nearest(name: str, names: list[str]) -> str:
     return f"Did you mean {' or '.join(close)}?" if close else f"Known names: {', '.join(names)}"
 
 
+def value_at(config: ConfigDict, name: str) -> Any:
+    """The value of a dotted name, such as `data.resolution`."""
+    value: Any = config
+    for part in name.split("."):
+        value = value[part]
+    return value
+
+
 def paths(config: ConfigDict, prefix: str = "config") -> list[str]:
     """All dotted names of a tree, as they are typed on the command line."""
     names = []

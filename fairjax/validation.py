@@ -8,7 +8,7 @@ from ml_collections import ConfigDict
 
 from fairjax import augmentations, classifier_validation
 from fairjax.classifier_config import TREES, by_density_ratio
-from fairjax.config import arm_order, d_widths, named_arm, sound_arms, with_arm
+from fairjax.config import arm_order, d_widths, named_arm, sound_arms, value_at, with_arm
 from fairjax.errors import InputError
 
 SOURCES = ("avatars", "folder", "celeba", "shapes3d", "tfds")
@@ -26,10 +26,7 @@ def validate(config: ConfigDict, devices: int = 1) -> None:
 
     def need(ok: bool, key: str, rule: str) -> None:
         if not ok:
-            value: Any = config
-            for part in key.split("."):
-                value = value[part]
-            problems.append(f"{key} (={value!r}) must be {rule}")
+            problems.append(f"{key} (={value_at(config, key)!r}) must be {rule}")
 
     need(config.experiment in TREES, "experiment", f"one of {', '.join(TREES)}")
     if config.experiment == "robust_classification":

@@ -13,6 +13,7 @@ from quick import quick_jit
 from safetensors.numpy import save_file
 
 from fairjax.classifier_config import defaults
+from fairjax.data.cache import file_sha256
 from fairjax.errors import InputError
 from fairjax.experiments import robust_classification
 from fairjax.models import pretrained
@@ -116,7 +117,7 @@ def test_a_run_starts_from_the_file_and_knows_its_content(files, tmp_path, monke
     np.testing.assert_array_equal(saved["encoder"]["stage3_block0"]["shortcut"]["kernel"], kernel)
     np.testing.assert_array_equal(saved["stats"]["stem_norm"]["var"], tensors["bn1.running_var"])
     done = json.loads((tmp_path / "arms/arm/fit/DONE").read_text())
-    assert done["config"]["fit"]["pretrained"] == f"sha256 {pretrained.sha256(path)}"
+    assert done["config"]["fit"]["pretrained"] == f"sha256 {file_sha256(path)}"
     moved = tmp_path / "elsewhere.pth"
     moved.write_bytes(path.read_bytes())
     robust_classification.run(config(moved), tmp_path, "fit")  # the same file

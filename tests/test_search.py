@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import optuna
 import pipeline
 import pytest
 from test_report import whole_run
@@ -94,7 +95,7 @@ for part, w, a in parts:
 def toy(tmp_path, monkeypatch):
     (tmp_path / "toy.py").write_text(FILE)
     (tmp_path / "train.py").write_text(TRAIN)
-    _, module, _ = sweep.opened(f"{tmp_path}/toy.py:few")
+    _, module, *_ = sweep.opened(f"{tmp_path}/toy.py:few")
     (tmp_path / "config.json").write_text(json.dumps(module.get_config().to_dict(), default=list))
     monkeypatch.setattr(runs, "TRAIN", tmp_path / "train.py")
     monkeypatch.setattr(runs, "POLL", 0.1)
@@ -151,6 +152,19 @@ def test_a_stopped_trial_is_gone_on_with_under_its_number(toy):
     (toy / "code_trial_0001").unlink()
     assert run(toy, "few") == (0, [1, 2, 3])
     assert [r["trial"] for r in rows_of(toy)] == [0, 1, 2, 3]
+
+
+def test_a_trial_that_got_some_of_its_values_only_has_failed(toy):
+    """As where a process dies between two keys."""
+    assert run(toy, "few", "--limit=1") == (0, [0])
+    log = optuna.storages.journal.JournalFileBackend(f"{toy}/runs/toy/few/study.log")
+    study = optuna.load_study(study_name="few", storage=optuna.storages.JournalStorage(log))
+    study.ask({"fit.weight_decay": optuna.distributions.FloatDistribution(1e-4, 1.0, log=True)})
+    assert run(toy, "few") == (0, [2, 3])
+    (row,) = [r for r in rows_of(toy) if r["trial"] == 1]
+    assert (row["state"], row["searched"]) == ("failed", {})
+    assert "died before it had values" in row["reason"]
+    assert run(toy, "few") == (0, [])
 
 
 PROCESS = """
@@ -316,7 +330,7 @@ WRONG = {
 
 @pytest.mark.parametrize("name", WRONG)
 def test_a_wrong_search_is_refused_before_anything_runs(toy, name):
-    path, module, _ = sweep.opened(f"{toy}/toy.py:tpe")
+    path, module, *_ = sweep.opened(f"{toy}/toy.py:tpe")
     changed, words = WRONG[name]
     module.SEARCHES = {"tpe": module.SEARCHES["tpe"] | changed}
     with pytest.raises(InputError) as error:
@@ -342,13 +356,13 @@ def test_a_key_that_the_arm_sets_itself_and_one_of_the_arm(toy):
         "    return config", "    config.arms.main.learning_rate = 0.1\n    return config"
     )
     (toy / "toy.py").write_text(text.replace('"fit.learning_rate"', '"arms.main.learning_rate"'))
-    path, module, which = sweep.opened(f"{toy}/toy.py:tpe")
+    path, module, which, _ = sweep.opened(f"{toy}/toy.py:tpe")
     search, config = search_space.load(path, module, which)
     changed = search_space.with_values(config, {"arms.main.learning_rate": 0.3})
     assert (changed.arms.main.learning_rate, config.arms.main.learning_rate) == (0.3, 0.1)
     (toy / "toy.py").write_text(text)
     with pytest.raises(InputError, match="search arms.main.learning_rate"):
-        search_space.load(*sweep.opened(f"{toy}/toy.py:tpe"))
+        search_space.load(*sweep.opened(f"{toy}/toy.py:tpe")[:3])
 
 
 def test_stages_of_equal_config_and_input_are_taken_over(tmp_path):
@@ -448,7 +462,7 @@ def get_config(arg=None):
 def test_a_generator_is_searched_by_what_its_training_logs(tmp_path, monkeypatch, capsys):
     (tmp_path / "toy.py").write_text(GAN)
 
-    _, module, _ = sweep.opened(f"{tmp_path}/toy.py:gan")
+    _, module, *_ = sweep.opened(f"{tmp_path}/toy.py:gan")
     tree = json.dumps(module.get_config().to_dict(), default=list)
 
     def trained(command, hopeless):

@@ -208,7 +208,7 @@ def test_the_real_grid_has_valid_cells():
     path = pipeline.ROOT / "configs/sweeps/paper_grid.py"
     usual = ("equi", "loss", "resample")
     for name, count in (("cpu", 5), ("full", 12), ("tiny", 2), ("baselines", 2), ("menu", 1)):
-        file, module, cells = sweep.load(f"{path}:{name}")
+        file, module, _, cells = sweep.opened(f"{path}:{name}")
         planned = sweep.jobs(file, module, cells, [0], Path("runs"))
         assert len(planned) == count
         assert len({str(config) for _, config in planned}) == count

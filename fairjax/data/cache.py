@@ -48,6 +48,12 @@ def sha256(value: Any) -> str:
     return hashlib.sha256(canonical(value).encode()).hexdigest()
 
 
+def file_sha256(path: Path) -> str:
+    """Returns the SHA-256 (hex) of a file's content."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def write_json(path: str | os.PathLike, value: Any) -> None:
     """Writes JSON so that a reader sees either the old file or the complete new one.
 

@@ -2,7 +2,6 @@
 of the process."""
 
 import functools
-import hashlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,6 +10,7 @@ import jax
 import numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
+from fairjax.data.cache import file_sha256
 from fairjax.data.decode import opaque
 from fairjax.models import efficientnet, random_features
 from fairjax.models import inception as inception_v3
@@ -100,8 +100,7 @@ def onnx(file: str, scale: str, where: str) -> Network:
         return network(x)
 
     width = network(np.zeros((1, side, side, 3))).shape[1]
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    return Network(f"onnx_{path.stem}", f"onnx {digest} {scale}", width, of)
+    return Network(f"onnx_{path.stem}", f"onnx {file_sha256(path)} {scale}", width, of)
 
 
 def judge(

@@ -385,9 +385,7 @@ def _check_form(config: Any) -> None:
     for key, (kind, example) in _ITEMS.items():
         if f"config.{key}" not in known:
             continue
-        value: Any = config
-        for part in key.split("."):
-            value = value[part]
+        value = configuration.value_at(config, key)
         if not all(isinstance(item, kind) for item in value):
             problems.append(f"{key} (={value!r}) must be written like {example}")
         elif key == "judge.attribute_sets":

@@ -10,6 +10,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from fairjax.classifier_config import needs
+from fairjax.data.cache import file_sha256
 from fairjax.data.feed import batches
 from fairjax.data.groups import Grouping, grouped
 from fairjax.data.prepare import Dataset
@@ -117,7 +118,7 @@ def start_of(fit: ConfigDict) -> Callable[[FitState], FitState] | None:
 
     def start(state: FitState) -> FitState:
         log.info("%s starts from %s (sha256 %s); its last layer is new", fit.model, path,
-                 pretrained.sha256(path)[:16])  # fmt: skip
+                 file_sha256(path)[:16])  # fmt: skip
         return started(state, pretrained.read(path, fit.model))
 
     return start

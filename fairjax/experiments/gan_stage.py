@@ -157,7 +157,7 @@ def training_images(
     params = load_tree(workdir / f"arms/{of}/gan/generator.safetensors")["generator"]
     log.info("gan %s: %d of %d training images are samples of %s", name, len(replaced),
              len(dataset.training), of)  # fmt: skip
-    images, start = np.array(dataset.images[dataset.training]), 0
+    images, start = dataset.images[dataset.training], 0  # a copy
     key = keys.root(config.seed, "own samples", of)
     for part, _ in gan.drawn(params, key, len(replaced), batch):
         images[replaced[start : start + len(part)]] = part

@@ -1,6 +1,5 @@
 """Stage `judge`: one classifier per attribute set, with its errors on images of its own."""
 
-import hashlib
 import json
 import logging
 from collections.abc import Callable, Mapping
@@ -10,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from ml_collections import ConfigDict
 
-from fairjax.data.cache import write_json
+from fairjax.data.cache import file_sha256, write_json
 from fairjax.data.prepare import Dataset
 from fairjax.errors import InputError
 from fairjax.evaluate.fairness import JudgeErrors, judge_errors
@@ -169,7 +168,7 @@ def read_judge(folder: Path, where: str) -> SavedJudge:
         raise InputError(f"no judge of a run ({error!r})", where, mend) from error
     file, label = folder / "network.safetensors", folder.resolve().name
     variables = load_tree(file)
-    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    digest = file_sha256(file)
     return SavedJudge(
         label, classes, errors, **size,
         score=lambda images: probabilities(network.predict(variables, images)),

@@ -10,7 +10,6 @@ After "Fair Attribute Classification through Latent Space De-biasing" (Ramaswamy
 trains on what; test images are always real.
 """
 
-import csv
 import logging
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,7 +27,7 @@ from fairjax.evaluate.figures import Figure, write_figures
 from fairjax.evaluate.groups import group_figures, label_shares
 from fairjax.evaluate.paired import paired_figures
 from fairjax.evaluate.rates import Groups
-from fairjax.experiments import fit_stage, keys, pairs
+from fairjax.experiments import fit_stage, keys, pairs, prediction_files
 from fairjax.experiments.judge_stage import SavedJudge
 from fairjax.experiments.saved_generator import Trained, fingerprint, load_generator
 from fairjax.experiments.stages import read_arrays, read_json
@@ -118,14 +117,15 @@ def make_pairs(config: ConfigDict, dataset: Dataset, folder: Path) -> dict[str, 
     names = (*flips, *(n for n in config.data.group_attributes if n not in flips))
     judges = [_scorer(config, dataset, name, folder.parent / "scorers" / name) for name in names]
     seed = keys.number(config.seed, "latents")
-    editor = pairs.Editor(saved, judges, latent.fit, len(flips), latent.space, latent.margin, seed)
-    found = pairs.joined(editor.edited(latent.fit, latent.pairs))
+    found, planes = pairs.make_pairs(
+        saved, judges, latent.pairs, latent.fit, seed,
+        flips=len(flips), space=latent.space, margin=latent.margin,
+    )  # fmt: skip
     if not found.kept.any():
         raise InputError(f"none of {latent.pairs} pairs changed in {', '.join(flips)} alone",
                          "latent", "Look at the images in the generator's folder: it may not draw "
                          "these attributes")  # fmt: skip
     if is_lead():
-        planes = editor.found.planes
         about = {"seed": seed, **{key: latent[key] for key in ("space", "margin", "labels")}}
         for figure in pairs.write_record(folder, saved, judges, found, planes, about, len(flips)):
             log.info("pairs: %s", pairs.line(figure))
@@ -181,7 +181,7 @@ def compare(config: ConfigDict, dataset: Dataset, folder: Path) -> None:
     """
     names = tuple(config.data.group_attributes)
     train, test = (fit_stage.part(config, dataset, r) for r in ("train_biased", "judge_test"))
-    decided = {arm: _decisions(folder.parent / f"arms/{arm}/eval/predictions.csv")
+    decided = {arm: prediction_files.decisions(folder.parent / f"arms/{arm}/eval")
                for arm in config.arms}  # fmt: skip
     everybody = Groups("all", ("all",), np.zeros(len(test.target), int))
     protected = Groups("+".join(names[1:]), dataset.class_names(names[1:]), test.protected)
@@ -199,9 +199,3 @@ def compare(config: ConfigDict, dataset: Dataset, folder: Path) -> None:
 
     if is_lead():
         write_figures(folder / "metrics.json", figures())
-
-
-def _decisions(path: Path) -> np.ndarray:
-    """int [n], of the test images in their order."""
-    with path.open(newline="", encoding="utf-8") as file:
-        return np.array([int(row["decision"]) for row in csv.DictReader(file)])

@@ -30,7 +30,6 @@ log = logging.getLogger("fairjax")
 HELD_OUT = 5  # each 5th latent measures the planes, the others fit them
 FEWEST = 20  # of the images that fit a plane, of the rarer value
 THRESHOLD = 0.5  # of a judge's probability of its class 1
-SPACES = ("w", "z")
 
 
 class Plane(NamedTuple):

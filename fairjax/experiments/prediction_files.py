@@ -63,3 +63,9 @@ def write(
             out.writerow([name, rows.target[i], int(p[i].argmax()), *(f"{x:.6f}" for x in p[i]),
                           *values[i].tolist()])  # fmt: skip
     np.savez(folder / features, allow_pickle=False, id=np.array(ids), features=rows.features)
+
+
+def decisions(folder: Path) -> np.ndarray:
+    """int [n]: the class that was decided on, of the test images in their order."""
+    with (folder / PARTS["judge_test"][0]).open(newline="", encoding="utf-8") as file:
+        return np.array([int(row[DECISION]) for row in csv.DictReader(file)])

@@ -8,7 +8,14 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from fairjax.classifier_config import SYNTHETIC, by_density_ratio, source_config, with_arm
+from fairjax.classifier_config import (
+    SYNTHETIC,
+    by_density_ratio,
+    fit_steps,
+    source_config,
+    with_arm,
+)
+from fairjax.data.cache import file_sha256
 from fairjax.data.prepare import Dataset
 from fairjax.experiments import (
     data_stage,
@@ -52,7 +59,7 @@ def plan(config: ConfigDict) -> dict[str, Any]:
         last = {key: tree.pop(key) for key in HEAD}
         early = {key: tree.pop(key) for key in FIRST}
         if tree["pretrained"]:  # its content, wherever it lies
-            tree["pretrained"] = f"sha256 {pretrained.sha256(Path(tree['pretrained']))}"
+            tree["pretrained"] = f"sha256 {file_sha256(Path(tree['pretrained']))}"
         if tree["first"] != "none":
             stages[f"arms/{arm}/first"] = seed | known | {"fit": tree | early}
         stages[f"arms/{arm}/fit"] = seed | known | {"fit": tree}
@@ -182,10 +189,7 @@ def describe(config: ConfigDict) -> str:
     lines = ["config:", json.dumps(config.to_dict(), indent=1, default=list), "", "stages:"]
     lines += [f"  {name}" for name in plan(config)]
     for arm in config.arms:
-        tree = with_arm(config, arm).fit
-        generated = {"none": 0, "samples": 1, "pairs": 2}[tree.synthetic] * config.latent.pairs
-        images = config.data.n_biased * tree.real + generated  # where no pair is left out
-        steps = max(1, round(tree.epochs * images / tree.batch))
+        steps, batch = fit_steps(config, arm), with_arm(config, arm).fit.batch
         own = json.dumps(config.arms[arm].to_dict(), default=list)
-        lines.append(f"arm {arm}: {own}; about {steps:,} steps of {tree.batch} images")
+        lines.append(f"arm {arm}: {own}; about {steps:,} steps of {batch} images")
     return "\n".join(lines)

@@ -11,7 +11,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from fairjax.classifier_config import with_arm as classifier_arm
+from fairjax.classifier_config import fit_steps
 from fairjax.config import with_arm
 from fairjax.experiments.bench_work import phase_flop
 
@@ -65,8 +65,7 @@ def cost(cell: str, config: ConfigDict, rows: Iterable[Mapping[str, Any]]) -> tu
     if known:
         return sum(known) / len(known), "as runs before"
     if config.experiment == "robust_classification":
-        fits = [classifier_arm(config, arm).fit for arm in config.arms]
-        steps = sum(fit.epochs / fit.batch for fit in fits) * config.data.n_biased
+        steps = sum(fit_steps(config, arm) for arm in config.arms)
         return ASSUMED_STEP * steps, f"steps at an assumed {ASSUMED_STEP} s"
     flop = 0.0
     for arm in config.arms:

@@ -9,7 +9,7 @@ import json
 import logging
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -57,7 +57,7 @@ def run(
     with studies.locked(folder):
         study = studies.opened(search, config, folder)
         trials = study.get_trials(deepcopy=False)
-        known = [studies.values_of(search, t) if t.params else {} for t in trials]
+        known = [studies.values_of(search, t) for t in trials]
         _refuse_other_rows(search, known, rows, out)
     _show(search, config, sum(trial.state.is_finished() for trial in trials), rows)
     ran = 0
@@ -65,14 +65,14 @@ def run(
         with studies.next_trial(search, study, folder) as trial:
             if trial is None:
                 break
-            values = studies.values_of(search, trial) if studies.has_values(search, trial) else {}
+            values = studies.values_of(search, trial)
             code, end = _run_trial(
                 search, config, trial, values, studies.workdir_of(folder, trial.number)
             )
             if end is None:
                 log.info("search: stopped; the same command goes on")
                 return code if code > 0 else 128 - code
-            between = study.trials[trial.number].intermediate_values
+            between = study.get_trials(deepcopy=False)[trial.number].intermediate_values
             _append(search, config, trial.number, values, end, between, out)
             study.tell(trial.number, end.results, state=studies.STATES[end.state])
         ran += 1
@@ -129,7 +129,7 @@ def _run_trial(
         return code, _End("failed", f"its run ended with exit code {code}")
     watch.hopeless()  # what was logged last
     (row,) = [r for r in rows_of(workdir, search.name) if r["method"] == search.arm]
-    found = _validation(search, config, workdir)
+    found = _validation(search, config, workdir, row)
     try:
         results = [evaluate(formula, found) for _, formula in search.objectives]
     except ArithmeticError as error:
@@ -175,16 +175,16 @@ def _stream(search: Search, config: ConfigDict, workdir: Path) -> Path:
     return workdir / f"arms/{search.arm}/{part}/metrics.jsonl"
 
 
-def _validation(search: Search, config: ConfigDict, workdir: Path) -> dict[str, float | None]:
-    """The figures of a finished run by which it may be chosen.
+def _validation(
+    search: Search, config: ConfigDict, workdir: Path, row: Mapping[str, Any]
+) -> dict[str, float | None]:
+    """The figures of a finished run, whose row this is, by which it may be chosen.
 
     Of a classifier: those of the validation images. Of a generator: what was logged while it was
     trained, as means over the lines of the last quarter; the final figures are of other samples.
     """
     if config.experiment == "robust_classification":
-        path = workdir / f"arms/{search.arm}/eval/metrics.json"
-        figures = json.loads(path.read_text())["figures"]
-        return {name: entry["value"] for name, entry in figures.items()
+        return {name: value for name, (value, _, _) in row["figures"].items()
                 if "validation" in name.split("/")}  # fmt: skip
     lines = read(_stream(search, config, workdir))
     late = [line for line in lines if line["step"] > QUARTER * lines[-1]["step"]]

@@ -34,7 +34,7 @@ from typing import Any, NamedTuple
 from ml_collections import ConfigDict
 
 from fairjax.classifier_config import TREES
-from fairjax.config import nearest, paths
+from fairjax.config import nearest, paths, value_at
 from fairjax.errors import InputError
 from fairjax.report.formula import figures_in
 from fairjax.validation import validate
@@ -166,7 +166,7 @@ def _keys(given: Any, config: ConfigDict, arm: str, problems: list[str]) -> tupl
         names = (name,) if isinstance(name, str) else tuple(name)
         before = len(problems)
         for n in names:
-            if n not in known or n in FIXED or isinstance(_get(config, n), ConfigDict):
+            if n not in known or n in FIXED or isinstance(value_at(config, n), ConfigDict):
                 why = "no key that can be searched" if n in known else "no key of the config"
                 near = "" if n in known else f". {nearest(n, known)}"
                 problems.append(f"keys: {n} is {why}{near}")
@@ -197,7 +197,7 @@ def _key(names: tuple[str, ...], spec: Any, config: ConfigDict) -> Key:
                 raise ValueError("names a choice twice")
             return Key(names, "choice", 0.0, 0.0, choices, False)
         case ("uniform" | "log" as kind, low, high) if len(names) == 1:
-            value = _get(config, names[0])
+            value = value_at(config, names[0])
             if type(value) not in (int, float):
                 raise ValueError(f"is a range, and the key holds {value!r}; give a choice")
             whole = isinstance(value, int)
@@ -285,13 +285,6 @@ def problem_of(search: Search, config: ConfigDict, values: Mapping[str, Any]) ->
     if tree.part == "fit" and tree.with_arm(changed, search.arm).fit.head == "dfr":
         return "fit.head=dfr is fitted on the validation images, which then cannot choose"
     return ""
-
-
-def _get(config: ConfigDict, name: str) -> Any:
-    value: Any = config
-    for part in name.split("."):
-        value = value[part]
-    return value
 
 
 def _tuples(value: Any) -> Any:

@@ -1,6 +1,5 @@
 """Stages: each fills one folder of the workdir and writes DONE last; a rerun skips what is done."""
 
-import hashlib
 import json
 import logging
 import shutil
@@ -15,7 +14,7 @@ import numpy as np
 
 from fairjax.config import digest
 from fairjax.data import storage
-from fairjax.data.cache import write_json
+from fairjax.data.cache import file_sha256, write_json
 from fairjax.errors import InputError
 from fairjax.train.devices import is_lead, lead_says
 from fairjax.train.energy import Energy
@@ -69,15 +68,10 @@ def hashes(folder: Path) -> dict[str, str]:
     """
     names = {f: f.relative_to(folder) for f in sorted(folder.rglob("*")) if f.suffix in _KEPT}
     return {
-        name.as_posix(): _sha256(f)
+        name.as_posix(): file_sha256(f)
         for f, name in names.items()
         if name.parts[0] not in _OWN and f.is_file()
     }
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 _KEPT = (".csv", ".npy", ".npz", ".safetensors", ".json", ".jsonl", ".png")

@@ -129,13 +129,11 @@ def _distribution(key: Key) -> optuna.distributions.BaseDistribution:
     return optuna.distributions.FloatDistribution(key.low, key.high, log=key.kind == "log")
 
 
-def has_values(search: Search, trial: Trial) -> bool:
-    """Whether all keys have one; not where a process died while it asked for them."""
-    return trial.params.keys() == {key.label for key in search.keys}
-
-
 def values_of(search: Search, trial: Trial | FrozenTrial) -> dict[str, Any]:
-    """The config keys of a trial with their values."""
+    """The config keys of a trial with their values; {} where a process died while it asked for
+    them."""
+    if trial.params.keys() != {key.label for key in search.keys}:
+        return {}
     values: dict[str, Any] = {}
     for key in search.keys:
         found = trial.params[key.label]

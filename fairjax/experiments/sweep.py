@@ -69,8 +69,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
 
 
-def opened(given: str) -> tuple[Path, ModuleType, str]:
-    """(file, its module, name of one of its sweeps or searches) of FILE or FILE:NAME.
+def opened(given: str) -> tuple[Path, ModuleType, str, tuple[str, ...] | None]:
+    """(file, its module, name of one of its sweeps or searches, cells) of FILE or FILE:NAME; a
+    search has no cells (None).
 
     Raises:
       InputError: it is no file with sweeps or searches, or none has this name.
@@ -99,14 +100,7 @@ def opened(given: str) -> tuple[Path, ModuleType, str]:
         raise InputError(f"no sweep is named '{which}'", f"--config={given}", nearest(which, names))
     if which in sweeps and (not seeds or not sweeps[which]):
         raise InputError("no cells or no seeds", f"--config={given}", "Give at least one of each")
-    return path, module, which
-
-
-def load(given: str) -> tuple[Path, ModuleType, tuple[str, ...]]:
-    """(file, its module, cells) of FILE or FILE:NAME; raises InputError where it is no sweep. A
-    search has no cells."""
-    path, module, which = opened(given)
-    return path, module, tuple(getattr(module, "SWEEPS", {}).get(which, ()))
+    return path, module, which, None if which in searches else tuple(sweeps[which])
 
 
 def jobs(
@@ -127,9 +121,9 @@ def jobs(
 def _run(argv: list[str]) -> int:
     values = sweep_flags()
     read_flags(values, argv, needed=("config",))
-    path, module, which = opened(values.config)
+    path, module, which, cells = opened(values.config)
     out = local(values.out, "--out") if values.out else path.with_suffix(".jsonl")
-    if which in getattr(module, "SEARCHES", {}):
+    if cells is None:
         for flag in ("cells", "seeds"):
             if values[flag].value:
                 raise InputError("a search has none", f"--{flag}", "Leave it out")
@@ -140,7 +134,6 @@ def _run(argv: list[str]) -> int:
         return search.run(
             wanted, config, local(values.root, "--root"), out, values.limit, values.dry_run
         )
-    cells = tuple(module.SWEEPS[which])
     cells = _chosen(values.cells, cells, "--cells")
     seeds = [int(s) for s in _numbers(values.seeds)] if values.seeds else list(module.SEEDS)
     rows = read_rows(out) if out.exists() else []

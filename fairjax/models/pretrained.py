@@ -5,7 +5,6 @@ file is safetensors, or what `torch.save` makes of a state dict. It is read as d
 is run. What is taken is all but the last layer, which knows other classes.
 """
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -63,12 +62,6 @@ def read(path: Path, model: str) -> dict[str, Any]:
             tensor = tensor.transpose(2, 3, 1, 0).reshape(places[place])
         found[place] = np.ascontiguousarray(tensor, np.float32)
     return unflatten_dict(found)
-
-
-def sha256(path: Path) -> str:
-    """Hexadecimal, of a file's content."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def name_of(place: tuple[str, ...]) -> str:

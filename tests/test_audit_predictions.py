@@ -4,13 +4,15 @@ import csv
 import html
 import json
 import re
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from fairjax.data import predictions
-from fairjax.experiments import audit
+from fairjax.errors import InputError
+from fairjax.experiments import audit, error_images
 
 
 def table(path, n=1200, decide=None, **columns):
@@ -280,6 +282,15 @@ def test_notes_training_rows_and_images_are_merged_into_the_page(tmp_path):
                 if r["group"] == "male")  # fmt: skip
     men = figures["accuracy/sex/male"]["n"]
     assert error / men == pytest.approx(figures["calibration_error/sex/male"]["value"])
+
+
+@pytest.mark.parametrize("name", ["../secret.png", "{root}/secret.png"])
+def test_names_of_images_do_not_leave_their_folder(tmp_path, name):
+    (tmp_path / "images").mkdir()
+    Image.new("RGB", (12, 8)).save(tmp_path / "secret.png")
+    rows = SimpleNamespace(columns={"file": [name.format(root=tmp_path)]}, lines=[2])
+    with pytest.raises(InputError, match="of row 2 cannot be read .it leads out of the folder"):
+        error_images.of_folder(str(tmp_path / "images"), rows, [0])
 
 
 @pytest.mark.parametrize(

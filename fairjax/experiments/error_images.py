@@ -29,6 +29,8 @@ def of_folder(given: str, table: Predictions, rows: Sequence[int]) -> dict[int, 
     for row in rows:
         name = table.columns[COLUMN][row]
         try:
+            if Path(name).is_absolute() or ".." in Path(name).parts:
+                raise ValueError("it leads out of the folder")
             found[row] = decode.decode(decode.read(Place(str(folder / name))),
                                        Shape(SIDE, "center", 3))  # fmt: skip
         except (OSError, ValueError) as error:

@@ -16,3 +16,8 @@ class InputError(ValueError):
         self.found, self.where, self.mend = found, where, mend
         text = f"{where}: {found}. {mend}"
         super().__init__(text if text.endswith(("?", ".")) else f"{text}.")
+
+
+def first_line(error: Exception) -> str:
+    """What a library's error says, as far as it fits into a message of ours."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -46,6 +46,14 @@ HARMS: dict[str, Callable[[bytes, random.Random], bytes | None]] = {
 VIEWS = re.compile(r"^(log\.txt|command\.txt|versions\.json|lock|report/.*)$|events\.out")
 
 
+def harmed(file: Path, rng: random.Random) -> str:
+    """Harms a file; returns the name of the harm."""
+    name = rng.choice(sorted(HARMS))
+    data = HARMS[name](file.read_bytes(), rng)
+    file.unlink() if data is None else file.write_bytes(data)
+    return name
+
+
 def corruption(rng: random.Random, straight: Path, cache: Path, base: Path, config: str,
                number: int) -> dict:  # fmt: skip
     """Harms one file of a copy of the run and of the cache, and looks at what the next run does.
@@ -70,10 +78,7 @@ def corruption(rng: random.Random, straight: Path, cache: Path, base: Path, conf
                 kind = "checkpoint" if "checkpoints" in inside.parts else file.suffix or file.name
                 kinds.setdefault(kind, []).append(file)
     file = rng.choice(kinds[sorted(kinds)[number % len(kinds)]])
-    name = rng.choice(sorted(HARMS))
-    data = HARMS[name](file.read_bytes(), rng)
-    file.unlink() if data is None else file.write_bytes(data)
-    found = {"file": str(file.relative_to(base)), "harm": name}
+    found = {"file": str(file.relative_to(base)), "harm": harmed(file, rng)}
     argv = command(workdir, config)
     code = whole(argv, own, said)
     text = said.read_text()
@@ -120,10 +125,8 @@ def input_corruption(rng: random.Random, base: Path, given: Path, number: int) -
 
     files = sorted(there.iterdir())
     file = files[number % len(files)]
-    whole_file, harm = file.read_bytes(), rng.choice(sorted(HARMS))
-    data = HARMS[harm](whole_file, rng)
-    file.unlink() if data is None else file.write_bytes(data)
-    found = {"file": f"input/{file.name}", "harm": harm}
+    whole_file = file.read_bytes()
+    found = {"file": f"input/{file.name}", "harm": harmed(file, rng)}
     code, text = collect("harmed")
     if code not in (0, 2) or "Traceback" in text:
         return found | {"wrong": f"exit {code}: {text[-3000:]}"}

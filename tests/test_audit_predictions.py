@@ -284,6 +284,16 @@ def test_notes_training_rows_and_images_are_merged_into_the_page(tmp_path):
     assert error / men == pytest.approx(figures["calibration_error/sex/male"]["value"])
 
 
+def test_features_of_which_a_bit_has_flipped_are_told(tmp_path):
+    path = tmp_path / "features.npz"
+    np.savez_compressed(path, features=np.tile(np.arange(100.0)[:, None], 4))
+    whole = path.read_bytes()
+    for place in range(80, len(whole) - 150):  # within the packed numbers
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 255]) + whole[place + 1 :])
+        with pytest.raises(InputError, match="no array `features` can be read"):
+            predictions.features(path, SimpleNamespace(), "--features")
+
+
 @pytest.mark.parametrize("name", ["../secret.png", "{root}/secret.png"])
 def test_names_of_images_do_not_leave_their_folder(tmp_path, name):
     (tmp_path / "images").mkdir()

@@ -1,3 +1,6 @@
+import json
+import struct
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -53,3 +56,12 @@ def test_a_damaged_file_is_named(tmp_path, size):
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(InputError, match=r"gone\.safetensors"):
         load_tree(tmp_path / "gone.safetensors")
+
+
+def test_numbers_that_numpy_does_not_have_are_told(tmp_path):
+    path = tmp_path / "net.safetensors"
+    about = {"a": {"dtype": "F8_E4M3", "shape": [2], "data_offsets": [0, 2]}}
+    head = json.dumps(about).encode()
+    path.write_bytes(struct.pack("<Q", len(head)) + head + bytes(2))
+    with pytest.raises(InputError, match=r"net\.safetensors: not a readable safetensors file"):
+        load_tree(path)

@@ -1,7 +1,8 @@
 """A table of somebody's predictions: labels, scores or decisions, and attributes of each row."""
 
 import zipfile
-from collections.abc import Mapping, Sequence
+import zlib
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -60,9 +61,8 @@ def read(
     head, table = _columns(path, where, words or {})
     named = [("--label", label), *(("--score", name) for name in score), ("--decision", decision)]
     for of, name in named:
-        if name and name not in head:
-            raise InputError(f"no column {name!r}", f"{where}, {of}={name}",
-                             f"The columns are {', '.join(head)}")  # fmt: skip
+        if name:
+            _need(name, head, f"{where}, {of}={name}")
     if not score and not decision:
         raise InputError("neither scores nor decisions", where, "Give --score or --decision")
     known = table[label] != ""
@@ -110,8 +110,7 @@ def counted(
     where = f"{flag}={path}"
     head, columns = _columns(path, where, {})
     for name in (label, *attributes):
-        if name not in head:
-            raise InputError(f"no column {name!r}", where, f"The columns are {', '.join(head)}")
+        _need(name, head, where)
     return of_columns(columns, table, label, where)
 
 
@@ -143,7 +142,7 @@ def features(path: Path, table: Predictions, flag: str) -> np.ndarray:
         with np.load(path, allow_pickle=False) as arrays:
             found = np.asarray(arrays["features"], np.float64)
             ids = arrays["id"] if "id" in arrays else None
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
         raise InputError(f"no array `features` can be read ({error})", where,
                          "Give an .npz file with features [rows, d]") from error  # fmt: skip
     rows = len(table.truth) + table.dropped
@@ -207,9 +206,7 @@ def groups(
       InputError: no such column, or too many groups to say anything of.
     """
     for name in attributes:
-        if name not in table.columns:
-            raise InputError(f"no column {name!r}", flag,
-                             f"The columns are {', '.join(table.columns)}")  # fmt: skip
+        _need(name, table.columns, flag)
     rows = list(zip(*(table.columns[name] for name in attributes), strict=True))
     whole = [", ".join(values) if all(values) else "" for values in rows]
     names, of = np.unique(whole, return_inverse=True)
@@ -218,6 +215,11 @@ def groups(
         raise InputError(f"{len(kept)} groups", flag, f"At most {MOST_GROUPS}: put values together")
     first = len(names) - len(kept)  # "" comes first
     return tuple(kept), of - first
+
+
+def _need(name: str, columns: Collection[str], where: str) -> None:
+    if name not in columns:
+        raise InputError(f"no column {name!r}", where, f"The columns are {', '.join(columns)}")
 
 
 def _columns(

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from fairjax.data import cache
-from fairjax.errors import InputError
+from fairjax.errors import InputError, first_line
 
 log = logging.getLogger("fairjax")
 
@@ -125,7 +125,7 @@ def _reached(url: str, where: str) -> Iterator[None]:
     except InputError:
         raise
     except Exception as error:  # of gcsfs, aiohttp, google.auth, each with its own
-        words = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+        words = first_line(error)[:200]
         mend = "Check its name, the network and your rights (gcloud auth application-default login)"
         raise InputError(f"{url} cannot be read or written ({words})", where, mend) from error
 

@@ -25,6 +25,7 @@ from rich.table import Table
 from fairjax.data import celeba, decode
 from fairjax.errors import InputError
 from fairjax.experiments import bench_report as report_of
+from fairjax.experiments.bench_loader import picture
 from fairjax.experiments.bench_peer import Worker
 from fairjax.objectives import draw
 from fairjax.train import loop
@@ -124,16 +125,9 @@ class PlainLoop:
         return io.BytesIO(self._archive.read(member))
 
     def _pictures(self, opened: Any) -> np.ndarray:
-        side, small = self._found["side"], self._found["resolution"]
         made = np.empty((BATCH, *self._found["size"][1:]), np.uint8)
         for i, file in enumerate(opened):
-            with Image.open(file) as image:
-                picture = image.convert("L" if self._found["channels"] == 1 else "RGB")
-            edge = side or min(picture.size)
-            left, top = round((picture.width - edge) / 2), round((picture.height - edge) / 2)
-            picture = picture.crop((left, top, left + edge, top + edge))
-            picture = picture.resize((small, small), self._found["resample"])
-            made[i] = np.asarray(picture).reshape(made.shape[1:])
+            made[i] = np.asarray(picture(file, self._found)).reshape(made.shape[1:])
         return made
 
 

@@ -11,6 +11,18 @@ import warnings
 import zipfile
 
 
+def picture(file, files):
+    """One image file as the form of `files` wants it, by Pillow alone."""
+    from PIL import Image
+
+    with Image.open(file) as image:
+        made = image.convert("L" if files["channels"] == 1 else "RGB")
+    side, small = files["side"] or min(made.size), files["resolution"]
+    left, top = round((made.width - side) / 2), round((made.height - side) / 2)
+    made = made.crop((left, top, left + side, top + side))
+    return made.resize((small, small), files["resample"])
+
+
 class Pictures:
     """A map-style dataset of image files: open, crop, resize with Pillow, then a tensor."""
 
@@ -24,19 +36,13 @@ class Pictures:
     def __getitem__(self, i):
         import numpy as np
         import torch
-        from PIL import Image
 
         files = self._files
         if self._packed:
             file = io.BytesIO(self._archive.read(files["members"][i]))
         else:
             file = os.path.join(files["folder"], files["names"][i])
-        with Image.open(file) as image:
-            picture = image.convert("L" if files["channels"] == 1 else "RGB")
-        side, small = files["side"] or min(picture.size), files["resolution"]
-        left, top = round((picture.width - side) / 2), round((picture.height - side) / 2)
-        picture = picture.crop((left, top, left + side, top + side))
-        return torch.from_numpy(np.array(picture.resize((small, small), files["resample"])))
+        return torch.from_numpy(np.array(picture(file, files)))
 
 
 class Prepared:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import jax
 from ml_collections import ConfigDict
 
-from fairjax.errors import InputError
+from fairjax.errors import InputError, first_line
 from fairjax.experiments.dry_run import lower, of_mean_iteration
 from fairjax.models.resample import built_for
 from fairjax.train import scaling
@@ -43,9 +43,8 @@ def topology(name: str) -> Sequence[jax.Device]:
     try:
         found = topologies.get_topology_desc(name, platform="tpu", **chips)
     except Exception as error:  # libtpu tells in many ways that it does not know a name
-        first = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise InputError(
-            f"the devices cannot be described ({first})",
+            f"the devices cannot be described ({first_line(error)})",
             f"--topology={name}",
             f'{FORM}; TPUs need libtpu: pip install -e ".[tpu]"',
         ) from error

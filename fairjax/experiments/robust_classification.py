@@ -52,14 +52,17 @@ def plan(config: ConfigDict) -> dict[str, Any]:
     if config.latent.generator:
         latent = {k: v for k, v in c["latent"].items() if k not in ("sampler", "epochs")}
         stages["pairs"] = seed | {"latent": latent}
-    for arm in config.arms:
-        tree = with_arm(config, arm).fit.to_dict()
+    trees = {arm: with_arm(config, arm).fit.to_dict() for arm in config.arms}
+    # Their content, wherever they lie.
+    digests = {file: file_sha256(Path(file)) for file in {t["pretrained"] for t in trees.values()}
+               if file}  # fmt: skip
+    for arm, tree in trees.items():
         if tree["synthetic"] == "none":
             tree = {key: value for key, value in tree.items() if key not in SYNTHETIC}
         last = {key: tree.pop(key) for key in HEAD}
         early = {key: tree.pop(key) for key in FIRST}
-        if tree["pretrained"]:  # its content, wherever it lies
-            tree["pretrained"] = f"sha256 {file_sha256(Path(tree['pretrained']))}"
+        if tree["pretrained"]:
+            tree["pretrained"] = f"sha256 {digests[tree['pretrained']]}"
         if tree["first"] != "none":
             stages[f"arms/{arm}/first"] = seed | known | {"fit": tree | early}
         stages[f"arms/{arm}/fit"] = seed | known | {"fit": tree}
@@ -90,10 +93,11 @@ def run(config: ConfigDict, workdir: Path, only: str | None = None) -> Path:
     if "pairs" in stages.pending():
         latent_debiasing.generator(config)  # a wrong one is refused before anything is computed
     make = _Bodies(workdir, config)
-    for arm in config.arms:  # a wrong file is refused before anything is computed
-        tree = with_arm(config, arm).fit
-        if tree.pretrained and not stages.done(f"arms/{arm}/fit"):
-            pretrained.read(Path(tree.pretrained), tree.model)
+    trees = {arm: with_arm(config, arm).fit for arm in config.arms}
+    files = {(tree.pretrained, tree.model) for arm, tree in trees.items()
+             if tree.pretrained and not stages.done(f"arms/{arm}/fit")}  # fmt: skip
+    for file, model in sorted(files):  # a wrong one is refused before anything is computed
+        pretrained.read(Path(file), model)
     stages.run("data", [], make.data)
     if by_density_ratio(config):
         ratios = ratio_stage.stage_names(config)

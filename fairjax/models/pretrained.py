@@ -12,11 +12,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
-from safetensors import SafetensorError
-from safetensors.numpy import load_file
 
-from fairjax.errors import InputError
 from fairjax.models.resnet import ResNet
+from fairjax.models.safetensors_file import read_safetensors
 from fairjax.models.torch_file import read_torch_file, refuse_others
 
 DEPTHS = {"resnet18": 18, "resnet50": 50}
@@ -36,12 +34,7 @@ def read(path: Path, model: str) -> dict[str, Any]:
       InputError: the file cannot be read, or a tensor is missing, left over or of another shape.
     """
     if path.suffix == ".safetensors":
-        try:
-            tensors = load_file(path)
-        except (OSError, SafetensorError, KeyError) as error:
-            raise InputError(
-                f"not a readable safetensors file ({error})", str(path), MEND
-            ) from error
+        tensors = read_safetensors(path, MEND)
     else:
         tensors = read_torch_file(path)
     image = jax.ShapeDtypeStruct((1, 32, 32, 3), np.float32)

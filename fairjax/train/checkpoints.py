@@ -15,7 +15,7 @@ from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 from fairjax.data import storage
 from fairjax.data.cache import write_json
-from fairjax.errors import InputError
+from fairjax.errors import InputError, first_line
 from fairjax.train.devices import is_lead, lead_says, replicated
 
 log = logging.getLogger("fairjax")
@@ -77,9 +77,10 @@ class Checkpoints:
             if not isinstance(error, OSError) and not told:
                 raise
             before = [s for s in self._manager.all_steps() if s != step]
+            why = first_line(error)[:200]
             good = f"step {max(before)} is kept" if before else "there is none before it"
             raise InputError(
-                f"the checkpoint of step {step} cannot be written ({_first_line(error)}); {good}",
+                f"the checkpoint of step {step} cannot be written ({why}); {good}",
                 str(self._folder),
                 "Make space or the folder writable, and start again: it goes on from there",
             ) from error
@@ -113,7 +114,7 @@ def damage(folder: Path) -> str | None:
         known = json.loads((folder / HASHES).read_text())
         found = _hashes(folder)
     except (OSError, ValueError) as error:
-        return f"no hashes: {_first_line(error)}"
+        return f"no hashes: {first_line(error)[:200]}"
     if not isinstance(known, dict):
         return f"{HASHES} holds no hashes"
     for name in sorted({*known, *found}):
@@ -140,7 +141,3 @@ def _files(folder: Path) -> Iterator[Path]:
             yield from _files(path)
         else:
             yield path
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

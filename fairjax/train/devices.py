@@ -12,7 +12,7 @@ import jax
 import numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from fairjax.errors import InputError
+from fairjax.errors import InputError, first_line
 from fairjax.train.stopping import Alone
 
 log = logging.getLogger("fairjax")
@@ -220,7 +220,7 @@ def together() -> Iterator[None]:
             raise
         raise Alone(
             f"process {jax.process_index()} lost another process of the run "
-            f"({str(error).splitlines()[0]}). What is saved is kept: start all of them again"
+            f"({first_line(error)}). What is saved is kept: start all of them again"
         ) from error
 
 

@@ -15,8 +15,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import save_file
 
 from fairjax.data.cache import write_json
 from fairjax.errors import InputError
@@ -28,6 +27,7 @@ from fairjax.models.published import (
     shapes,
 )
 from fairjax.models.published_pickle import NETWORKS, Network, read_pickle
+from fairjax.models.safetensors_file import read_safetensors
 from fairjax.train.conditions import Numbers
 from fairjax.train.weight_files import load_tree, save_tree
 
@@ -253,11 +253,7 @@ def _read_published(path: Path) -> tuple[dict[str, Network], dict[str, Any] | No
             raise ValueError(f"its networks are not some of {', '.join(NETWORKS)}")
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise InputError(f"no options of networks ({error})", str(options), FORMS) from error
-    try:
-        arrays = load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise InputError(f"not a readable safetensors file ({error})", str(path), FORMS) from error
-    for name, array in arrays.items():
+    for name, array in read_safetensors(path, FORMS).items():
         network, _, key = name.partition(".")
         if network not in described:
             raise InputError(f"{name} is of no network that {options.name} has", str(path), FORMS)

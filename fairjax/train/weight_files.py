@@ -6,10 +6,9 @@ from typing import Any
 
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import save_file
 
-from fairjax.errors import InputError
+from fairjax.models.safetensors_file import read_safetensors
 
 
 def save_tree(path: Path, tree: Any) -> None:
@@ -22,11 +21,5 @@ def save_tree(path: Path, tree: Any) -> None:
 
 def load_tree(path: Path) -> Any:
     """Reads what `save_tree` wrote; raises InputError where the file is missing or damaged."""
-    try:
-        return unflatten_dict(load_file(path), sep=".")
-    except (OSError, SafetensorError) as error:
-        raise InputError(
-            f"not a readable safetensors file ({error})",
-            str(path),
-            "Delete the folder it is in and rerun: the stage that writes it is repeated",
-        ) from error
+    mend = "Delete the folder it is in and rerun: the stage that writes it is repeated"
+    return unflatten_dict(read_safetensors(path, mend), sep=".")

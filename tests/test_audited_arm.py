@@ -39,6 +39,31 @@ def audited(arm, tmp_path, *flags):
     return stop.value.code
 
 
+def test_an_arm_beside_a_table_that_is_in_words(arm, tmp_path):
+    """The same decisions, written out by somebody: nothing changes when the arm takes its place."""
+    given = fairjax.predictions(arm).table
+    path = tmp_path / "theirs.csv"
+    with path.open("w", newline="") as file:
+        out = csv.writer(file)
+        out.writerow(given.columns)
+        out.writerows(zip(*(column.tolist() for column in given.columns.values()), strict=True))
+    assert set(given.columns["colour"].tolist()) == {"red", "green"}
+    flags = ("--label=target", f"--score=probability {given.positive}", "--attributes=colour",
+             f"--positive={given.positive}", f"--against={arm}")  # fmt: skip
+    assert audited(path, tmp_path, *flags) == 0
+    figures = read_figures(tmp_path / "out/metrics.json")
+    assert figures["other/accuracy/colour/red"].value == figures["accuracy/colour/red"].value
+    changes = np.array([f.value for name, f in figures.items() if name.startswith("change/")])
+    assert (changes == 0).sum() > 10
+    assert (changes[np.isfinite(changes)] == 0).all()  # the others have no row to be counted on
+
+
+@pytest.mark.parametrize("what", ["", "arms"])
+def test_only_an_arm_is_compared_with(arm, tmp_path, capsys, what):
+    assert audited(arm, tmp_path, f"--against={arm.parents[1] / what}") == 2
+    assert f"--against={arm.parents[1] / what}: no arm of a run" in capsys.readouterr().err
+
+
 def test_attacks_are_those_that_a_linear_classifier_cannot_hide_from(arm, tmp_path):
     other = arm.parent / "other"
     kinds = "--stress=fgsm,pgd,pixels,transforms"

@@ -7,10 +7,15 @@ import numpy as np
 from fairjax.data.groups import Grouping
 from fairjax.evaluate.figures import Figure
 from fairjax.evaluate.manifold import wilson
-from fairjax.evaluate.rates import Groups, amplification_figure, confusion, gap_figures
+from fairjax.evaluate.rates import (
+    Groups,
+    amplification_figure,
+    confusion,
+    everybody,
+    gap_figures,
+    train_weighted,
+)
 from fairjax.evaluate.scores import score_distance_figures, score_figures
-
-Z = 1.959964  # 95 %
 
 
 def group_figures(
@@ -38,14 +43,8 @@ def group_figures(
     yield wilson(f"worst_group_accuracy/{part}", right[sets[worst]])._replace(note=f"of {name}")
     yield wilson(f"average_accuracy/{part}", right)
     if shares.sum() > 0:
-        shares = shares / shares.sum()
-        value = float(shares @ rates)
-        p = (rates * sizes + 0.5) / (sizes + 1)
-        half = Z * float(np.sqrt(shares**2 @ (p * (1 - p) / sizes)))
-        yield Figure(
-            f"average_accuracy/{part}/train_weighted", value, max(0.0, value - half),
-            min(1.0, value + half), len(right), "groups weighted as in training",
-        )  # fmt: skip
+        counts = np.array([right[members].sum() for members in sets])
+        yield train_weighted(f"average_accuracy/{part}/train_weighted", shares, counts, sizes)
     of_class = [right[target == c] for c in np.unique(target)]
     yield wilson(f"worst_class_accuracy/{part}", min(of_class, key=lambda r: r.mean()))
     for g, members in enumerate(sets):
@@ -98,8 +97,7 @@ def fairness_figures(
                 if figure.name.startswith(("equal_opportunity", "equalized_odds")))  # fmt: skip
     yield amplification_figure(counts, groups, shares=shares)
     yield from score_distance_figures(truth, scores, groups)
-    everybody = Groups("all", ("all",), np.zeros(len(truth), int))
-    yield from (figure for figure in score_figures(truth, scores, everybody)
+    yield from (figure for figure in score_figures(truth, scores, everybody(len(truth)))
                 if figure.name.startswith("average_precision"))  # fmt: skip
 
 

@@ -50,6 +50,11 @@ class Groups(NamedTuple):
     of: np.ndarray
 
 
+def everybody(n: int) -> Groups:
+    """All n rows as one group."""
+    return Groups("all", ("all",), np.zeros(n, int))
+
+
 class Rate(NamedTuple):
     """A proportion with its 95 % score interval (Wilson 1927); NaN where `n` is 0."""
 
@@ -198,8 +203,17 @@ def train_weighted_figure(counts: np.ndarray, trained: np.ndarray, groups: Group
     there = trained > 0
     if not there.any() or (n[there] == 0).any():
         return _undefined(name)
-    shares, n, right = trained[there] / trained[there].sum(), n[there], right[there]
-    p = (right + 0.5) / (n + 1)
+    return train_weighted(name, trained[there], right[there], n[there])
+
+
+def train_weighted(name: str, shares: np.ndarray, right: np.ndarray, n: np.ndarray) -> Figure:
+    """The mean of the groups' rates `right` / n, each with its share of the training rows; see
+    `train_weighted_figure` for the interval.
+
+    Args:
+      shares: [k], of any sum. right, n: int [k], above 0 the latter.
+    """
+    shares, p = shares / shares.sum(), (right + 0.5) / (n + 1)
     value, half = float(shares @ (right / n)), Z * float(np.sqrt(shares**2 @ (p * (1 - p) / n)))
     return Figure(name, value, max(0.0, value - half), min(1.0, value + half), int(n.sum()),
                   "groups weighted as in training")  # fmt: skip

@@ -35,7 +35,7 @@ def reliability(truth: np.ndarray, scores: np.ndarray, groups: Groups) -> Iterat
     Args:
       truth: bool [n]. scores: float [n] in [0, 1], of the positive class.
     """
-    of_bin = np.minimum((scores * BINS).astype(int), BINS - 1)
+    of_bin = _bin_of(scores)
     for k, group in enumerate(groups.names):
         for b in range(BINS):
             there = (groups.of == k) & (of_bin == b)
@@ -92,7 +92,7 @@ def _figures(truth: np.ndarray, scores: np.ndarray, weights: np.ndarray) -> dict
         ap = np.nansum(positive * precision, axis=1) / hits[:, -1]
         below = alarms[:, -1:] - alarms
         auc = (positive * (below + negative / 2)).sum(1) / (hits[:, -1] * alarms[:, -1])
-    bins = np.minimum((scores * BINS).astype(int), BINS - 1)
+    bins = _bin_of(scores)
     gap = weights * (scores - truth)
     error = sum(np.abs(gap[:, bins == b].sum(1)) for b in range(BINS)) / weights.sum(1)
     return {"average_precision": ap, "roc_auc": auc, "calibration_error": np.asarray(error)}
@@ -110,9 +110,13 @@ def class_calibration(probabilities: np.ndarray, truth: np.ndarray) -> np.ndarra
     k = probabilities.shape[1]
     of_class = np.bincount(truth, minlength=k)
     mass = 1 / (np.count_nonzero(of_class) * of_class[truth])
-    bins = np.minimum((probabilities * BINS).astype(int), BINS - 1)
+    bins = _bin_of(probabilities)
     gaps = mass[:, None] * (probabilities - np.eye(k)[truth])
     return np.array([np.abs(np.bincount(bins[:, c], gaps[:, c])).sum() for c in range(k)])
+
+
+def _bin_of(scores: np.ndarray) -> np.ndarray:
+    return np.minimum((scores * BINS).astype(int), BINS - 1)
 
 
 def surest_errors(

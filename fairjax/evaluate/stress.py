@@ -11,6 +11,7 @@ from fairjax.evaluate.rates import SPREADS, UNDEFINED, Groups, Z, confusion, rat
 from fairjax.evaluate.repair import logit
 
 LEVELS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3)
+STEADY = ("stability", "score_change")  # figures of what a harmless change of the images does
 # Of images, in steps of the 255 of a pixel: largest change of an attack, deviation of the noise.
 IMAGE_LEVELS = {"fgsm": (0, 1, 2, 4, 8, 16), "pgd": (0, 1, 2, 4, 8, 16),
                 "pixels": (0, 4, 8, 16, 32, 64)}  # fmt: skip
@@ -128,14 +129,13 @@ def stability_figures(
         n = int(members.sum())
         if not n:
             nothing = (np.nan, np.nan, np.nan, 0, UNDEFINED)
-            yield Figure(f"stability/{of}", *nothing)
-            yield Figure(f"score_change/{of}", *nothing)
+            yield from (Figure(f"{name}/{of}", *nothing) for name in STEADY)
             continue
         share = float(kept[members].mean())
-        yield Figure(f"stability/{of}", share, *score_interval(share, n, Z), n)
+        yield Figure(f"{STEADY[0]}/{of}", share, *score_interval(share, n, Z), n)
         moved = np.abs(after - before)[members]
         half = Z * float(moved.std()) / np.sqrt(n)
-        yield Figure(f"score_change/{of}", float(moved.mean()), max(0.0, moved.mean() - half),
+        yield Figure(f"{STEADY[1]}/{of}", float(moved.mean()), max(0.0, moved.mean() - half),
                      float(moved.mean() + half), n)  # fmt: skip
 
 

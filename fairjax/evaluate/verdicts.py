@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from scipy.stats import norm
+from scipy.special import ndtri  # scipy.stats takes long to import, and --help waits for it
 
 from fairjax.config import nearest
 from fairjax.errors import InputError
@@ -101,7 +101,7 @@ def moved(before: Mapping[str, Figure], now: Mapping[str, Figure]) -> tuple[list
     pairs = [(before[n], now[n]) for n in now if n in before and _known(before[n], now[n])]
     if not pairs:
         return [], 0
-    threshold = float(norm.isf(0.025 / len(pairs)))
+    threshold = float(-ndtri(0.025 / len(pairs)))
     found = []
     for old, new in pairs:
         up = new.value > old.value

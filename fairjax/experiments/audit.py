@@ -21,6 +21,7 @@ from fairjax.errors import InputError
 from fairjax.experiments import audit_predictions, ruling
 from fairjax.experiments.audit_images import FEWEST, drawn, images_of, shape_of
 from fairjax.experiments.command import new_folder, read_flags, run_program
+from fairjax.models.onnx_network import SCALES
 
 if TYPE_CHECKING:
     from fairjax.experiments.judge_stage import SavedJudge
@@ -62,7 +63,7 @@ def audit_flags() -> flags.FlagValues:
                         "they measure its errors.", flag_values=values)  # fmt: skip
     flags.DEFINE_string("judge_labels", None, "Table of their labels; one of --attributes is its "
                         "column.", flag_values=values)  # fmt: skip
-    flags.DEFINE_enum("judge_scale", "imagenet", ["imagenet", "symmetric", "unit", "bytes"],
+    flags.DEFINE_enum("judge_scale", "imagenet", list(SCALES),
                       "How it wants pixels: ImageNet's mean and deviation, -1 to 1, 0 to 1, or 0 "
                       "to 255.", flag_values=values)  # fmt: skip
     flags.DEFINE_integer("resolution", None, "Pixels to which all images are brought; default: "
@@ -75,7 +76,7 @@ def audit_flags() -> flags.FlagValues:
                          flag_values=values)  # fmt: skip
     flags.DEFINE_string("onnx_features", None, "A network of yours (.onnx): distances in the rows "
                         "of its first output as well.", flag_values=values)  # fmt: skip
-    flags.DEFINE_enum("onnx_scale", "imagenet", ["imagenet", "symmetric", "unit", "bytes"],
+    flags.DEFINE_enum("onnx_scale", "imagenet", list(SCALES),
                       "How it wants pixels, as --judge_scale.", flag_values=values)  # fmt: skip
     flags.DEFINE_bool("judge_features", False, "Distances in the last layers of the judges of runs "
                       "as well.", flag_values=values)  # fmt: skip

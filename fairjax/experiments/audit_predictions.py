@@ -24,6 +24,7 @@ from fairjax.evaluate.rates import (
     Groups,
     amplification_figure,
     confusion,
+    everybody,
     gap_figures,
     privileged_figures,
     rate_figures,
@@ -36,8 +37,6 @@ from fairjax.experiments.command import new_folder, read_flags, run_program
 from fairjax.experiments.other_decisions import ENSEMBLES, MEANS, REPAIRS
 
 log = logging.getLogger("fairjax")
-
-ALL = "all"  # the one group of everybody
 
 
 def audit_flags() -> flags.FlagValues:
@@ -134,7 +133,7 @@ def _run(argv: list[str]) -> int:
     for other in others:
         figures += [figure._replace(name=f"{other.word}/{figure.name}")
                     for figure in _figures(other.table, sets, privileged)]  # fmt: skip
-        for groups in (_everybody(table), *sets):
+        for groups in (everybody(len(table.truth)), *sets):
             figures += [figure._replace(name=f"{other.before}{figure.name}") for figure in
                         paired_figures(table.truth, table.decided, other.table.decided,
                                        groups)]  # fmt: skip
@@ -182,20 +181,16 @@ def _privileged(given: Sequence[str], sets: Sequence[Groups]) -> dict[str, int]:
     return found
 
 
-def _everybody(table: Predictions) -> Groups:
-    return Groups(ALL, (ALL,), np.zeros(len(table.truth), int))
-
-
 def _figures(
     table: Predictions, sets: Sequence[Groups], privileged: dict[str, int]
 ) -> Iterator[Figure]:
-    everybody = _everybody(table)
-    for groups in (everybody, *sets):
+    all_rows = everybody(len(table.truth))
+    for groups in (all_rows, *sets):
         counts = confusion(table.truth, table.decided, groups.of, len(groups.names))
         yield from rate_figures(counts, groups)
         if table.scores is not None:
             yield from score_figures(table.truth, table.scores, groups)
-        if groups is everybody:
+        if groups is all_rows:
             continue
         yield from gap_figures(counts, groups)
         yield amplification_figure(counts, groups)
@@ -207,7 +202,7 @@ def _figures(
 
 def _bins(table: Predictions, sets: Sequence[Groups]) -> Iterator[Bin]:
     if table.scores is not None:
-        for groups in (_everybody(table), *sets):
+        for groups in (everybody(len(table.truth)), *sets):
             yield from reliability(table.truth, table.scores, groups)
 
 

@@ -36,7 +36,7 @@ def names(values: flags.FlagValues, sets: Sequence[Groups]) -> list[str]:
         return []
     from fairjax.train.attacks import HARMLESS
 
-    return [f"{figure}/{change}/{groups.label}/{group}" for figure in ("stability", "score_change")
+    return [f"{figure}/{change}/{groups.label}/{group}" for figure in stress.STEADY
             for change in HARMLESS for groups in sets for group in groups.names]  # fmt: skip
 
 

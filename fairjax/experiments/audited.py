@@ -72,7 +72,7 @@ class Audited(NamedTuple):
         """Row -> its image, uint8 [h, w, c], of the rows that are asked for; {} if not known."""
         if given:
             return error_images.of_folder(given, self.table, rows)
-        return {row: self.arm.images[row] for row in rows} if self.arm else {}
+        return self.arm.shown(rows) if self.arm else {}
 
     def train_weighted(self) -> Iterator[Figure]:
         """The average accuracy, weighted as in training, by each of `sets`; it cannot be told where

@@ -34,16 +34,17 @@ class AuditedArm:
     """A trained arm and the rows of its test images.
 
     Args:
-      folder: RUN/arms/NAME.
+      folder: RUN/arms/NAME. flag: that which named it, for error messages.
 
     Raises:
       InputError: it is none, or one whose `eval` stage is not done.
     """
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, flag: str = "--predictions"):
         from fairjax.experiments.stages import read_json  # with JAX, which a table can do without
 
-        self.folder, where = folder, f"--predictions={folder}"
+        self.folder = folder
+        self._where = where = f"{flag}={folder}"
         self._run = folder.resolve().parent.parent
         mend = "Give RUN/arms/NAME of a run of classifiers, or a table"
         if not (self._run / "config.json").is_file():
@@ -81,7 +82,7 @@ class AuditedArm:
         positive = positive or (self.classes[1] if len(self.classes) == 2 else None)
         if positive not in self.classes:
             raise InputError(f"the classes {', '.join(self.classes)}",
-                             f"--predictions={self.folder}",
+                             self._where,
                              "Say which one counts as positive: --positive=NAME")  # fmt: skip
         return {
             "label": TARGET,
@@ -100,7 +101,7 @@ class AuditedArm:
         """
         others = list(self.names[1:])
         if not others and not values.attributes:
-            raise InputError("a run without a protected attribute", f"--predictions={self.folder}",
+            raise InputError("a run without a protected attribute", self._where,
                              f"Group by the label: --attributes={TARGET}")  # fmt: skip
         together = ["+".join(others)] if len(others) > 1 else []
         known = self.columns(values.positive) | {"attributes": [*others, *together]}
@@ -133,6 +134,10 @@ class AuditedArm:
     def images(self) -> np.ndarray:
         """uint8 [n, H, W, C], of the rows of the table."""
         return np.asarray(self._dataset.images[self._test.positions])
+
+    def shown(self, rows: Sequence[int]) -> dict[int, np.ndarray]:
+        """Row of the table -> its image, uint8 [H, W, C], of some rows."""
+        return {row: np.asarray(self._dataset.images[self._test.positions[row]]) for row in rows}
 
     def training(self) -> dict[str, np.ndarray]:
         """Label and attributes of the training images, in words, as columns of the table."""

@@ -35,7 +35,7 @@ class Handed:
         """See `fairjax.predictions`."""
         path, words = Path(path).expanduser(), None
         if path.is_dir():
-            arm = AuditedArm(path)
+            arm = AuditedArm(path, "path")
             known = arm.columns(positive)
             path, words, positive = arm.table, arm.words, known["positive"]
             label, score = known["label"], known["score"][0]

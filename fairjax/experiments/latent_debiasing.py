@@ -26,7 +26,7 @@ from fairjax.evaluate.fairness import judge_errors
 from fairjax.evaluate.figures import Figure, write_figures
 from fairjax.evaluate.groups import group_figures, label_shares
 from fairjax.evaluate.paired import paired_figures
-from fairjax.evaluate.rates import Groups
+from fairjax.evaluate.rates import Groups, everybody
 from fairjax.experiments import fit_stage, keys, pairs, prediction_files
 from fairjax.experiments.judge_stage import SavedJudge
 from fairjax.experiments.saved_generator import Trained, fingerprint, load_generator
@@ -183,7 +183,6 @@ def compare(config: ConfigDict, dataset: Dataset, folder: Path) -> None:
     train, test = (fit_stage.part(config, dataset, r) for r in ("train_biased", "judge_test"))
     decided = {arm: prediction_files.decisions(folder.parent / f"arms/{arm}/eval")
                for arm in config.arms}  # fmt: skip
-    everybody = Groups("all", ("all",), np.zeros(len(test.target), int))
     protected = Groups("+".join(names[1:]), dataset.class_names(names[1:]), test.protected)
     shares = label_shares(train.target, train.protected, len(protected.names))
     wanted = ("accuracy/all", "worst_group_accuracy/label+", "equal_opportunity_difference",
@@ -192,7 +191,7 @@ def compare(config: ConfigDict, dataset: Dataset, folder: Path) -> None:
     def figures() -> Iterator[Figure]:
         for before, after in comparisons(config):
             both = decided[before] == 1, decided[after] == 1
-            for groups in (everybody, protected):
+            for groups in (everybody(len(test.target)), protected):
                 for figure in paired_figures(test.target == 1, *both, groups, shares=shares):
                     if figure.name.removeprefix("change/").startswith(wanted):
                         yield figure._replace(name=f"{before}/{after}/{figure.name}")

@@ -15,7 +15,7 @@ from fairjax.data.predictions import Predictions
 from fairjax.errors import InputError
 from fairjax.evaluate import repair
 from fairjax.evaluate.rates import Groups, confusion
-from fairjax.experiments import prediction_files
+from fairjax.experiments.audited_arm import AuditedArm
 
 if TYPE_CHECKING:
     from fairjax.evaluate.randomised import Drawn
@@ -106,7 +106,8 @@ def _against(
                          "write")  # fmt: skip
     path = Path(values.against).expanduser()
     if path.is_dir():
-        path = path / "eval" / prediction_files.PARTS["judge_test"][0]
+        arm = AuditedArm(path, "--against")
+        path, words = arm.table, arm.words
     other = predictions.read(path, values.label, values.score, values.decision, table.positive,
                              values.threshold, "--against", words)  # fmt: skip
     return Other(OTHER, predictions.matched(table, other, where), {"file": str(path)})

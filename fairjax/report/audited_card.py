@@ -4,6 +4,7 @@ import math
 from pathlib import Path
 
 from fairjax.evaluate.figures import Figure
+from fairjax.evaluate.stress import STEADY
 from fairjax.report import words
 from fairjax.report.audited_predictions import Named, Seen, answer
 from fairjax.report.pages import write_pages
@@ -69,7 +70,7 @@ def checklist(seen: Seen) -> list[tuple[bool, str]]:
     since = f"Nothing moved since the baseline ({moved} of {compared} figures did)."
     never = "It was compared with an earlier audit (--baseline)."
     found.append((bool(compared) and not moved, since if compared else never))
-    stressed = bool(seen.stressed) or any(name.startswith("stability/") for name in named)
+    stressed = bool(seen.stressed) or any(name.startswith(f"{STEADY[0]}/") for name in named)
     found.append((stressed, "It was put under stress (--stress)."))
     return found
 

@@ -9,9 +9,9 @@ import numpy as np
 
 from fairjax.data.predictions import Predictions
 from fairjax.evaluate.figures import Figure, without_nan
-from fairjax.evaluate.rates import RATES, SPREADS, Groups
+from fairjax.evaluate.rates import RATES, SPREADS, Groups, everybody
 from fairjax.evaluate.scores import Bin
-from fairjax.evaluate.stress import Point
+from fairjax.evaluate.stress import STEADY, Point
 from fairjax.report import audited_pictures, words
 from fairjax.report.answer import Answer
 from fairjax.report.figure_tables import LIMITS, limit_rows, remarks
@@ -21,7 +21,6 @@ from fairjax.report.tables import Cell, Table
 SCORES = ("average_precision", "roc_auc", "calibration_error")
 # Shares among the gaps; the others are numbers.
 SHARES = ("_difference", "worst_group_accuracy", "average_accuracy")
-STEADY = ("stability", "score_change")
 
 Named = Mapping[str, Figure]
 
@@ -61,7 +60,7 @@ def build(folder: Path, title: str, seen: Seen) -> Path:
         "positive": table.positive,
         "dropped": table.dropped,
         "parts": [_part(groups, seen) for groups in sets],
-        "overall": _overall(named),
+        "overall": _rates(everybody(len(seen.table.truth)), named),
         "reliable": audited_pictures.reliable("all", seen.bins),
         "stressed": _stressed(seen),
         "steady": [(groups.label, found) for groups in sets
@@ -149,22 +148,12 @@ def answer(table: Predictions, sets: Sequence[Groups], named: Named) -> Answer:
 
 
 def _rates(groups: Groups, named: Named) -> Table:
-    kinds = _kinds(f"{groups.label}/{groups.names[0]}", named)
+    kinds = [kind for kind in (*RATES, *SCORES)
+             if f"{kind}/{groups.label}/{groups.names[0]}" in named]  # fmt: skip
     rows = [[Cell(kind.replace("_", " "), kind),
              *(_cell(named[f"{kind}/{groups.label}/{name}"], kind in RATES)
                for name in groups.names)] for kind in kinds]  # fmt: skip
     return Table(["rate", *groups.names], rows)
-
-
-def _kinds(of: str, named: Named) -> list[str]:
-    return [kind for kind in (*RATES, *SCORES) if f"{kind}/{of}" in named]
-
-
-def _overall(named: Named) -> Table:
-    kinds = _kinds("all/all", named)
-    rows = [[Cell(kind.replace("_", " "), kind), _cell(named[f"{kind}/all/all"], kind in RATES)]
-            for kind in kinds]  # fmt: skip
-    return Table(["rate", "all"], rows)
 
 
 def _gaps(groups: Groups, named: Named) -> Table:

@@ -134,7 +134,9 @@ def _groups(run: Run) -> Table | None:
 
 def _exits(run: Run) -> Table | None:
     """Where test images leave the networks that have exits, by arm and group."""
-    rows, numbers = [], ("1", "2", "3")
+    rows = []
+    numbers = sorted({name.split("/")[1] for arm in run.arms for name in arm.figures
+                      if name.startswith("exit/")}, key=int)  # fmt: skip
     for arm in run.arms:
         names = [name.split("/") for name in arm.figures if name.startswith("exit/1/")]
         for who in (name[2] for name in names if name[3] == "test"):

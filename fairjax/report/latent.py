@@ -1,16 +1,14 @@
 """The part of a classifier page that is about generated images: labels, pairs, what they change."""
 
-import json
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from fairjax.evaluate.figures import Figure, from_entries
 from fairjax.report import sheets, words
 from fairjax.report.tables import Cell, Table
-from fairjax.report.workdir import Run
+from fairjax.report.workdir import Run, read_json
 
 # Figure of the audit -> head of its column.
 GAPS = {
@@ -63,7 +61,7 @@ def gaps(run: Run) -> Table | None:
 
 def read(run: Run) -> Latent | None:
     """The pairs of a run; None where it has none (yet)."""
-    record = _json(run.workdir / "pairs/pairs.json")
+    record = read_json(run.workdir / "pairs/pairs.json")
     if not record:
         return None
     figures = from_entries(record["figures"])
@@ -86,7 +84,9 @@ def read(run: Run) -> Latent | None:
         said,
         Table(["figure", "value", "remark"], rows),
         _scorers(run, [*record["flip"], *record["keep"]]),
-        _changes(from_entries(_json(run.workdir / "changes/metrics.json").get("figures") or {})),
+        _changes(
+            from_entries(read_json(run.workdir / "changes/metrics.json").get("figures") or {})
+        ),
         sheets.file(grid) if (grid := run.workdir / "pairs/grid.png").exists() else None,
     )
 
@@ -94,7 +94,7 @@ def read(run: Run) -> Latent | None:
 def _scorers(run: Run, names: Sequence[str]) -> Table:
     rows = []
     for name in names:
-        summary = _json(run.workdir / f"scorers/{name}/summary.json")
+        summary = read_json(run.workdir / f"scorers/{name}/summary.json")
         for key, figure in from_entries(summary.get("figures") or {}).items():
             title = key.removesuffix("/validation").replace("_", " ").replace("/", ": ")
             rows.append([Cell(name), Cell(title), Cell(words.percent(figure), figure.note)])
@@ -125,8 +125,3 @@ def _points(figure: Figure, sign: str = "") -> str:
         return "insufficient evidence"
     value, low, high = (f"{100 * x:{sign}.1f}" for x in (figure.value, figure.low, figure.high))
     return f"{value} [{low}, {high}]"
-
-
-def _json(path: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(path.read_text("utf-8")) if path.exists() else {}
-    return found

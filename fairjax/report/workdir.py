@@ -107,9 +107,9 @@ def read(workdir: Path) -> Run:
     Raises:
       InputError: a file is there but cannot be read; the message names it.
     """
-    config = _json(workdir / "config.json")
-    versions = _json(workdir / "versions.json")
-    weights = _json(workdir / "weights" / "summary.json")
+    config = read_json(workdir / "config.json")
+    versions = read_json(workdir / "versions.json")
+    weights = read_json(workdir / "weights" / "summary.json")
     command = workdir / "command.txt"
     done = _done(workdir)
     return Run(
@@ -119,7 +119,7 @@ def read(workdir: Path) -> Run:
         config=config,
         command=command.read_text("utf-8").strip() if command.exists() else "",
         versions=versions,
-        manifest=_json(workdir / "data" / "manifest.json"),
+        manifest=read_json(workdir / "data" / "manifest.json"),
         examples=_arrays(workdir / "data" / "examples.npz"),
         weights=weights,
         weight_figures=from_entries(weights.get("figures") or {}),
@@ -165,7 +165,8 @@ def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return out
 
 
-def _json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """What a stage wrote, {} where it is not there; raises InputError where it is damaged."""
     if not path.exists():
         return {}
     try:
@@ -204,7 +205,7 @@ def _stream(path: Path) -> list[dict[str, float]]:
 
 
 def _judge(path: Path) -> Judge:
-    summary = _json(path)
+    summary = read_json(path)
     confusion = summary.get("confusion")
     counts = None if confusion is None else np.asarray(confusion, np.int64)
     k = 0 if counts is None else len(counts)
@@ -226,7 +227,7 @@ def _arms(workdir: Path, config: dict[str, Any]) -> tuple[Arm, ...]:
         samples = _arrays(root / "eval" / "samples.npz")
         neighbours = _arrays(root / "eval" / "neighbours.npz")
         own = flat(overrides.get(name) or {})
-        measured = _json(root / "eval" / "metrics.json")
+        measured = read_json(root / "eval" / "metrics.json")
         arms.append(
             Arm(
                 name=name,
@@ -252,7 +253,7 @@ def _done(workdir: Path) -> dict[str, dict[str, Any]]:
     """Stage -> its DONE, in the order in which they were finished; not of the report."""
     records = sorted(workdir.rglob("DONE"), key=lambda path: path.stat().st_mtime)
     names = [path.parent.relative_to(workdir).as_posix() for path in records]
-    return {name: _json(path) for name, path in zip(names, records, strict=True)
+    return {name: read_json(path) for name, path in zip(names, records, strict=True)
             if name != "report"}  # fmt: skip
 
 

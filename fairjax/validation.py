@@ -50,8 +50,6 @@ def validate(config: ConfigDict, devices: int = 1) -> None:
     need(config.eval.every_kimg > 0, "eval.every_kimg", "positive")
     need(config.eval.onnx_scale in ("imagenet", "symmetric", "unit", "bytes"), "eval.onnx_scale",
          "imagenet, symmetric, unit or bytes")  # fmt: skip
-    need(not config.eval.judge_features or config.data.channels != 4, "eval.judge_features",
-         "off for images with transparency, which feature networks do not see")  # fmt: skip
     need(all(0 <= psi < 1 for psi in config.eval.psis), "eval.psis", "numbers from 0 to below 1")
     need(len(config.arms) > 0, "arms", "at least one arm")
     for name, arm in sound_arms(config, "gan", problems):

@@ -10,6 +10,7 @@ from quick import quick_jit
 from toy_gan import quick_step
 
 from fairjax.config import defaults
+from fairjax.evaluate import features
 from fairjax.objectives import draw, ratio
 from fairjax.train import stopping
 from fairjax.train.classifier import Classifier, probabilities
@@ -62,6 +63,16 @@ def test_features_are_what_the_last_layer_sees(network, first_state):
     last = variables["params"]["out"]
     logits = found @ np.asarray(last["kernel"]) + np.asarray(last["bias"])
     np.testing.assert_allclose(logits, network.predict(variables, images), atol=1e-5)
+
+
+def test_distances_in_a_judges_features_take_gray_images_as_they_are(network, first_state):
+    images = sets(20, 7)[0]
+    assert images.shape[-1] == 1
+    variables = first_state().best
+    judge = features.judge("colour", "digest", network.width, variables, network.features)
+    np.testing.assert_allclose(
+        features.extract(judge, images), network.features(variables, images), atol=1e-5
+    )
 
 
 def task_and_feed(network, images, labels, held):

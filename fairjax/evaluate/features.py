@@ -21,13 +21,14 @@ Told = Callable[[int], None]  # given the number of images so far, after each ba
 
 
 class Network(NamedTuple):
-    """A frozen network: uint8 images [n, h, w, 1 or 3] -> features float32 [n, width].
+    """A frozen network: uint8 images [n, h, w, 3] -> features float32 [n, width].
 
     Attributes:
       name: in the names of figures. identity: text; whatever decides the features of an image.
       batch: images that go through it at once.
       classes: float32 [width, classes], from features to logits; only where there is an Inception
         score.
+      as_they_are: it sees gray and transparent images with the channels that they have.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Network(NamedTuple):
     of: Callable[[Any], Any]
     batch: int = 128
     classes: np.ndarray | None = None
+    as_they_are: bool = False
 
 
 def efficientnet_lite0(resolution: int) -> Network:
@@ -114,7 +116,7 @@ def judge(
       digest: SHA-256 of its file. of: (variables, uint8 images) -> float32 [n, width].
     """
     of = functools.partial(of, _everywhere(variables))
-    return Network(f"judge_{label}", f"judge {digest}", width, of)
+    return Network(f"judge_{label}", f"judge {digest}", width, of, as_they_are=True)
 
 
 def networks(
@@ -153,7 +155,8 @@ def extract(
     out = np.empty((len(which), network.width), np.float32)
     size = -(-network.batch // jax.local_device_count()) * jax.local_device_count()
     for start in range(0, len(which), size):
-        part = opaque(np.asarray(images[which[start : start + size]]))
+        part = np.asarray(images[which[start : start + size]])
+        part = part if network.as_they_are else opaque(part)
         padded = np.zeros((size, *part.shape[1:]), part.dtype)  # one shape, one program
         padded[: len(part)] = part
         split = jax.device_put(padded, _sharding("data"))

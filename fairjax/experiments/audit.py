@@ -155,8 +155,8 @@ def _run(argv: list[str]) -> int:
     if values.judge_features:
         layers = [judge.features for judge in judges if judge.features is not None]
         if not layers:
-            raise InputError("no judge of a run for opaque images", "--judge_features", "Give one "
-                             "as --judge (of an ONNX network, --onnx_features)")  # fmt: skip
+            raise InputError("no judge of a run", "--judge_features", "Give one as --judge "
+                             "(of an ONNX network, --onnx_features)")  # fmt: skip
         networks += layers
     generator = load_generator(source) if _is_generator(source) else None
     shape = shape_of(values, generator, [(judge.resolution, judge.channels) for judge in judges])

@@ -135,8 +135,7 @@ class SavedJudge(NamedTuple):
     """A judge, away from the images that it was fitted on.
 
     Attributes:
-      features: the layer before its decision, as a network for distances; None of a foreign judge
-        and of one of images with transparency.
+      features: the layer before its decision, as a network for distances; None of a foreign judge.
     """
 
     label: str
@@ -172,6 +171,5 @@ def read_judge(folder: Path, where: str) -> SavedJudge:
     return SavedJudge(
         label, classes, errors, **size,
         score=lambda images: probabilities(network.predict(variables, images)),
-        features=None if config.data.channels == 4 else  # feature networks see no transparency
-        judge(label, digest, network.width, variables, network.features),
+        features=judge(label, digest, network.width, variables, network.features),
     )  # fmt: skip

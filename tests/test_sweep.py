@@ -16,6 +16,7 @@ import numpy as np
 import pipeline
 import pytest
 
+from fairjax.errors import InputError
 from fairjax.experiments import runs, sweep
 from fairjax.report import rows as row_files
 
@@ -174,6 +175,17 @@ def test_the_cost_is_that_of_runs_before(grid, caplog):
     assert sum("done" in line for line in said) == 1
     assert sum("about 0:17 (as runs before)" in line for line in said) == 3
     assert any("3 of 4 runs to do, about 0:51" in line for line in said)
+
+
+def test_a_search_and_a_cell_of_one_name_are_refused(tmp_path):
+    """They would share folders and rows."""
+    text = "SWEEPS, SEEDS, SEARCHES = {'s': ('wide',)}, (0,), {%r: {}}"
+    for name in ("wide", "s"):
+        (tmp_path / "grid.py").write_text(text % name)
+        with pytest.raises(InputError, match=f"'{name}' names a search and a sweep or a cell"):
+            sweep.opened(str(tmp_path / "grid.py"))
+    (tmp_path / "grid.py").write_text(text % "narrow")
+    assert sweep.opened(str(tmp_path / "grid.py"))[2] == "s"
 
 
 @pytest.mark.parametrize(

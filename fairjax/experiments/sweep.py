@@ -74,7 +74,7 @@ def opened(given: str) -> tuple[Path, ModuleType, str, tuple[str, ...] | None]:
     search has no cells (None).
 
     Raises:
-      InputError: it is no file with sweeps or searches, or none has this name.
+      InputError: it is no file with sweeps or searches, none has this name, or two share one.
     """
     name, _, which = given.partition(":")
     path = Path(name)
@@ -94,6 +94,10 @@ def opened(given: str) -> tuple[Path, ModuleType, str, tuple[str, ...] | None]:
         found = f"{type(error).__name__}: {error}"
         mend = "Give it SWEEPS and SEEDS, or SEARCHES"
         raise InputError(found, f"--config={given}", mend) from error
+    cells = {name for sweep in sweeps.values() for name in sweep}
+    if shared := sorted(searches.keys() & (sweeps.keys() | cells)):
+        raise InputError(f"'{shared[0]}' names a search and a sweep or a cell", f"--config={given}",
+                         "Rename one: they share a file of rows and folders")  # fmt: skip
     names = [*sweeps, *searches]
     which = which or next(iter(names), "")
     if which not in names:

@@ -68,12 +68,15 @@ def same_programs(config: ConfigDict) -> list[str]:
 
 
 def environment(cache: Path | None = None) -> dict[str, str]:
-    """One CPU device, and a compilation cache that keeps even what compiles in no time.
+    """One CPU device, programs compiled in haste (steps are few, and all runs are compiled alike),
+    and a compilation cache that keeps even what compiles in no time.
 
     `cache` replaces the user cache, so that images are drawn anew; the compiled programs stay.
     """
+    flags = os.environ.get("XLA_FLAGS", "") + " --xla_backend_optimization_level=0"
     changed = {
         "JAX_PLATFORMS": "cpu",
+        "XLA_FLAGS": flags.strip(),
         "JAX_NUMPY_RANK_PROMOTION": "allow",  # a user's own setting, whatever the tests have
         "PYTHONPATH": str(ROOT),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",

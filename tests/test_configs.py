@@ -202,7 +202,8 @@ def test_small_step_programs_lower():
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "variant"), [
-    x for x in ALL if x[1] in (None, "128", "256") and x[0] not in LOWERED_ELSEWHERE
+    pytest.param(*x, marks=[pytest.mark.long] * (x[1] == "128"))
+    for x in ALL if x[1] in (None, "128", "256") and x[0] not in LOWERED_ELSEWHERE
 ])  # fmt: skip
 def test_full_size_step_programs_lower(name, variant):
     check_lowered(name, variant)

@@ -1,7 +1,6 @@
 """A run with a penalty as a user starts it: a judge of its own is trained, and the run says so."""
 
 import json
-import os
 
 import pipeline
 import pytest
@@ -9,10 +8,7 @@ import pytest
 pytestmark = pytest.mark.slow
 
 
-def test_a_run_with_a_penalty(tmp_path, monkeypatch):
-    # The steps are few, compiling is what takes time.
-    flags = os.environ.get("XLA_FLAGS", "") + " --xla_backend_optimization_level=0"
-    monkeypatch.setenv("XLA_FLAGS", flags.strip())
+def test_a_run_with_a_penalty(tmp_path):
     workdir = tmp_path / "run"
     said = pipeline.ok(pipeline.run(
         workdir, "--config.weights.true_ratio=True", "--config.gan.kimg=0.16",

@@ -48,10 +48,8 @@ def saved(storage):
     return {int(found.group(1)) for found in hashes if found}
 
 
-def test_a_run_on_object_storage_is_killed_and_goes_on_elsewhere(tmp_path, monkeypatch):
+def test_a_run_on_object_storage_is_killed_and_goes_on_elsewhere(tmp_path):
     straight, copy = tmp_path / "one", tmp_path / "copy"
-    # Compiled in haste, all alike.
-    monkeypatch.setenv("XLA_FLAGS", "--xla_backend_optimization_level=0")
     pipeline.ok(pipeline.run(straight, *SHORT))
     said = [tmp_path / f"said{i}" for i in range(2)]
     with object_storage.served() as (env, storage):

@@ -244,9 +244,8 @@ def test_arms_run_after_those_they_start_from():
 
 
 @pytest.mark.slow
-def test_rivals_through_all_stages(tmp_path, monkeypatch):
+def test_rivals_through_all_stages(tmp_path):
     """fairTL++ starts from an arm of the same run; the two-discriminator method from nothing."""
-    monkeypatch.setenv("XLA_FLAGS", "--xla_backend_optimization_level=0")  # compiled in haste
     workdir = tmp_path / "run"
     base = {"reweight": "none", "train_on": "biased"}
     arms = {

@@ -43,7 +43,7 @@ def config_of(**gan):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("off", [set(), {"path_length"}])
+@pytest.mark.parametrize("off", [pytest.param(set(), marks=pytest.mark.long), {"path_length"}])
 def test_one_json_line_with_figures_that_fit_together(tmp_path, off):
     command = [sys.executable, str(pipeline.ROOT / "launch/bench.py"), "--seconds=0.2",
                f"--config={pipeline.ROOT}/configs/quickstart.py:tiny", "--arm=weighted",

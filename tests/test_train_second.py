@@ -245,15 +245,14 @@ def test_arms_run_after_those_they_start_from():
 
 @pytest.mark.slow
 def test_rivals_through_all_stages(tmp_path):
-    """fairTL++ starts from an arm of the same run; the two-discriminator method from nothing."""
+    """fairTL starts from an arm of the same run, which is its second discriminator, too; the method
+    of two discriminators starts from nothing."""
     workdir = tmp_path / "run"
     base = {"reweight": "none", "train_on": "biased"}
     arms = {
         "the_first": base,
         "fairtl": {"reweight": "none", "train_on": "reference", "init_from": "arm:the_first",
-                   "second_d": "frozen", "freeze_d": 1},
-        "fairtlpp": {"reweight": "none", "train_on": "reference", "init_from": "arm:fairtl",
-                     "second_d": "frozen", "second_from": "arm:the_first", "freeze_d": 1},
+                   "second_d": "frozen", "second_from": "arm:the_first", "freeze_d": 1},
         "lecam": base | {"second_d": "reference", "second_batch": 4},
     }  # fmt: skip
     config = tmp_path / "rivals.py"
@@ -285,7 +284,7 @@ def get_config():
     rested = {name for name, array in of_first.items() if np.array_equal(array, of_fairtl[name])}
     assert {name for name in of_first if "/b8/" in f"/{name}"} <= rested  # freeze_d=1
     assert not {name for name in of_first if name.endswith("b4/conv/weight")} & rested
-    start = json.loads((workdir / "arms/fairtlpp/gan/start.json").read_text())
+    start = json.loads((workdir / "arms/fairtl/gan/start.json").read_text())
     assert start["second"]["file"] == str(workdir / "arms/the_first/gan")
     logged = (workdir / "arms/lecam/gan/metrics.jsonl").read_text()
     assert "loss/lecam" in logged

@@ -3,7 +3,6 @@
 from typing import NamedTuple
 
 import numpy as np
-from scipy.stats import chi2_contingency
 
 
 class Association(NamedTuple):
@@ -24,6 +23,8 @@ def association(counts: np.ndarray) -> Association | None:
     Returns:
       None where fewer than two values of one of the labels occur.
     """
+    from scipy.stats import chi2_contingency  # half a second that few commands need
+
     table = np.asarray(counts)
     seen = table[table.sum(1) > 0][:, table.sum(0) > 0]
     if min(seen.shape) < 2:

@@ -11,8 +11,6 @@ from typing import Any
 
 import numpy as np
 from ml_collections import ConfigDict
-from scipy.stats import spearmanr
-from sklearn.linear_model import LogisticRegression
 
 from fairjax.data.prepare import Dataset
 from fairjax.errors import InputError
@@ -39,6 +37,8 @@ def calibration(
     """
     if kind == "none":
         return np.full(len(logits), 1 / len(logits)), 0.0
+    from sklearn.linear_model import LogisticRegression  # a second that few commands need
+
     fitted = LogisticRegression(C=1e6, fit_intercept=kind == "platt").fit(
         logits.T, is_reference, sample_weight=equal_mass(is_reference)
     )
@@ -172,6 +172,8 @@ def _test_figures(
 
 def _truth_figures(dataset: Dataset, logits: np.ndarray) -> list[Figure]:
     """How far the log ratios of the biased training images are from the known ones."""
+    from scipy.stats import spearmanr  # as above
+
     biased = dataset.domain[dataset.training] == 0
     true = true_logits(dataset, dataset.training)[biased]
     found, n = logits[biased], int(biased.sum())

@@ -1,8 +1,6 @@
 """Groups without labels: clusters of frozen features (k-means by scikit-learn)."""
 
 import numpy as np
-from sklearn.cluster import MiniBatchKMeans
-from sklearn.decomposition import PCA
 
 DIMENSIONS = 32  # principal components that are clustered; noise lies in the others
 
@@ -14,6 +12,9 @@ def clusters(features: np.ndarray, k: int, seed: int) -> np.ndarray:
       k: number of clusters, at most n.
       seed: of the principal components and of the starts.
     """
+    from sklearn.cluster import MiniBatchKMeans  # a second that few commands need
+    from sklearn.decomposition import PCA
+
     state = seed % 2**32
     x = features - features.mean(0)
     parts = min(DIMENSIONS, *x.shape)

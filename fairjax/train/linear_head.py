@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
-from sklearn.linear_model import LogisticRegression
 
 from fairjax.objectives.ratio import balanced_log_loss
 
@@ -75,6 +74,8 @@ def _path(
     x: np.ndarray, labels: np.ndarray, fold: np.ndarray
 ) -> Iterator[tuple[np.ndarray, np.ndarray, float]]:
     """(weights [folds, d], biases [folds], strength), each fit started from the one before."""
+    from sklearn.linear_model import LogisticRegression  # a second that few commands need
+
     models = [LogisticRegression(max_iter=500, warm_start=True) for _ in range(fold.max() + 1)]
     for strength in STRENGTHS:
         for k, model in enumerate(models):

@@ -85,3 +85,19 @@ def test_lines_that_cannot_be_read_are_lost_with_a_warning(tmp_path, caplog):
     (line,) = [r.message for r in caplog.records if "damaged" in r.message]
     assert str(path) in line
     assert "1 lines are lost" in line
+
+
+@pytest.mark.parametrize("lost", ["all", "the last"])
+def test_lines_that_are_missing_are_told(tmp_path, caplog, lost):
+    """Each checkpoint has a line before it: a record that ends earlier has lost some."""
+    path = tmp_path / "metrics.jsonl"
+    whole = ['{"step": 1}\n', '{"step": 2}\n']
+    path.write_text("".join(whole))
+    streams.cut_back(tmp_path, 2)
+    assert "damaged" not in caplog.text
+    if lost == "all":
+        path.unlink()
+    else:
+        path.write_text(whole[0])
+    streams.cut_back(tmp_path, 2)
+    assert f"{path} is damaged: lines before step 2 are missing" in caplog.text

@@ -32,6 +32,13 @@ class Figure(NamedTuple):
     note: str = ""
 
 
+def main_figure(attribute_set: str) -> str:
+    """The name of the figure by which a generator is judged: the distance of the shares of all
+    classes, told by hard decisions and corrected for the judge's errors, to those of the reference.
+    """
+    return f"fairness_discrepancy/{attribute_set}/hard/corrected/reference"
+
+
 def score_interval(share: float, n: float, z: float) -> tuple[float, float]:
     """Ends of the score interval of a proportion of n rows (Wilson 1927), z standard errors wide to
     each side."""

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
-from fairjax.evaluate.figures import Figure
+from fairjax.evaluate.figures import Figure, main_figure
 from fairjax.report import words
 from fairjax.report.collapse import collapsed
 from fairjax.report.workdir import Arm, Run, insufficient
@@ -114,7 +114,7 @@ def _answer(run: Run) -> Answer:
 
 def _compared(run: Run, proven: list[Arm], name: str, index: int) -> tuple[str, str, list[str]]:
     """Headline, tone and sentences from the discrepancies of the arms with enough evidence."""
-    key = f"fairness_discrepancy/{run.main_set}/hard/corrected/reference"
+    key = main_figure(run.main_set)
     first = words.baseline(run)
     if first is None or first not in proven or len(proven) == 1:
         arm = proven[0]

@@ -2,6 +2,7 @@
 
 import math
 
+from fairjax.evaluate.figures import main_figure
 from fairjax.report import words
 from fairjax.report.workdir import Run, insufficient
 
@@ -15,7 +16,7 @@ def trained_with_labels(run: Run) -> list[str]:
 
 def threats(run: Run) -> list[str]:
     """What the generators do to the two threats that they can be measured by: before, after."""
-    name = f"fairness_discrepancy/{run.main_set}/hard/corrected/reference"
+    name = main_figure(run.main_set)
     union = next(
         (
             link["value"]

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fairjax.evaluate.figures import Figure
+from fairjax.evaluate.figures import Figure, main_figure
 from fairjax.report import words
 from fairjax.report.tables import Cell, Table, row_id
 from fairjax.report.workdir import Arm, Run, insufficient
@@ -100,7 +100,7 @@ def last_four(arm: Arm) -> dict[str, Figure]:
 def last_four_table(run: Run) -> Table | None:
     """Discrepancy and KID of the last four evaluations, with the ratio to the unweighted arm."""
     means = {arm.name: last_four(arm) for arm in run.arms}
-    wanted = [f"fairness_discrepancy/{run.main_set}/hard/corrected/reference"]
+    wanted = [main_figure(run.main_set)]
     wanted += [name for part in means.values() for name in part if name.startswith("kid/")]
     first = words.baseline(run)
     rows = []

@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from fairjax.evaluate.figures import main_figure
 from fairjax.report import drawing, words
 from fairjax.report.workdir import Arm, Run, insufficient
 
@@ -67,7 +68,7 @@ def chain(run: Run) -> drawing.Picture | None:
         if math.isfinite(value):
             name = str(link.get("name", "")).replace("_", " ")
             entries.append((f"data: {name}", value, low, high, "#9aa3b2"))
-    key = f"fairness_discrepancy/{run.main_set}/hard/corrected/reference"
+    key = main_figure(run.main_set)
     for arm in run.arms:
         figure = arm.figures.get(key)
         if figure is not None and not insufficient(run, arm, run.main_set):

@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 
 from fairjax.classifier_config import TREES
 from fairjax.errors import InputError
-from fairjax.evaluate.figures import without_nan
+from fairjax.evaluate.figures import main_figure, without_nan
 from fairjax.report.workdir import Arm, Run, flat, read
 
 QUARTER = 0.75  # the figure of a run is a mean over the evaluations after this share of it
@@ -48,7 +48,7 @@ def rows_of(workdir: Path, cell: str = "") -> list[dict[str, Any]]:
 
 
 def _row(run: Run, arm: Arm, cell: str) -> dict[str, Any]:
-    name = f"fairness_discrepancy/{run.main_set}/hard/corrected/reference"
+    name = main_figure(run.main_set)
     evaluated = [line for line in arm.stream if name in line]
     kimg = float(arm.settings["gan.kimg"])
     last = [line[name] for line in evaluated if line["kimg"] > QUARTER * kimg]

@@ -6,6 +6,7 @@ from typing import Any
 
 from fairjax.errors import InputError
 from fairjax.evaluate.comparison import pareto
+from fairjax.evaluate.figures import main_figure
 from fairjax.report.comparison import Section, kid
 from fairjax.report.drawing import COLOURS, Line, Picture, scatter
 from fairjax.report.formula import evaluate, figures_in
@@ -91,7 +92,7 @@ def objectives(rows: Sequence[Row]) -> list[Objective]:
             ("maximise", f"'{name}_accuracy/validation'") for name in ("worst_group", "average")
         ]
     attribute = next((row["attribute"] for row in rows if row["state"] == "complete"), "")
-    name = f"fairness_discrepancy/{attribute}/hard/corrected/reference"
+    name = main_figure(attribute)
     return [("minimise", f"'{name}'"), ("minimise", "'kid/random_conv'")]
 
 
@@ -99,7 +100,7 @@ def _tested(row: Row) -> dict[str, float | None]:
     """What a trial is worth: by images, or samples, that chose nothing."""
     if "worst_group" in row:
         return {"worst group, test": row["worst_group"], "average, test": row.get("average")}
-    name = f"fairness_discrepancy/{row['attribute']}/hard/corrected/reference"
+    name = main_figure(row["attribute"])
     found = row.get("figures", {}).get(name, [None])[0]
     return {"discrepancy, final": found, "KID, final": kid(row)}
 

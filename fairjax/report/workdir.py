@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from fairjax.errors import InputError
-from fairjax.evaluate.figures import Figure, from_entries
+from fairjax.evaluate.figures import Figure, from_entries, main_figure
 
 ENOUGH_SAMPLES = 100
 ENOUGH_TESTED = 50
@@ -143,7 +143,7 @@ def insufficient(run: Run, arm: Arm, attribute_set: str) -> str:
         tested = int(judge.confusion.sum(axis=1).min())
         if tested < ENOUGH_TESTED:
             return f"{tested} test images in the judge's smallest class, {ENOUGH_TESTED} needed"
-    name = f"fairness_discrepancy/{attribute_set}/hard/corrected/reference"
+    name = main_figure(attribute_set)
     figure = arm.figures.get(name)
     if figure is None:
         return "not evaluated"

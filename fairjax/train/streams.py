@@ -51,16 +51,20 @@ class Streams:
 
 def cut_back(folder: Path, step: int) -> Path:
     """Removes from the record in a folder what lies behind a step, and lines that cannot be read,
-    with a warning; returns its path."""
+    with a warning, as where lines are missing; returns its path."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "metrics.jsonl"
     lines = _lines(path)
     readable = [line for line in lines if _step(line) is not None]
+    kept = [line for line in readable if (_step(line) or 0) <= step]
     if len(readable) < len(lines):
         lost = len(lines) - len(readable)
         log.warning("%s is damaged: %d lines are lost; the training is not", path, lost)
+    elif step and (not kept or _step(kept[-1]) != step):  # each checkpoint has a line before it
+        log.warning("%s is damaged: lines before step %d are missing; the training goes on from "
+                    "there", path, step)  # fmt: skip
     draft = path.with_name(path.name + ".draft")
-    draft.write_text("".join(line + "\n" for line in readable if (_step(line) or 0) <= step))
+    draft.write_text("".join(line + "\n" for line in kept))
     os.replace(draft, path)  # a kill in between must not cost the record
     return path
 

@@ -46,7 +46,7 @@ def test_four_devices_compute_what_one_computes(kind, steps, limit, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["toy", "classifier"])
+@pytest.mark.parametrize("kind", ["toy", pytest.param("classifier", marks=pytest.mark.long)])
 def test_two_processes_compute_what_one_computes(kind, tmp_path):
     more = {"steps": 3, "x64": True}
     one, first, second = same_numbers.results(

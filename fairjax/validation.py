@@ -52,6 +52,8 @@ def validate(config: ConfigDict, devices: int = 1) -> None:
          "imagenet, symmetric, unit or bytes")  # fmt: skip
     need(all(0 <= psi < 1 for psi in config.eval.psis), "eval.psis", "numbers from 0 to below 1")
     need(len(config.arms) > 0, "arms", "at least one arm")
+    need(config.gan.reweight in REWEIGHTINGS, "gan.reweight",  # even where each arm has its own
+         f"one of {', '.join(REWEIGHTINGS)}")  # fmt: skip
     for name, arm in sound_arms(config, "gan", problems):
         _validate_gan(arm, name, devices, problems)
         _validate_chain(config, name, problems)

@@ -285,3 +285,11 @@ def test_an_arm_with_a_wrong_type_or_no_channels_is_named():
     assert "arms.odd" in str(found.value)
     assert "8.5" in str(found.value)
     assert "channel_base (=16)" in str(found.value)
+
+
+def test_a_word_that_every_arm_replaces_is_looked_at():
+    config = defaults()
+    config.arms = ConfigDict({"equi": {"reweight": "none"}})
+    config.gan.reweight = "../x"
+    with pytest.raises(InputError, match=r"1 problem.*gan\.reweight \(='\.\./x'\) must be one of"):
+        validate(config)

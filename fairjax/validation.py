@@ -1,7 +1,7 @@
 """`validate(config)`: every problem of a config at once, before anything is computed."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -12,8 +12,27 @@ from fairjax.config import arm_order, d_widths, named_arm, sound_arms, value_at,
 from fairjax.errors import InputError
 
 SOURCES = ("avatars", "folder", "celeba", "shapes3d", "tfds")
-REWEIGHTINGS = ("none", "loss", "resample", "hybrid")
-PENALTIES = ("none", "marginals", "constraint", "adversary")
+# Keys of `gan` that are one of some words.
+WORDS = {
+    "mbstd_mode": ("contiguous", "strided"),
+    "draws": ("independent", "stratified"),
+    "train_on": ("union", "reference", "biased"),
+    "condition_form": ("classes", "attributes", "numbers"),
+    "fake_labels": ("reference", "data", "uniform"),
+    "sample_labels": ("", "reference", "data", "uniform"),
+    "g_architecture": ("skip", "resnet", "orig"),
+    "d_architecture": ("skip", "resnet", "orig"),
+    "loss": ("hinge", "logistic"),
+    "reweight": ("none", "loss", "resample", "hybrid"),
+    "groups": ("dataset", "ratio_bins", "clusters", "attributes"),
+    "dro_start": ("shares", "uniform"),
+    "dro_absent": ("skip", "zero"),
+    "init_d": ("file", "fresh"),
+    "second_d": ("none", "frozen", "reference"),
+    "penalty": ("none", "marginals", "constraint", "adversary"),
+    "penalty_target": ("reference", "uniform"),
+    "augment": augmentations.KINDS,
+}
 PAPER_SETTINGS = ("90_10", "80_20", "multi")
 # Keys of `gan` that decide the networks' shapes; the last two those of the discriminator alone.
 SHAPES = ("z_dim", "w_dim", "mapping_layers", "channel_base", "channel_max", "g_architecture",
@@ -52,8 +71,8 @@ def validate(config: ConfigDict, devices: int = 1) -> None:
          "imagenet, symmetric, unit or bytes")  # fmt: skip
     need(all(0 <= psi < 1 for psi in config.eval.psis), "eval.psis", "numbers from 0 to below 1")
     need(len(config.arms) > 0, "arms", "at least one arm")
-    need(config.gan.reweight in REWEIGHTINGS, "gan.reweight",  # even where each arm has its own
-         f"one of {', '.join(REWEIGHTINGS)}")  # fmt: skip
+    for key, words in WORDS.items():  # even where each arm has its own
+        need(config.gan[key] in words, f"gan.{key}", _either(words))
     for name, arm in sound_arms(config, "gan", problems):
         _validate_gan(arm, name, devices, problems)
         _validate_chain(config, name, problems)
@@ -246,11 +265,12 @@ def _validate_gan(config: ConfigDict, arm: str, devices: int, problems: list[str
             if problem not in problems:
                 problems.append(problem)
 
+    for key, words in WORDS.items():
+        need(gan[key] in words, key, _either(words))
     group = max(int(gan.mbstd_group), 1)
     need(gan.batch >= 1 and gan.batch % devices == 0, "batch", f"a multiple of {devices} devices")
     need(gan.mbstd_group >= 0 and (gan.batch // devices) % group == 0, "mbstd_group",
          f"0 or a divisor of the {gan.batch // max(devices, 1)} images per device")  # fmt: skip
-    need(gan.mbstd_mode in ("contiguous", "strided"), "mbstd_mode", "contiguous or strided")
     in_loss = gan.reweight in ("loss", "hybrid")
     need(not gan.mbstd_weighted or in_loss, "mbstd_weighted", "False unless gan.reweight is loss "
          "or hybrid: else the batch is drawn as it is meant")  # fmt: skip
@@ -259,25 +279,16 @@ def _validate_gan(config: ConfigDict, arm: str, devices: int, problems: list[str
     need(in_loss or not gan.self_normalise, "self_normalise",
          "False unless gan.reweight is loss or hybrid")  # fmt: skip
     need(0 < gan.resample_share < 1, "resample_share", "between 0 and 1")
-    need(gan.draws in ("independent", "stratified"), "draws", "independent or stratified")
-    need(gan.train_on in ("union", "reference", "biased"), "train_on",
-         "union, reference or biased")  # fmt: skip
     d_base, d_max = d_widths(gan)
     last = min(d_base // 4, d_max)
     need(gan.mbstd_features >= 1 and last % max(gan.mbstd_features, 1) == 0, "mbstd_features",
          f"a divisor of the {last} channels at 4 x 4 pixels")  # fmt: skip
-    need(gan.condition_form in ("classes", "attributes", "numbers"), "condition_form",
-         "classes, attributes or numbers")  # fmt: skip
     numbers = bool(gan.condition) and gan.condition_form == "numbers"
     need(not numbers or (config.data.source == "folder" and bool(config.data.folder.attributes)),
          "condition_form", "classes or attributes, unless data.source is folder and "
          "data.folder.attributes a table with these columns")  # fmt: skip
     need(not numbers or gan.fake_labels != "uniform", "fake_labels",
          "reference or data: condition_form=numbers has no uniform distribution")  # fmt: skip
-    need(gan.fake_labels in ("reference", "data", "uniform"), "fake_labels",
-         "reference, data or uniform")  # fmt: skip
-    need(gan.sample_labels in ("", "reference", "data", "uniform"), "sample_labels",
-         "empty, reference, data or uniform")  # fmt: skip
     need(not numbers or not gan.sample_labels, "sample_labels",
          "empty with condition_form=numbers")  # fmt: skip
     by_set = tuple(gan.condition) == ("reference_set",)
@@ -289,27 +300,17 @@ def _validate_gan(config: ConfigDict, arm: str, devices: int, problems: list[str
          "what follows the reference")  # fmt: skip
     need(len(set(gan.condition)) == len(gan.condition), "condition", "different attribute names")
     need(gan.d_mapping_layers >= 0, "d_mapping_layers", "0 or more")
-    for key in ("g_architecture", "d_architecture"):
-        need(gan[key] in ("skip", "resnet", "orig"), key, "skip, resnet or orig")
     need(gan.half_resolutions >= 0, "half_resolutions", "0 or more")
-    need(gan.loss in ("hinge", "logistic"), "loss", "hinge or logistic")
-    need(gan.reweight in REWEIGHTINGS, "reweight", f"one of {', '.join(REWEIGHTINGS)}")
-    need(gan.groups in ("dataset", "ratio_bins", "clusters", "attributes"), "groups",
-         "dataset, ratio_bins, clusters or attributes")  # fmt: skip
     featured = "efficientnet_lite0" in config.ratio.networks and not config.weights.true_ratio
     need(gan.groups != "clusters" or featured, "groups", "another, as there are clusters only with "
          "efficientnet_lite0 in ratio.networks and an estimated ratio")  # fmt: skip
     need(gan.groups != "attributes" or len(config.data.group_attributes) > 0, "groups",
          "dataset or ratio_bins, as data.group_attributes is empty")  # fmt: skip
     need(gan.dro_bins >= 2, "dro_bins", "at least 2")
-    need(gan.dro_start in ("shares", "uniform"), "dro_start", "shares or uniform")
-    need(gan.dro_absent in ("skip", "zero"), "dro_absent", "skip or zero")
-    need(gan.init_d in ("file", "fresh"), "init_d", "file or fresh")
     need(not gan.init_grow or bool(gan.init_from), "init_grow", "False without gan.init_from")
     blocks = max(int(config.data.resolution).bit_length() - 3, 0)  # from 8 px up
     need(0 <= gan.freeze_d <= blocks, "freeze_d", f"from 0 to {blocks}, one for each block from "
          f"{config.data.resolution} down to 8 px")  # fmt: skip
-    need(gan.second_d in ("none", "frozen", "reference"), "second_d", "none, frozen or reference")
     need(gan.second_d != "frozen" or (bool(gan.init_from) and gan.init_d == "file"), "second_d",
          "none or reference unless gan.init_from gives a discriminator")  # fmt: skip
     need(not gan.second_from or gan.second_d == "frozen", "second_from",
@@ -342,7 +343,6 @@ def _validate_gan(config: ConfigDict, arm: str, devices: int, problems: list[str
         need(gan[key] >= 0, key, "0 or more")
     _validate_penalty(config, need)
     _validate_own(gan, need)
-    need(gan.augment in augmentations.KINDS, "augment", f"one of {', '.join(augmentations.KINDS)}")
     for read, key in ((augmentations.multipliers, "augment_categories"),
                       (augmentations.policies, "diffaugment_policy")):  # fmt: skip
         try:
@@ -356,6 +356,14 @@ def _validate_gan(config: ConfigDict, arm: str, devices: int, problems: list[str
          "from 0 to ada_p_max with augment=ada")  # fmt: skip
     need(-1 <= gan.ada_target <= 1, "ada_target", "in [-1, 1], as a mean of signs")
     need(0 < gan.ada_kimg < float("inf"), "ada_kimg", "positive and finite")
+
+
+def _either(words: Sequence[str]) -> str:
+    """The rule that a value is one of these words."""
+    named = [word or "empty" for word in words]
+    if len(named) > 3:
+        return f"one of {', '.join(named)}"
+    return f"{', '.join(named[:-1])} or {named[-1]}"
 
 
 def _validate_own(gan: ConfigDict, need: Callable[[bool, str, str], None]) -> None:
@@ -374,12 +382,10 @@ def _validate_own(gan: ConfigDict, need: Callable[[bool, str, str], None]) -> No
 
 def _validate_penalty(config: ConfigDict, need: Callable[[bool, str, str], None]) -> None:
     gan, sets = config.gan, [tuple(names) for names in config.judge.attribute_sets]
-    need(gan.penalty in PENALTIES, "penalty", f"one of {', '.join(PENALTIES)}")
     need(gan.penalty == "none" or bool(sets), "penalty",
          "none, as judge.attribute_sets is empty and a penalty needs a judge")  # fmt: skip
     need(not gan.penalty_attributes or tuple(gan.penalty_attributes) in sets, "penalty_attributes",
          f"empty or one of judge.attribute_sets ({', '.join(map(str, sets))})")  # fmt: skip
-    need(gan.penalty_target in ("reference", "uniform"), "penalty_target", "reference or uniform")
     for key in ("penalty_weight", "penalty_slack"):
         need(0 <= gan[key] < float("inf"), key, "0 or more, and finite")
     for key in ("penalty_rate", "adversary_learning_rate", "adversary_width"):

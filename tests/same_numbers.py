@@ -14,7 +14,6 @@ Takes about six minutes on two cores.
 import argparse
 import json
 import math
-import os
 import socket
 import subprocess
 import sys
@@ -25,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pipeline
 
 TESTS = Path(__file__).resolve().parent
 LIMIT = 1e-10
@@ -210,13 +210,10 @@ def child(given) -> None:
 
 def start(kind, folder, devices_each, *, steps, x64, processes=1, process=0, port=0, facts=0):
     """Starts this file as a child on so many CPU devices."""
-    flags = os.environ.get("XLA_FLAGS", "") + " --xla_backend_optimization_level=0"
-    env = os.environ | {
+    env = pipeline.environment() | {
         "JAX_NUM_CPU_DEVICES": str(devices_each),
-        "JAX_PLATFORMS": "cpu",
         "JAX_ENABLE_X64": str(x64),
         "PYTHONPATH": f"{TESTS}:{TESTS.parent}",
-        "XLA_FLAGS": flags.strip(),  # the numbers are few, compiling is what takes time
     }
     given = {"kind": kind, "folder": folder, "steps": steps, "processes": processes,
              "process": process, "port": port, "facts": facts}  # fmt: skip

@@ -4,7 +4,7 @@ from ml_collections import ConfigDict
 from fairjax import config as configuration
 from fairjax.config import defaults, digest, nearest, paths, variant, with_arm
 from fairjax.errors import InputError
-from fairjax.validation import cautions, validate
+from fairjax.validation import WORDS, cautions, validate
 
 
 def problems(config, **kwargs):
@@ -293,3 +293,14 @@ def test_a_word_that_every_arm_replaces_is_looked_at():
     config.gan.reweight = "../x"
     with pytest.raises(InputError, match=r"1 problem.*gan\.reweight \(='\.\./x'\) must be one of"):
         validate(config)
+    config.arms = ConfigDict(
+        {"equi": {key: config.gan[key] for key in WORDS} | {"reweight": "none"}}
+    )
+    for key in WORDS:
+        config.gan[key] = "../x"
+    with pytest.raises(InputError, match=f"^[^:]*: {len(WORDS)} problem") as found:
+        validate(config)
+    assert all(f"gan.{key} (='../x') must be " in str(found.value) for key in WORDS)
+    assert "gan.sample_labels (='../x') must be one of empty, reference, data, uniform" in str(
+        found.value
+    )

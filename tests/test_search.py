@@ -65,12 +65,18 @@ value = 1 - (far[0] ** 2 + far[1] ** 2) / 4
 worst, average = value, 0.9 - abs(value - 0.2) / 4
 stream = root / "arms/main/fit"
 stream.mkdir(parents=True, exist_ok=True)
-with (stream / "metrics.jsonl").open("w") as file:
-    for k in range(1, 7):
-        line = {"step": k, "worst_group/validation": value * (1 - 0.5**k)}
-        line["average/validation"] = average
-        file.write(json.dumps(line) + "\\n")
+
+
+def log():
+    lines = [{"step": k, "worst_group/validation": value * (1 - 0.5**k),
+              "average/validation": average} for k in range(1, 7)]
+    draft = stream / "draft"
+    draft.write_text("".join(json.dumps(line) + "\\n" for line in lines))
+    draft.rename(stream / "metrics.jsonl")
+
+
 if (here / "slow").exists() and value < float((here / "slow").read_text()):
+    log()
     time.sleep(60)
 code = here / ("code_" + root.name)
 if code.exists():
@@ -88,6 +94,9 @@ for part, w, a in parts:
 (root / "config.json").write_text((here / "config.json").read_text())
 (stream / "DONE").write_text('{"seconds": 5}')
 (root / "report/DONE").write_text('{"seconds": 1}')
+# The last thing before the end: a run is stopped by what it logged only if it waits above.
+log()
+os._exit(0)
 """
 
 
@@ -228,11 +237,7 @@ def test_bad_trials_are_stopped_early(toy, pruner):
     last = rows_of(toy)[5:]
     of = {row["trial"]: toy_value(row["searched"]) for row in last}
     pruned = {row["trial"] for row in last if row["state"] == "pruned"}
-    # One that is better than some may end before it is looked at, or not; the best never is pruned.
-    worse = {n for n, value in of.items() if value < least}
-    assert set() != worse <= pruned
-    best = max(row["values"][0] for row in rows_of(toy) if row["state"] == "complete")
-    assert all(of[n] < best for n in pruned)
+    assert {n for n, value in of.items() if value < least} == pruned != set()
     assert all(row["values"] is None and row["between"] for row in last if row["trial"] in pruned)
 
 

@@ -39,6 +39,11 @@ def main_figure(attribute_set: str) -> str:
     return f"fairness_discrepancy/{attribute_set}/hard/corrected/reference"
 
 
+def is_main_figure(name: str) -> bool:
+    """Whether it is the main figure of some set of attributes."""
+    return name == main_figure(name.partition("/")[2].partition("/")[0])
+
+
 def score_interval(share: float, n: float, z: float) -> tuple[float, float]:
     """Ends of the score interval of a proportion of n rows (Wilson 1927), z standard errors wide to
     each side."""

@@ -13,6 +13,7 @@ from fairjax.config import arm_order, earlier_arms, taken_from, with_arm
 from fairjax.data.folder import number_columns
 from fairjax.data.prepare import Dataset
 from fairjax.evaluate.features import networks
+from fairjax.evaluate.figures import is_main_figure
 from fairjax.experiments import (
     data_stage,
     gan_stage,
@@ -118,9 +119,8 @@ def _report(workdir: Path) -> None:
             ("generator, mean of the last four evaluations", results["last_four"] or {}),
         ):
             for name, figure in figures.items():
-                kind, _, rest = name.partition("/")
-                if kind == "fairness_discrepancy" and rest.endswith("hard/corrected/reference"):
-                    log.info("chain, %s: %s %s: %s", rest.split("/")[0], words, arm,
+                if is_main_figure(name):
+                    log.info("chain, %s: %s %s: %s", name.split("/")[1], words, arm,
                              "insufficient evidence" if figure["value"] is None
                              else f"{figure['value']:.3f}")  # fmt: skip
 

@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 from fairjax.config import digest, named_arm, with_arm
 from fairjax.data.cache import write_json
 from fairjax.data.prepare import Dataset
-from fairjax.evaluate.figures import Figure, write_figures
+from fairjax.evaluate.figures import Figure, is_main_figure, write_figures
 from fairjax.evaluate.smoothness import EPSILON
 from fairjax.experiments import keys, penalty_stage, ratio_stage
 from fairjax.experiments.centres import save_centres
@@ -103,7 +103,7 @@ def train_arm(
         figures = [*fairness, *yardstick.cheap_quality(samples)]
         kimg = step * config.gan.batch / 1000
         for figure in figures:
-            if figure.name.endswith("hard/corrected/reference") or figure.name.startswith("kid/"):
+            if is_main_figure(figure.name) or figure.name.startswith("kid/"):
                 log.info("gan %s: %.1f kimg, %s = %.3f [%.3f, %.3f]", name, kimg, *figure[:4])
         return {figure.name: figure.value for figure in figures}
 

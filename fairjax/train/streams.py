@@ -55,16 +55,16 @@ def cut_back(folder: Path, step: int) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "metrics.jsonl"
     lines = _lines(path)
-    readable = [line for line in lines if _step(line) is not None]
-    kept = [line for line in readable if (_step(line) or 0) <= step]
-    if len(readable) < len(lines):
-        lost = len(lines) - len(readable)
+    known = [(at, line) for line in lines if (at := _step(line)) is not None]
+    kept = [(at, line) for at, line in known if at <= step]
+    if len(known) < len(lines):
+        lost = len(lines) - len(known)
         log.warning("%s is damaged: %d lines are lost; the training is not", path, lost)
-    elif step and (not kept or _step(kept[-1]) != step):  # each checkpoint has a line before it
+    elif step and (not kept or kept[-1][0] != step):  # each checkpoint has a line before it
         log.warning("%s is damaged: lines before step %d are missing; the training goes on from "
                     "there", path, step)  # fmt: skip
     draft = path.with_name(path.name + ".draft")
-    draft.write_text("".join(line + "\n" for line in kept))
+    draft.write_text("".join(line + "\n" for _, line in kept))
     os.replace(draft, path)  # a kill in between must not cost the record
     return path
 

@@ -118,6 +118,10 @@ def _judge() -> dict[str, Any]:
         "learning_rate": 1e-3,
         "weight_decay": 1e-4,
         "flip": True,
+        # Networks of different seeds, whose probabilities are averaged: judges that are equally
+        # right on real images read a generator's samples differently.
+        "members": 5,
+        "augment_p": 0.8,  # chance of noise and of filtered bands in a training image; 0 = none
         "validation_share": 0.1,  # of judge_fit, for choosing the checkpoint
         "evaluations": 10,
     }
@@ -270,7 +274,7 @@ def tiny(config: ConfigDict) -> None:
     config.ratio.update(folds=2, width=4, stem="stride2", batch=32, epochs=2.0, evaluations=2)
     config.ratio.learning_rate = 1e-3
     config.ratio.feature_resolution = 32
-    config.judge.update(width=4, stem="stride2", batch=32, epochs=3.0, evaluations=2)
+    config.judge.update(width=4, stem="stride2", batch=32, epochs=3.0, evaluations=2, members=2)
     config.gan.update(
         batch=8,
         kimg=0.32,

@@ -59,6 +59,8 @@ def validate(config: ConfigDict, devices: int = 1) -> None:
         return
     _validate_data(config, need)
     _validate_training(config, "judge", devices, need)
+    need(config.judge.members >= 1, "judge.members", "at least 1")
+    need(0 <= config.judge.augment_p <= 1, "judge.augment_p", "in [0, 1]")
     _validate_ratio(config, devices, need)
     sets = [frozenset(names) for names in config.judge.attribute_sets]
     need(len(sets) == len({*sets}), "judge.attribute_sets", "different sets")

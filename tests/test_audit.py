@@ -160,6 +160,44 @@ def test_a_generator_and_the_judge_of_a_run(folders, tmp_path, monkeypatch):
     assert far > 10 * max(map(abs, near))
 
 
+def test_a_judge_of_several_networks_that_differ_on_the_samples(folders, tmp_path, monkeypatch):
+    """All are right on real images; what they differ in on samples is in the interval and said."""
+    from fairjax.evaluate.fairness import JudgeErrors
+    from fairjax.experiments import judge_stage
+
+    def votes(images):
+        one = np.eye(2)[(images[..., 0].mean((1, 2)) > 120).astype(int)]
+        other = one.copy()
+        other[:10] = other[:10, ::-1]  # of the first of each part
+        return np.stack([0.9 * one + 0.05, one, 0.6 * other + 0.2], 1)
+
+    judge = judge_stage.SavedJudge(
+        "colour", ("blue", "red"), JudgeErrors(np.diag([100, 100]), np.eye(2)), 16, 3,
+        lambda images: votes(images).mean(1), votes=votes, disagreement=0.01,
+    )  # fmt: skip
+    monkeypatch.setattr(judge_stage, "read_judge", lambda folder, where: judge)
+    given = ["audit.py", f"--samples={folders / 'samples'}", f"--reference={folders / 'reference'}",
+             "--judge=RUN/judge/colour", "--features=none"]  # fmt: skip
+
+    def figures_in(out):
+        with pytest.raises(SystemExit) as end:
+            audit.main([*given, f"--out={out}"])
+        assert end.value.code == 0
+        return read_figures(out / "arms/samples/eval/metrics.json")
+
+    figures = figures_in(tmp_path / "several")
+    differ = figures["judge_disagreement/colour"]
+    assert differ.value == pytest.approx(10 / 200 * 2 / 3)
+    assert differ.note == "on real images 0.0100"
+    assert figures["share/colour/1/hard/raw"].value == 0.8  # the mean decides as the two do
+    monkeypatch.setattr(judge_stage, "read_judge", lambda folder, where: judge._replace(votes=None))
+    alone = figures_in(tmp_path / "alone")
+    assert "judge_disagreement/colour" not in alone
+    wide, narrow = (f["share/colour/1/hard/raw"] for f in (figures, alone))
+    assert wide.value == narrow.value
+    assert wide.high - wide.low > 1.1 * (narrow.high - narrow.low)
+
+
 def test_weights_make_the_reference_what_it_should_be(folders, tmp_path):
     """Against a reference weighted to 80 % red, samples of 80 % red are no longer away from it."""
     table = folders / "weighted.csv"

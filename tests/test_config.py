@@ -92,6 +92,8 @@ def test_all_problems_are_reported_at_once():
         ("gan.augment_categories", "hue*2"),
         ("gan.augment_categories", ""),
         ("gan.diffaugment_policy", "color,flip"),
+        ("judge.members", 0),
+        ("judge.augment_p", 1.5),
         ("gan.ada_p_max", 1.0),
         ("gan.ada_target", 1.5),
         ("gan.ada_kimg", 0.0),

@@ -278,3 +278,40 @@ def test_seeds_reproduce_and_bad_shapes_are_refused():
         figures(one_hot([0, 0]), PERFECT, one_hot([1, 1]))
     with pytest.raises(ValueError, match="2 classes"):
         figures(one_hot([1, 1]), PERFECT, one_hot([1, 1, 1]))
+
+
+def test_what_networks_read_differently_is_in_the_intervals():
+    """Networks that are right on real images move the samples' shares, each in its way, around the
+    truth: the intervals of their mean hold it, and those without the votes do not."""
+    rng = np.random.default_rng(0)
+    n, members, truth, held, blind = 1000, 5, 0.4, 0, 0
+    right = JudgeErrors(np.diag([500, 500]), np.eye(2))
+    for _ in range(300):
+        shares = truth + rng.normal(0, 0.06, members)
+        member_votes = rng.random((n, 1)) < shares  # each draws the same images
+        votes = np.stack([~member_votes, member_votes], -1).astype(float)
+        mean = votes.mean(1)
+        with_votes, without = (
+            {f.name: f for f in fairness_figures(mean, right, np.eye(2), None, "hair", draws=200,
+                                                 kinds=("soft",), votes=v)}
+            for v in (votes, None)
+        )  # fmt: skip
+        for form in ("raw", "corrected"):
+            figure = with_votes[f"share/hair/1/soft/{form}"]
+            held += figure.low <= truth <= figure.high
+        figure = without["share/hair/1/soft/corrected"]
+        blind += figure.low <= truth <= figure.high
+        assert with_votes[figure.name].value == figure.value
+    assert 0.93 <= held / 600 <= 0.99
+    assert blind / 300 < 0.8
+
+
+def test_networks_that_agree_change_no_interval():
+    p = np.random.default_rng(1).dirichlet([1, 1, 1], 50)
+    errors = JudgeErrors(np.diag([50, 50, 50]), np.eye(3))
+    alone, agreed = (
+        [f for f in fairness_figures(p, errors, p, None, "x", draws=50, kinds=("hard",), votes=v)]
+        for v in (None, np.repeat(p[:, None], 3, 1))
+    )
+    for one, other in zip(alone, agreed, strict=True):
+        np.testing.assert_allclose(other[1:4], one[1:4], atol=1e-12)

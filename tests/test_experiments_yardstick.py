@@ -80,7 +80,7 @@ def test_copies_of_one_class_are_seen_in_that_class():
     samples = rng.normal(size=(400, 6))
     samples[:60] = images[:60] + 1e-3
     judged = {"hair": np.eye(3)[np.repeat([1, 0], [60, 340])]}
-    seen = Observed(samples, judged, {"random_conv": Measured(Rows(samples), moments(samples))})
+    seen = Observed(samples, judged, {}, {"random_conv": Measured(Rows(samples), moments(samples))})
     figures, pairs = bare.neighbours(seen, show=4)
     found = {f.name.removeprefix("memorisation/random_conv"): f for f in figures}
     assert list(found) == ["", "/hair/0", "/hair/1"]

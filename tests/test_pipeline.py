@@ -48,6 +48,7 @@ def test_workdir_contract(quickstart):
         figures = json.loads((folder / "eval/metrics.json").read_text())["figures"]
         assert "fairness_discrepancy/long_hair/hard/corrected/reference" in figures
         assert "kid/efficientnet_lite0" in figures
+        assert 0 <= figures["judge_disagreement/long_hair"]["value"] <= 1
         assert all({"value", "low", "high", "n"} <= figure.keys() for figure in figures.values())
     stages = pipeline.finished(quickstart)
     assert len(stages) == 12

@@ -502,6 +502,24 @@ def test_an_arm_with_a_penalty_says_so_and_is_no_baseline(tmp_path):
     assert not any("another judge" in line for line in answer(run).caveats)
 
 
+def test_what_the_networks_of_the_judge_differ_in_is_said(tmp_path):
+    run = read(whole_run(tmp_path / "run"))
+    first = run.arms[0]
+    name = f"judge_disagreement/{run.main_set}"
+
+    def caveats(value):
+        figure = Figure(name, value, value - 0.01, value + 0.01, 500, "on real images 0.0010")
+        arm = dataclasses.replace(first, figures=first.figures | {name: figure})
+        return [words.unled(c) for c in answer(dataclasses.replace(run, arms=(arm,))).caveats]
+
+    assert "what its networks differ in; they say nothing" in caveats(0.01)[0]
+    assert not any("differently" in line for line in caveats(0.01))
+    (line,) = [c for c in caveats(0.18) if "differently" in c]
+    assert line.startswith("Two networks of the judge decide differently on 18 % [17, 19] of the "
+                           f"samples of {first.name} (on real images 0.0010)")  # fmt: skip
+    assert not any("networks" in line for line in answer(run).caveats)
+
+
 def test_an_empty_workdir_gives_a_page_that_says_so(tmp_path):
     text = text_of(build(tmp_path))
     assert text.count("Not run") >= 8

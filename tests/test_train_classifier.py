@@ -25,7 +25,8 @@ KEY = jax.random.key(0)
 def classifier(steps=STEPS, **overrides):
     config = defaults().ratio
     config.update(width=2, stem="stride2", batch=64, flip=False, learning_rate=0.01)
-    config.update(overrides)
+    with config.unlocked():  # a judge's settings, too
+        config.update(overrides)
     network = Classifier(config, resolution=8, channels=1, classes=2, steps=steps)
     network._program = quick_step(network._step)
     network._predict = quick_jit(network._logits)
@@ -167,8 +168,9 @@ def test_labels_are_looked_up_by_index(network, first_state):
     assert accuracies[0] == pytest.approx(1 - accuracies[2])
 
 
-def test_flips_are_drawn_anew_and_half_of_them(first_state):
-    seen = []  # the images as they reach the network; all are bright on the left before
+def reached(first_state, **settings):
+    """The images of two steps as they reach the network; all are bright on the left before."""
+    seen = []
 
     class Recorder:
         def apply(self, variables, x, **kwargs):
@@ -176,23 +178,38 @@ def test_flips_are_drawn_anew_and_half_of_them(first_state):
             logits = x.mean((1, 2)) * variables["params"]["w"]
             return jnp.concatenate([logits, -logits], 1), {"batch_stats": {}}
 
-    flipping = classifier(flip=True)
-    flipping.model = Recorder()
+    network = classifier(**settings)
+    network.model = Recorder()
     image = np.zeros((64, 8, 8, 1), np.uint8)
     image[:, :, :4] = 255
     params = {"w": jnp.ones(())}
     state = first_state().replace(
-        params=params, batch_stats={}, optimiser=flipping._optimiser.init(params), best={}
+        params=params, batch_stats={}, optimiser=network._optimiser.init(params), best={}
     )
-    task = flipping.task("judge", np.zeros(64, int), lambda: None)
+    task = network.task("judge", np.zeros(64, int), lambda: None)
     batch = {"image": jnp.asarray(image), "index": jnp.arange(64)}
     for i in range(2):
         state, _ = task.step(state, batch, KEY, i)
     jax.effects_barrier()
+    return seen
+
+
+def test_flips_are_drawn_anew_and_half_of_them(first_state):
+    seen = reached(first_state, flip=True)
     turned = [x[:, 0, 0, 0] < 0 for x in seen]
     assert all(set(np.unique(x)) == {-1.0, 1.0} for x in seen)
     assert all(15 < t.sum() < 49 for t in turned)
     assert not np.array_equal(*turned)
+
+
+def test_noise_and_filters_are_drawn_anew_for_as_many_images_as_asked(first_state):
+    clean = reached(first_state, flip=False)[0]
+    assert np.array_equal(reached(first_state, flip=False, augment_p=0.0)[0], clean)
+    seen = reached(first_state, flip=False, augment_p=0.1)  # noise, and four bands
+    changed = [(x != clean).any((1, 2, 3)) for x in seen]
+    assert all(0.2 < c.mean() < 0.6 for c in changed)  # 1 - 0.9 ** 5 = 0.41 of 64
+    assert not np.array_equal(*changed)
+    assert all((x != clean).any((1, 2, 3)).all() for x in reached(first_state, augment_p=1.0))
 
 
 def test_a_signal_before_the_first_evaluation_saves(network, tmp_path):

@@ -7,6 +7,7 @@ The correction inverts the judge's confusion matrix: p = C^T s, with C row-norma
 form of CLEAM, Teo et al. 2023; also BBSE, Lipton et al. 2018).
 """
 
+import itertools
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -119,6 +120,7 @@ def fairness_figures(
     seed: int = 0,
     draws: int = 1000,
     kinds: Sequence[str] = KINDS,
+    votes: np.ndarray | None = None,
 ) -> Iterator[Figure]:
     """All fairness figures of one set of samples for one attribute set.
 
@@ -133,6 +135,9 @@ def fairness_figures(
     Jeffreys' 1/2 added (a plain bootstrap would call zero errors in 50 images certain); means of
     probabilities from a normal distribution with the same 1/2 in its moments, or, for rows of
     `soft` without a covariance, with the widest spread that a probability with this mean can have.
+    With `votes`, also from what the networks of the judge read: the standard error of the mean of
+    their shares, times Student's t of members - 1 degrees of freedom. Errors on real images do not
+    tell how a judge reads samples; that its networks read them differently does.
 
     The interval of a discrepancy is value +- r, r the 95 % point of the length of the error vector:
     by the triangle inequality it covers at least 95 % and reaches 0 when nothing differs, where
@@ -151,6 +156,8 @@ def fairness_figures(
       seed: seed of the draws.
       draws: number of draws.
       kinds: which of "hard" and "soft".
+      votes: [n, members, k] the probabilities of two networks or more, of which `probabilities` are
+        the means; None where there is one.
 
     Raises:
       ValueError: empty input or shapes that do not fit.
@@ -169,6 +176,9 @@ def fairness_figures(
     rng = np.random.default_rng(seed)
     for kind in kinds:
         judged, judged_draws = _drawn(probabilities, kind, rng, draws)
+        if votes is not None:
+            own = np.random.default_rng((seed, 1))  # the other draws stay what they are
+            judged_draws = judged_draws + _read(votes, kind, own, draws)
         target, target_draws = _drawn(reference_probabilities, kind, rng, draws)
         if truth is not None:
             target_draws = np.broadcast_to(target, target_draws.shape)  # the set as it stands
@@ -200,6 +210,23 @@ def fairness_figures(
         yield Figure(name, float(outside), np.nan, np.nan, n, f"unclipped {listed}")
 
 
+def disagreement(votes: np.ndarray) -> np.ndarray:
+    """[n, members, k] -> for each image the share of the pairs of members that decide for different
+    classes, float64 [n]; NaN with a single member."""
+    decided = votes.argmax(-1)
+    pairs = list(itertools.combinations(decided.T, 2))
+    return np.mean([a != b for a, b in pairs], axis=0) if pairs else np.full(len(votes), np.nan)
+
+
+def disagreement_figure(votes: np.ndarray, attribute: str, real: float) -> Figure:
+    """`judge_disagreement/<attribute>`: mean of `disagreement` over samples with votes [n, members,
+    k]; `real` is that over real images."""
+    differ = disagreement(votes)
+    value, spread = float(differ.mean()), float(1.96 * differ.std() / np.sqrt(len(differ)))
+    return Figure(f"judge_disagreement/{attribute}", value, max(value - spread, 0.0),
+                  min(value + spread, 1.0), len(differ), f"on real images {real:.4f}")  # fmt: skip
+
+
 def _votes(probabilities: np.ndarray, kind: str) -> np.ndarray:
     """float64 [n, k]: one-hot decisions ("hard") or the probabilities themselves ("soft")."""
     if kind == "soft":
@@ -218,6 +245,18 @@ def _drawn(
     if kind == "hard":
         return mean, rng.dirichlet(votes.sum(axis=0) + 0.5, size=draws)
     return mean, _normal(mean, np.cov(votes.T, bias=True), len(votes), rng, draws)
+
+
+def _read(votes: np.ndarray, kind: str, rng: np.random.Generator, draws: int) -> np.ndarray:
+    """Draws [draws, k] of the error of the members' mean share, from votes [n, members, k].
+
+    Each sums to 0: they are combinations of the members' deviations from their mean.
+    """
+    members = votes.shape[1]
+    shares = np.stack([proportions(votes[:, i], kind) for i in range(members)])
+    deviations = (shares - shares.mean(0)) / np.sqrt(members * (members - 1))
+    spread = rng.standard_normal((draws, members)) @ deviations
+    return spread * np.sqrt((members - 1) / rng.chisquare(members - 1, (draws, 1)))
 
 
 def _normal(

@@ -2,6 +2,7 @@
 
 import csv
 import logging
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,6 +16,7 @@ from fairjax.errors import InputError
 from fairjax.evaluate.fairness import (
     KINDS,
     JudgeErrors,
+    disagreement_figure,
     discrepancy,
     fairness_figures,
     proportions,
@@ -41,6 +43,8 @@ class Judged(NamedTuple):
       reference: the same of the reference images [m, k].
       truth: int [m], the reference images' classes, -1 unknown; None where no table has them.
       errors: those of the judge; None of a table.
+      votes: what several networks of the judge say of the samples [n, members, k]; None without.
+      disagreement: of these on real images.
     """
 
     label: str
@@ -49,6 +53,8 @@ class Judged(NamedTuple):
     reference: np.ndarray
     truth: np.ndarray | None
     errors: JudgeErrors | None
+    votes: np.ndarray | None = None
+    disagreement: float = math.nan
 
     @classmethod
     def by_judge(cls, judge: SavedJudge, reference: ImageSet) -> "Judged":
@@ -63,7 +69,7 @@ class Judged(NamedTuple):
                                     "--reference_labels")  # fmt: skip
         none = np.zeros((0, len(judge.classes)))
         return cls(judge.label, judge.classes, none, judge.score(reference.pixels), truth,
-                   judge.errors)  # fmt: skip
+                   judge.errors, disagreement=judge.disagreement)  # fmt: skip
 
     @classmethod
     def by_labels(
@@ -167,7 +173,9 @@ def figures_of(
         truth = None if one.truth is None else one.truth[known[1]]
         kinds = KINDS if one.errors is not None else ("hard",)
         found += fairness_figures(one.samples[known[0]], one.errors, one.reference[known[1]], truth,
-                                  one.label, kinds=kinds)  # fmt: skip
+                                  one.label, kinds=kinds, votes=one.votes)  # fmt: skip
+        if one.votes is not None:
+            found.append(disagreement_figure(one.votes, one.label, one.disagreement))
         if not known[0].all():
             log.info("%s: %d samples have no label", one.label, (~known[0]).sum())
     for network in networks:

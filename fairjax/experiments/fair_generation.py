@@ -166,7 +166,7 @@ class _Bodies:
 
     def penalty_judge(self, names: tuple[str, ...], folder: Path) -> None:
         role = penalty_stage.ROLE
-        judge_stage.train_judge(self._config, self._dataset, names, folder, role)
+        judge_stage.train_judge(self._config, self._dataset, names, folder, role, members=1)
 
     def gan(self, arm: str, folder: Path) -> dict[str, Any]:
         return gan_stage.train_arm(

@@ -247,7 +247,8 @@ def measure_arm(
     judged = {label: p for label, p in seen.scores.items() if label != RATIO}
     close, pairs = yardstick.neighbours(seen)
     figures = [
-        *yardstick.fairness(judged),
+        *yardstick.fairness(judged, votes=seen.votes),
+        *yardstick.disagreement(seen),
         *yardstick.quality(seen),
         *yardstick.ratio_scores(seen),
         *close,

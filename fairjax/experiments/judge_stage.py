@@ -1,8 +1,14 @@
-"""Stage `judge`: one classifier per attribute set, with its errors on images of its own."""
+"""Stage `judge`: one classifier per attribute set, with its errors on images of its own.
+
+A judge is several networks of different seeds, whose probabilities are averaged: networks that are
+equally right on real images read the samples of a generator differently, and how often they do
+tells how well these can be judged at all.
+"""
 
 import json
 import logging
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,7 +18,7 @@ from ml_collections import ConfigDict
 from fairjax.data.cache import file_sha256, write_json
 from fairjax.data.prepare import Dataset
 from fairjax.errors import InputError
-from fairjax.evaluate.fairness import JudgeErrors, judge_errors
+from fairjax.evaluate.fairness import JudgeErrors, disagreement, judge_errors
 from fairjax.evaluate.features import Network, judge
 from fairjax.evaluate.scores import class_calibration
 from fairjax.experiments import keys
@@ -23,6 +29,8 @@ from fairjax.train.devices import is_lead
 from fairjax.train.weight_files import load_tree, save_tree
 
 log = logging.getLogger("fairjax")
+
+Score = Callable[[np.ndarray], np.ndarray]
 
 
 def _classifier(config: ConfigDict, classes: int, n_fit: int) -> tuple[Classifier, int]:
@@ -50,10 +58,14 @@ def train_judge(
     names: tuple[str, ...],
     folder: Path,
     role: str = "judge",
+    members: int | None = None,
 ) -> None:
-    """Trains the judge of one attribute set; writes its network and summary.json.
+    """Trains the judge of one attribute set; writes its networks and summary.json.
 
-    Judges of different roles have different seeds, in all that is drawn.
+    Judges of different roles, and the members of one, have different seeds in all that is drawn.
+
+    Args:
+      members: number of its networks; `judge.members` unless given.
     """
     label = "+".join(names)
     positions = _fit_positions(dataset, names)
@@ -66,48 +78,73 @@ def train_judge(
             f"judge.attribute_sets ({label})",
             "Give more labelled images, or judge another attribute set",
         )
-    rng = np.random.default_rng(keys.number(config.seed, role, label))
-    train, held = [], []
-    for index in range(len(class_names)):
-        members = rng.permutation(np.flatnonzero(truth == index))
-        n_held = max(1, round(len(members) * config.judge.validation_share))
-        held.append(members[:n_held])
-        train.append(members[n_held:])
-    held_all = np.concatenate(held)
-    mass = np.concatenate([np.full(len(h), 1 / len(held) / len(h)) for h in held])
     classifier, steps = _classifier(config, len(class_names), len(positions))
-    table = draw.balanced(train, config.judge.batch)
-    images = dataset.images[positions[held_all]]
-    task = classifier.task(f"{role} {label}", truth, lambda: (images, truth[held_all], mass))
-    seed = keys.number(config.seed, f"{role} draw", label)
     every = max(1, steps // config.judge.evaluations)
-    state = loop.run(
-        task,
-        loop.drawn(dataset.images, positions, table, seed=seed, batch=config.judge.batch),
-        keys.root(config.seed, role, label),
-        loop.Rhythm(steps, config.judge.batch, log=min(50, every), save=every, evaluate=every),
-        folder,
-        config.bad_numbers,
-    )  # fmt: skip
-    summary = _errors(classifier, state.best, dataset, names)
+
+    def trained(member: int) -> Any:
+        own = (label, f"member {member}") if member else (label,)
+        rng = np.random.default_rng(keys.number(config.seed, role, *own))
+        train, held = [], []
+        for index in range(len(class_names)):
+            those = rng.permutation(np.flatnonzero(truth == index))
+            n_held = max(1, round(len(those) * config.judge.validation_share))
+            held.append(those[:n_held])
+            train.append(those[n_held:])
+        held_all = np.concatenate(held)
+        mass = np.concatenate([np.full(len(h), 1 / len(held) / len(h)) for h in held])
+        table = draw.balanced(train, config.judge.batch)
+        images = dataset.images[positions[held_all]]
+        name = " ".join((role, *own))
+        task = classifier.task(name, truth, lambda: (images, truth[held_all], mass))
+        seed = keys.number(config.seed, f"{role} draw", *own)
+        state = loop.run(
+            task,
+            loop.drawn(dataset.images, positions, table, seed=seed, batch=config.judge.batch),
+            keys.root(config.seed, role, *own),
+            loop.Rhythm(steps, config.judge.batch, log=min(50, every), save=every, evaluate=every),
+            folder / f"member_{member}" if member else folder,
+            config.bad_numbers,
+        )  # fmt: skip
+        return state.best
+
+    found = [trained(i) for i in range(config.judge.members if members is None else members)]
+    summary = _errors(_votes(classifier, found), dataset, names)
     if is_lead():
-        save_tree(folder / "network.safetensors", state.best)
+        save_tree(
+            folder / "network.safetensors",
+            {f"member_{i}": variables for i, variables in enumerate(found)},
+        )
         write_json(folder / "summary.json", summary)
     for name, accuracy in zip(class_names, summary["accuracy"], strict=True):
         log.info("%s %s: recall of '%s' on judge_test %.3f", role, label, name, accuracy)
 
 
-def _errors(
-    classifier: Classifier, variables: dict, dataset: Dataset, names: tuple[str, ...]
-) -> dict:
-    """Confusion matrix on judge_test (row = true class), mean probabilities per true class, and how
-    far the probabilities of each class are from its share."""
+def load_members(file: Path) -> list[dict]:
+    """The networks of a judge; older runs kept one, without a name.
+
+    Raises:
+      InputError: the file is missing or damaged.
+    """
+    tree = load_tree(file)
+    return [tree] if "params" in tree else [tree[f"member_{i}"] for i in range(len(tree))]
+
+
+def _votes(classifier: Classifier, members: Sequence[dict]) -> Score:
+    """Images uint8 [n, H, W, C] -> the probabilities of each member [n, members, k]."""
+    return lambda images: np.stack(
+        [probabilities(classifier.predict(variables, images)) for variables in members], axis=1
+    )
+
+
+def _errors(votes: Score, dataset: Dataset, names: tuple[str, ...]) -> dict:
+    """Confusion matrix on judge_test (row = true class), mean probabilities per true class, how far
+    the probabilities of each class are from its share, and how often the members differ."""
     positions = dataset.roles["judge_test"]
     truth = dataset.classes(names, positions)
     positions, truth = positions[truth >= 0], truth[truth >= 0]
     class_names = dataset.class_names(names)
-    judged = probabilities(classifier.predict(variables, dataset.images[positions]))
-    judged = judged.reshape(-1, len(class_names))
+    voted = votes(dataset.images[positions])
+    judged = voted.mean(1).reshape(-1, len(class_names))
     errors = judge_errors(judged, truth)
     totals = np.maximum(errors.counts.sum(1), 1)
     return {
@@ -118,6 +155,7 @@ def _errors(
         "soft_covariance": np.asarray(errors.soft_covariance).tolist(),
         "accuracy": (np.diag(errors.counts) / totals).tolist(),
         "calibration_error": class_calibration(judged, truth).tolist(),
+        "disagreement": float(disagreement(voted).mean()) if len(voted) else math.nan,
     }
 
 
@@ -135,7 +173,10 @@ class SavedJudge(NamedTuple):
     """A judge, away from the images that it was fitted on.
 
     Attributes:
-      features: the layer before its decision, as a network for distances; None of a foreign judge.
+      votes: what each of its networks says; None of a foreign judge, whose networks are unknown.
+      disagreement: of these on real images (judge_test), see `disagreement`; NaN where unknown.
+      features: the layer before the decision of its first network, as a network for distances; None
+        of a foreign judge.
     """
 
     label: str
@@ -143,8 +184,10 @@ class SavedJudge(NamedTuple):
     errors: JudgeErrors
     resolution: int
     channels: int
-    score: Callable[[np.ndarray], np.ndarray]  # uint8 [n, H, W, C] -> probabilities [n, k]
+    score: Score  # uint8 [n, H, W, C] -> probabilities [n, k]
     features: Network | None = None
+    votes: Score | None = None  # -> [n, members, k]
+    disagreement: float = math.nan
 
 
 def read_judge(folder: Path, where: str) -> SavedJudge:
@@ -166,10 +209,12 @@ def read_judge(folder: Path, where: str) -> SavedJudge:
         mend = "Keep it where the run wrote it: RUN/judge/<attributes> beside RUN/config.json"
         raise InputError(f"no judge of a run ({error!r})", where, mend) from error
     file, label = folder / "network.safetensors", folder.resolve().name
-    variables = load_tree(file)
-    digest = file_sha256(file)
+    members = load_members(file)
+    digest, votes = file_sha256(file), _votes(network, members)
     return SavedJudge(
         label, classes, errors, **size,
-        score=lambda images: probabilities(network.predict(variables, images)),
-        features=judge(label, digest, network.width, variables, network.features),
+        score=lambda images: votes(images).mean(1),
+        votes=votes if len(members) > 1 else None,
+        disagreement=summary.get("disagreement", math.nan),
+        features=judge(label, digest, network.width, members[0], network.features),
     )  # fmt: skip

@@ -9,7 +9,9 @@ from fairjax.evaluate.features import Network
 from fairjax.evaluate.measured import PART, Measured, Measuring
 from fairjax.train.progress import Meter
 
-Score = Callable[[np.ndarray], np.ndarray]  # uint8 [n, H, W, C] -> numbers [n, ..]
+# uint8 [n, H, W, C] -> numbers [n, ..]; of a judge probabilities [n, k], or those of each of its
+# networks [n, members, k]
+Score = Callable[[np.ndarray], np.ndarray]
 
 
 class Observed(NamedTuple):
@@ -17,12 +19,14 @@ class Observed(NamedTuple):
 
     Attributes:
       first: the first images, for the page, uint8 [.., H, W, C].
-      scores: by name, what each score said of all [n, ..].
+      scores: by name, what each score said of all [n, ..]; the mean where several networks did.
+      votes: by name, what these said one by one [n, members, k].
       measured: by the name of the network.
     """
 
     first: np.ndarray
     scores: dict[str, np.ndarray]
+    votes: dict[str, np.ndarray]
     measured: dict[str, Measured]
 
 
@@ -58,9 +62,11 @@ def observe(
                 first.append(part[: keep - done])
             done += len(part)
             meter.update(done)
+    said = {name: np.concatenate(parts) for name, parts in found.items()}
     return Observed(
         np.concatenate(first) if first else np.zeros((0,), np.uint8),
-        {name: np.concatenate(parts) for name, parts in found.items()},
+        {name: x.mean(1) if x.ndim == 3 else x for name, x in said.items()},
+        {name: x for name, x in said.items() if x.ndim == 3},
         {name: one.result() for name, (one, _) in measuring.items()},
     )
 

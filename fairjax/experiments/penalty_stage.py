@@ -16,7 +16,6 @@ from fairjax.data.prepare import Dataset
 from fairjax.experiments import judge_stage
 from fairjax.train.classifier import probabilities
 from fairjax.train.penalty import FrozenJudge, frozen_judge
-from fairjax.train.weight_files import load_tree
 
 log = logging.getLogger("fairjax")
 
@@ -52,7 +51,7 @@ def load(workdir: Path, config: ConfigDict, dataset: Dataset) -> FrozenJudge | N
     if not names:
         return None
     network = judge_stage.network(config, dataset, names)
-    variables = load_tree(workdir / stage_name(names) / "network.safetensors")
+    (variables,) = judge_stage.load_members(workdir / stage_name(names) / "network.safetensors")
     classes = dataset.class_names(names)
     target = np.full(len(classes), 1 / len(classes))
     if config.gan.penalty_target == "reference":

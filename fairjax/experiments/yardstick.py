@@ -4,6 +4,7 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property, partial
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -11,7 +12,7 @@ from ml_collections import ConfigDict
 from fairjax.data.prepare import Dataset
 from fairjax.evaluate import features
 from fairjax.evaluate.distances import kid_figure
-from fairjax.evaluate.fairness import fairness_figures
+from fairjax.evaluate.fairness import disagreement_figure, fairness_figures
 from fairjax.evaluate.figures import Figure
 from fairjax.evaluate.measured import Measured, Measuring, Rows
 from fairjax.evaluate.neighbours import memorisation_figure, nearest
@@ -72,18 +73,31 @@ class Yardstick:
     def observe(self, images: Iterable[np.ndarray], n: int) -> Observed:
         """Shows n samples, which come in parts, to the judges, the ratio networks (score
         `RATIO`) and the feature networks; the methods below make figures of it."""
-        scores: dict[str, Score] = {judge.label: judge.score for judge in self._judges}
+        scores: dict[str, Score] = {j.label: j.votes or j.score for j in self._judges}
         if self._ratio_score is not None:
             scores[RATIO] = self._ratio_score
         return observe(images, n, scores, self._networks, keep=SHOWN)
 
-    def fairness(self, judged: dict[str, np.ndarray], draws: int = 1000) -> Iterator[Figure]:
-        """Shares and discrepancies of what `judged` returned, for every judge."""
+    def disagreement(self, seen: Observed) -> Iterator[Figure]:
+        """How often the networks of each judge decide differently on the samples."""
+        for judge in self._judges:
+            if judge.label in seen.votes:
+                yield disagreement_figure(seen.votes[judge.label], judge.label, judge.disagreement)
+
+    def fairness(
+        self,
+        judged: Mapping[str, np.ndarray],
+        draws: int = 1000,
+        votes: Mapping[str, np.ndarray] = MappingProxyType({}),
+    ) -> Iterator[Figure]:
+        """Shares and discrepancies of what `judged` returned, for every judge; with the votes of
+        its networks their differences are in the intervals."""
         for judge, on_reference in zip(self._judges, self._judged_reference, strict=True):
             classes = self._classes_of(judge, self._reference)
             yield from fairness_figures(
-                judged[judge.label], judge.errors, on_reference, classes, judge.label, draws=draws
-            )
+                judged[judge.label], judge.errors, on_reference, classes, judge.label, draws=draws,
+                votes=votes.get(judge.label),
+            )  # fmt: skip
 
     def cheap_quality(self, samples: np.ndarray) -> Iterator[Figure]:
         """KID to the metric reference in fixed random features; for use during training."""

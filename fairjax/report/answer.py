@@ -8,6 +8,8 @@ from fairjax.report import words
 from fairjax.report.collapse import collapsed
 from fairjax.report.workdir import Arm, Run, insufficient
 
+DOUBTFUL = 0.05  # share of samples on which the networks of a judge differ that is worth a word
+
 
 class Answer(NamedTuple):
     """What the top of the page says; its numbers lead to the rows of their figures.
@@ -104,12 +106,29 @@ def _answer(run: Run) -> Answer:
         headline, tone, evidence = _compared(run, proven, name, index)
     evidence += _quality(evaluated)
     covered = "the drawing of the samples and the judge's errors"
+    if any(f"judge_disagreement/{run.main_set}" in arm.figures for arm in evaluated):
+        covered = "the drawing of the samples, the judge's errors and what its networks differ in"
     if judge.confusion is None:
         covered = "the drawing of the samples, whose labels are taken as true"
     caveats = [
-        f"Intervals are 95 % and cover {covered}; they say nothing about other training seeds."
+        f"Intervals are 95 % and cover {covered}; they say nothing about other training seeds.",
+        *_read_differently(evaluated, run.main_set),
     ]
     return Answer(headline, tone, sentences, evidence, caveats + _on_training(evaluated))
+
+
+def _read_differently(arms: list[Arm], judged: str) -> list[str]:
+    """Where the networks of the judge do not see the same in the samples."""
+    key = f"judge_disagreement/{judged}"
+    differ = [(arm, arm.figures[key]) for arm in arms if key in arm.figures]
+    doubtful = [f"{_led(figure, words.percent)} of the samples of {arm.name}"
+                for arm, figure in differ if figure.value > DOUBTFUL]  # fmt: skip
+    if not doubtful:
+        return []
+    return [
+        f"Two networks of the judge decide differently on {' and '.join(doubtful)} "
+        f"({differ[0][1].note}): they cannot be told apart well, and intervals are wider for it."
+    ]
 
 
 def _compared(run: Run, proven: list[Arm], name: str, index: int) -> tuple[str, str, list[str]]:

@@ -13,10 +13,16 @@ import optax
 from flax import struct
 from ml_collections import ConfigDict
 
+from fairjax.augmentations import multipliers
+from fairjax.models.augment import augment
 from fairjax.models.resnet import ResNet
 from fairjax.objectives.losses import cross_entropy
 from fairjax.train.devices import put_replicated
 from fairjax.train.loop import Task
+
+# What a judge's training images go through (`judge.augment_p`): the samples of a generator are
+# noisier and blurrier than real images, and neither moves an attribute.
+AUGMENTED = multipliers("noise,filter")
 
 
 class ClassifierState(struct.PyTreeNode):
@@ -53,6 +59,7 @@ class Classifier:
             optax.cosine_decay_schedule(config.learning_rate, steps, alpha=0.01),
             weight_decay=config.weight_decay,
         )
+        self._augment_p = config.get("augment_p", 0.0)  # of a judge
         self._program = jax.jit(self._step, donate_argnums=0)
         self._predict = jax.jit(self._logits)
         self.width = 8 * config.width  # of `features`
@@ -83,6 +90,9 @@ class Classifier:
         if self._config.flip:
             flips = jax.random.bernoulli(jax.random.fold_in(key, state.step), shape=(len(x),))
             x = jnp.where(flips[:, None, None, None], x[:, :, ::-1], x)
+        if self._augment_p:
+            own = jax.random.fold_in(jax.random.fold_in(key, state.step), 1)
+            x = augment(x, self._augment_p, own, AUGMENTED)
 
         def loss_of(params: Any) -> tuple[jax.Array, tuple[Any, jax.Array]]:
             logits, updates = self.model.apply(

@@ -26,7 +26,7 @@ SWEEPS = {
     "beards": ("cpu+multi+perc0.25", "cpu+beard09+perc0.1", "cpu+beard09+perc1.0"),
     "tiny": ("cpu+hair09+perc0.5+tiny", "cpu+multi+perc0.25+tiny"),
 }  # fmt: skip
-SEEDS = (0, 1, 2)
+SEEDS = (2, 3, 4)  # `cpu` was tuned on 0 and 1
 
 
 def cpu(config: ConfigDict) -> None:
@@ -39,7 +39,7 @@ def cpu(config: ConfigDict) -> None:
     )  # fmt: skip
     config.judge.update(width=8, stem="stride2", epochs=6.0, learning_rate=2e-3, evaluations=6)
     config.gan.update(
-        batch=16, kimg=40.0, z_dim=64, w_dim=64, mapping_layers=2, channel_base=512,
+        batch=8, kimg=40.0, z_dim=64, w_dim=64, mapping_layers=2, channel_base=512,
         channel_max=32, mbstd_group=4, r1_gamma=4.0, path_length_weight=0.0, style_mixing=0.0,
         learning_rate_g=0.002, learning_rate_d=0.002, decay_from=0.5, ema_kimg=5.0,
         log_every_kimg=0.8, save_every_kimg=10.0, sample_every_kimg=10.0,

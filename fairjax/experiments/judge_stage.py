@@ -145,6 +145,7 @@ def _errors(votes: Score, dataset: Dataset, names: tuple[str, ...]) -> dict:
     class_names = dataset.class_names(names)
     voted = votes(dataset.images[positions])
     judged = voted.mean(1).reshape(-1, len(class_names))
+    several = len(voted) > 0 and voted.shape[1] > 1
     errors = judge_errors(judged, truth)
     totals = np.maximum(errors.counts.sum(1), 1)
     return {
@@ -155,7 +156,7 @@ def _errors(votes: Score, dataset: Dataset, names: tuple[str, ...]) -> dict:
         "soft_covariance": np.asarray(errors.soft_covariance).tolist(),
         "accuracy": (np.diag(errors.counts) / totals).tolist(),
         "calibration_error": class_calibration(judged, truth).tolist(),
-        "disagreement": float(disagreement(voted).mean()) if len(voted) else math.nan,
+        "disagreement": float(disagreement(voted).mean()) if several else None,
     }
 
 
@@ -209,12 +210,12 @@ def read_judge(folder: Path, where: str) -> SavedJudge:
         mend = "Keep it where the run wrote it: RUN/judge/<attributes> beside RUN/config.json"
         raise InputError(f"no judge of a run ({error!r})", where, mend) from error
     file, label = folder / "network.safetensors", folder.resolve().name
-    members = load_members(file)
+    members, differ = load_members(file), summary.get("disagreement")
     digest, votes = file_sha256(file), _votes(network, members)
     return SavedJudge(
         label, classes, errors, **size,
         score=lambda images: votes(images).mean(1),
         votes=votes if len(members) > 1 else None,
-        disagreement=summary.get("disagreement", math.nan),
+        disagreement=math.nan if differ is None else differ,
         features=judge(label, digest, network.width, members[0], network.features),
     )  # fmt: skip

@@ -31,6 +31,7 @@ WORDS = {
     "second_d": ("none", "frozen", "reference"),
     "penalty": ("none", "marginals", "constraint", "adversary"),
     "penalty_target": ("reference", "uniform"),
+    "penalty_groups": ("attributes", "ratio"),
     "augment": augmentations.KINDS,
 }
 PAPER_SETTINGS = ("90_10", "80_20", "multi")
@@ -177,9 +178,13 @@ def cautions(config: ConfigDict) -> list[str]:
 def _penalised(config: ConfigDict) -> Iterator[str]:
     trees = {arm: with_arm(config, arm).gan for arm in config.arms}
     arms = [arm for arm, gan in trees.items() if gan.penalty != "none"]
-    if arms:
-        yield (f"arm {', '.join(arms)} trains with a penalty: labels are used in training, and the "
-               "penalty may game its own judge; the figures come from another judge")  # fmt: skip
+    labelled = [arm for arm in arms if trees[arm].penalty_groups == "attributes"]
+    for told, how in ((labelled, "a penalty: labels are used in training, and the penalty"),
+                      ([arm for arm in arms if arm not in labelled], "a penalty on groups of the "
+                       "ratios, which")):  # fmt: skip
+        if told:
+            yield (f"arm {', '.join(told)} trains with {how} may game its own judge; the figures "
+                   "come from another judge")  # fmt: skip
     for arm, gan in trees.items():
         chance = 0.5 / gan.batch  # two classes; with more it is up to twice as much
         if gan.penalty == "constraint" and not gan.penalty_unbiased and gan.penalty_slack < chance:
@@ -384,8 +389,17 @@ def _validate_own(gan: ConfigDict, need: Callable[[bool, str, str], None]) -> No
 
 def _validate_penalty(config: ConfigDict, need: Callable[[bool, str, str], None]) -> None:
     gan, sets = config.gan, [tuple(names) for names in config.judge.attribute_sets]
-    need(gan.penalty == "none" or bool(sets), "penalty",
-         "none, as judge.attribute_sets is empty and a penalty needs a judge")  # fmt: skip
+    by_ratio = gan.penalty_groups == "ratio"
+    need(gan.penalty == "none" or by_ratio or bool(sets), "penalty",
+         "none, or penalty_groups ratio, as judge.attribute_sets is empty")  # fmt: skip
+    need(not by_ratio or gan.penalty_target == "reference", "penalty_target",
+         "reference with penalty_groups=ratio")  # fmt: skip
+    need(not by_ratio or not gan.penalty_attributes, "penalty_attributes",
+         "empty with penalty_groups=ratio")  # fmt: skip
+    need(gan.penalty_count >= 2, "penalty_count", "2 or more")
+    need(0 <= gan.penalty_momentum < 1, "penalty_momentum", "from 0 to below 1")
+    need(not gan.penalty_momentum or (gan.penalty == "marginals" and not gan.penalty_unbiased),
+         "penalty_momentum", "0 unless penalty is marginals, without penalty_unbiased")  # fmt: skip
     need(not gan.penalty_attributes or tuple(gan.penalty_attributes) in sets, "penalty_attributes",
          f"empty or one of judge.attribute_sets ({', '.join(map(str, sets))})")  # fmt: skip
     for key in ("penalty_weight", "penalty_slack"):

@@ -107,6 +107,8 @@ def test_all_problems_are_reported_at_once():
         ("gan.penalty_weight", -1.0),
         ("gan.penalty_weight", float("inf")),
         ("gan.penalty_slack", -0.1),
+        ("gan.penalty_momentum", 0.9),  # without a penalty
+        ("gan.penalty_count", 1),
         ("gan.penalty_rate", 0.0),
         ("gan.adversary_width", 0),
         ("gan.adversary_learning_rate", 0.0),
@@ -171,10 +173,26 @@ def test_a_penalty_needs_a_judge_and_is_warned_of():
     assert warned.startswith("arm fair trains with a penalty: labels are used in training")
     assert "may game its own judge; the figures come from another judge" in warned
     config.judge.attribute_sets = ()
-    assert "gan.penalty (='marginals') must be none, as judge.attribute_sets is empty" in problems(
-        config
-    )
+    wanted = "must be none, or penalty_groups ratio, as judge.attribute_sets is empty"
+    assert f"gan.penalty (='marginals') {wanted}" in problems(config)
     assert "(arm fair)" in problems(config)
+
+
+def test_a_penalty_on_groups_of_the_ratios_uses_no_label():
+    config = defaults()
+    config.arms = ConfigDict({"steered": {"penalty": "marginals", "penalty_groups": "ratio",
+                                          "penalty_momentum": 0.9}})  # fmt: skip
+    validate(config)
+    (warned,) = cautions(config)
+    assert warned.startswith("arm steered trains with a penalty on groups of the ratios, which may")
+    assert "labels" not in warned
+    config.judge.attribute_sets = ()
+    validate(config)
+    config.arms.steered.update(penalty_target="uniform", penalty_attributes=("hair",))
+    for key in ("penalty_target", "penalty_attributes"):
+        assert f"gan.{key} (=" in problems(config)
+    config.arms.steered.update(penalty_unbiased=True)
+    assert "penalty_momentum (=0.9) must be 0 unless penalty is marginals" in problems(config)
 
 
 def test_a_slack_below_the_chance_of_a_batch_is_warned_of():

@@ -154,17 +154,27 @@ def test_labels_gray_images_and_clusters_through_all_stages(tmp_path):
 
 
 def test_a_run_with_a_penalty(tmp_path):
-    """A judge of its own is trained, and the run says so."""
+    """Each has a judge of its own, of labels or of groups of the ratios, and the run says so."""
     workdir = tmp_path / "run"
-    said = pipeline.ok(pipeline.run(
-        workdir, "--config.weights.true_ratio=True", "--config.gan.kimg=0.16",
-        "--config.gan.penalty=constraint", "--config.gan.penalty_slack=0.1",
-        "--config.gan.penalty_rate=1.0", "--config.gan.r1_gamma=0.0",
-    ))  # fmt: skip
+    file = tmp_path / "penalties.py"
+    file.write_text(
+        f"import sys\nsys.path.insert(0, {str(pipeline.ROOT / 'tests')!r})\n"
+        "import pipeline\n\n\ndef get_config(arg=None):\n"
+        "    config = pipeline.get_config()\n"
+        "    config.weights.true_ratio = True\n"
+        "    config.gan.update(kimg=0.16, r1_gamma=0.0)\n"
+        "    config.arms = {\n"
+        "        'main': {'penalty': 'constraint', 'penalty_slack': 0.1, 'penalty_rate': 1.0},\n"
+        "        'steered': {'penalty': 'marginals', 'penalty_groups': 'ratio',\n"
+        "                    'penalty_momentum': 0.9}}\n"
+        "    return config\n"
+    )
+    said = pipeline.ok(pipeline.run(workdir, f"--config={file}"))
     assert "labels are used in training, and the penalty may game its own judge" in said
     assert "penalty constraint on long_hair, target reference" in said
     stages = pipeline.finished(workdir)
-    assert {"judge/long_hair", "penalty_judge/long_hair"} <= stages.keys()
+    judges = {"judge/long_hair", "penalty_judge/long_hair", "penalty_judge/ratio_2"}
+    assert judges <= stages.keys()
     networks = [(workdir / judge / "long_hair/network.safetensors").read_bytes()
                 for judge in ("judge", "penalty_judge")]  # fmt: skip
     assert networks[0] != networks[1]
@@ -185,3 +195,12 @@ def test_a_run_with_a_penalty(tmp_path):
         text = (workdir / "report" / name).read_text()
         assert "by a penalty that may have gamed its own judge" in text, name
     assert any("another judge" in line for line in found["answer"]["caveats"])
+    # The other arm's judge knows the groups of the ratios: here those of the attribute, exactly.
+    summary = json.loads((workdir / "penalty_judge/ratio_2/summary.json").read_text())
+    assert [name.split()[0] for name in summary["classes"]] == ["ratio", "ratio"]
+    done = json.loads((workdir / "arms/steered/gan/DONE").read_text())
+    assert "penalty_judge/ratio_2" in done["inputs"]
+    assert "penalty_judge/long_hair" not in done["inputs"]
+    assert "penalty marginals on ratio_2, target reference (ratio about" in said
+    assert "A penalty on groups of the ratios steered steered" in text
+    assert '"penalty/running/1"' in (workdir / "arms/steered/gan/metrics.jsonl").read_text()

@@ -500,6 +500,13 @@ def test_an_arm_with_a_penalty_says_so_and_is_no_baseline(tmp_path):
     said = answer(dataclasses.replace(run, arms=(first, fair))).caveats
     assert sum("another judge" in line and "training of fair," in line for line in said) == 1
     assert not any("another judge" in line for line in answer(run).caveats)
+    steered = dataclasses.replace(fair, settings=fair.settings | {"gan.penalty_groups": "ratio"})
+    assert (
+        words.kind_of_arm(steered) == "unweighted, with an adversary on its styles of ratio groups"
+    )
+    said = " ".join(answer(dataclasses.replace(run, arms=(first, steered))).caveats)
+    assert "A penalty on groups of the ratios steered fair and" in said
+    assert "Labels were used" not in said
 
 
 def test_what_the_networks_of_the_judge_differ_in_is_said(tmp_path):

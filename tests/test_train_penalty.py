@@ -15,21 +15,24 @@ from ml_collections import ConfigDict
 from toy_gan import LAYERS, PIXELS, SHAPE, W_DIM, toy_gan
 
 from fairjax.config import defaults
-from fairjax.experiments import dry_run
+from fairjax.errors import InputError
+from fairjax.experiments import dry_run, penalty_stage
 from fairjax.train.checkpoints import Checkpoints
 from fairjax.train.devices import replicated
 from fairjax.train.gan_state import reals
-from fairjax.train.penalty import Adversary, Multiplier, frozen_judge
+from fairjax.train.penalty import Adversary, Multiplier, Running, frozen_judge
 
 K, BATCH, H = 3, 8, 1e-30
 RNG = np.random.default_rng(0)
 KERNEL = RNG.normal(0, 0.3, (PIXELS, K)).astype(np.float32)
 BIAS = np.array([0.5, -0.5, 0.0], np.float32)
 TARGET = np.array([0.2, 0.5, 0.3])
+LATELY = np.array([0.4, 0.5, 0.1])
 KEY = jax.random.key(5)
 KINDS = {
     "marginals": {"penalty_weight": 3.0},
     "unbiased": {"penalty": "marginals", "penalty_weight": 3.0, "penalty_unbiased": True},
+    "running": {"penalty": "marginals", "penalty_weight": 3.0, "penalty_momentum": 0.9},
     "constraint": {"penalty_slack": 0.05, "penalty_rate": 2.0},
     "adversary": {"penalty_weight": 3.0, "adversary_width": 8},
 }
@@ -71,6 +74,8 @@ def fresh(gan):
     state = jax.jit(lambda key: gan.init(key, np.ones(1), K))(jax.random.key(0))
     if isinstance(state.penalty, Multiplier):
         state = state.replace(penalty=Multiplier(jnp.float32(0.7)))
+    if isinstance(state.penalty, Running):
+        state = state.replace(penalty=Running(jnp.asarray(LATELY, jnp.float32)))
     g = state.g | {"strength": jnp.float32(0.1), "matrix": 3 * state.g["matrix"]}
     return jax.device_put(state.replace(g=g), replicated())
 
@@ -101,6 +106,8 @@ def loss(kind, g, d, latents, params=None, mu=0.7):
     total = -(images @ d["a"] + d["s"] * (images**2).sum(1) / 2).mean()
     if kind == "adversary":
         return total - 3 * oracle.cross_entropy(oracle.adversary(params, w), p)
+    if kind == "running":  # sum of 3 d|m - target|^2/dm at the running m times the mean of p
+        return total + 3 * sum(2 * (LATELY[u] - TARGET[u]) * p[:, u].mean() for u in range(K))
     distance = oracle.squared_distance(p, TARGET, kind == "unbiased")
     return total + (mu * (distance - 0.05) if kind == "constraint" else 3 * distance)
 
@@ -129,6 +136,17 @@ def test_generator_gradient_is_that_of_the_written_loss(kind):
     np.testing.assert_allclose(metrics["penalty/distance"], distance, rtol=1e-4)
     shares = [metrics[f"penalty/share/{u}"] for u in range(K)]
     np.testing.assert_allclose(shares, p.mean(0), rtol=1e-5)
+
+
+def test_running_shares_move_after_the_generator():
+    gan = programs("running")
+    first = jax.jit(lambda key: gan.init(key, np.ones(1), K))(jax.random.key(0)).penalty
+    np.testing.assert_allclose(first.shares, 1 / 3, rtol=1e-6)
+    new, metrics = gan.g_step(fresh(gan), KEY, path_length=False, judge=judge())
+    now = np.array([metrics[f"penalty/share/{u}"] for u in range(K)])
+    np.testing.assert_allclose(new.penalty.shares, 0.9 * LATELY + 0.1 * now, rtol=1e-5)
+    logged = [metrics[f"penalty/running/{u}"] for u in range(K)]
+    np.testing.assert_array_equal(logged, new.penalty.shares)
 
 
 def test_multiplier_moves_after_the_generator():
@@ -227,7 +245,7 @@ def test_networks_start_as_without_a_penalty():
     for state in states[1:]:
         jax.tree.map(np.testing.assert_array_equal, (state.g, state.d), (states[0].g, states[0].d))
     assert [type(s.penalty) for s in states] == [
-        type(None), type(None), type(None), Multiplier, Adversary]  # fmt: skip
+        type(None), type(None), type(None), Running, Multiplier, Adversary]  # fmt: skip
 
 
 def test_a_penalty_and_its_judge_come_together():
@@ -237,10 +255,11 @@ def test_a_penalty_and_its_judge_come_together():
         task_of(programs("none"), judge())
 
 
-@pytest.mark.parametrize("kind", ["marginals", "constraint", "adversary"])
+@pytest.mark.parametrize("kind", ["marginals", "running", "constraint", "adversary"])
 def test_the_step_of_stylegan_keeps_the_shapes_of_its_state(kind):
     config = defaults()
-    config.gan.update(penalty=kind, batch=4, channel_base=64, channel_max=8, z_dim=8, w_dim=8)
+    config.gan.update({"penalty": kind} | KINDS[kind])
+    config.gan.update(batch=4, channel_base=64, channel_max=8, z_dim=8, w_dim=8)
     config.judge.update(width=4, stem="stride2")
     config.data.resolution = 16
     gan, (state, _, _, key) = dry_run.abstract_gan(config)
@@ -266,3 +285,22 @@ def test_dry_run_names_the_penalty_and_its_stage():
     assert "  penalty_judge/long_hair\n" in text
     assert text.count("labels are used in training") == 1
     assert "adversary by a judge of long_hair" in text
+    config.arms.fair = {"penalty": "constraint", "penalty_groups": "ratio", "penalty_count": 3}
+    text = dry_run.report_plan(config)
+    assert "  penalty_judge/ratio_3\n" in text
+    assert "constraint by a judge of 3 groups of the ratios" in text
+    assert "labels are used" not in text
+
+
+def test_groups_of_the_ratios_are_those_that_the_bias_has():
+    """Three groups of known log ratio, estimated with noise; by rising ratio, always the same."""
+    rng = np.random.default_rng(0)
+    truth = rng.permutation(np.repeat([0, 1, 2], (700, 100, 200)))
+    log_ratio = np.array([-0.6, 0.7, 1.6])[truth] + rng.normal(0, 0.15, 1000)
+    found = penalty_stage.ratio_groups(log_ratio, 3)
+    assert (found == truth).mean() > 0.98
+    np.testing.assert_array_equal(penalty_stage.ratio_groups(log_ratio, 3), found)
+    two = penalty_stage.ratio_groups(np.log([2.0, 0.5, 2.0, 0.5]), 2)
+    np.testing.assert_array_equal(two, [1, 0, 1, 0])
+    with pytest.raises(InputError, match="penalty_count=3.*have 2 different ratios.*to 2 or"):
+        penalty_stage.ratio_groups(np.log([2.0, 0.5, 2.0]), 3)

@@ -31,6 +31,17 @@ def test_marginals_move_the_share_to_the_target():
 
 
 @pytest.mark.slow
+def test_running_shares_steer_where_a_batch_says_little():
+    """Four fakes a step."""
+    programs = toy_modes(penalty="marginals", penalty_weight=20.0, penalty_momentum=0.95, batch=4)
+    state, rows = trained(programs, 0.9, STEPS, toy_judge(EVEN))
+    assert fakes(programs, state.g)[0].mean() == pytest.approx(0.5, abs=0.08)
+    running = np.array([row["penalty/running/1"] for row in rows[-200:]])
+    batches = np.array([row["penalty/share/1"] for row in rows[-200:]])
+    assert running.std() < 0.5 * batches.std()
+
+
+@pytest.mark.slow
 def test_the_constraint_is_kept_by_a_multiplier_that_settles():
     slack = 0.05  # of two classes: shares of 0.66 and 0.34
     programs = toy_modes(penalty="constraint", penalty_slack=slack, penalty_rate=1.0)

@@ -48,10 +48,10 @@ def assumed_labels(config: ConfigDict, images: int) -> Conditions | None:
 
 def assumed_judge(config: ConfigDict, key: jax.Array) -> FrozenJudge | None:
     """An untrained judge for the penalty, if there is one; two values for each attribute."""
-    names, data = penalty_stage.attributes(config), config.data
-    if not names:
+    one, data = penalty_stage.asked(config), config.data
+    if one is None:
         return None
-    k = 2 ** len(names)
+    k = one.groups or 2 ** len(one.attributes)
     network = Classifier(config.judge, resolution=data.resolution, channels=data.channels,
                          classes=k, steps=1)  # fmt: skip
     return FrozenJudge(network.init(key).best, jnp.full(k, 1 / k), network.model)
@@ -138,12 +138,15 @@ def _own_samples(gan: ConfigDict) -> list[str]:
 
 
 def _penalty(config: ConfigDict) -> list[str]:
-    judge, names = abstract_judge(config), penalty_stage.attributes(config)
-    if judge is None:
+    judge, one = abstract_judge(config), penalty_stage.asked(config)
+    if judge is None or one is None:
         return []
-    return [f"  penalty       {config.gan.penalty} by a judge of {'+'.join(names)} of its own "
-            f"({size(judge)[1] / 1e6:,.1f} MB on every device, with two values for each "
-            "attribute); labels are used in training"]  # fmt: skip
+    held = f"{size(judge)[1] / 1e6:,.1f} MB on every device"
+    if not one.attributes:
+        return [f"  penalty       {config.gan.penalty} by a judge of {one.groups} groups of the "
+                f"ratios ({held})"]  # fmt: skip
+    return [f"  penalty       {config.gan.penalty} by a judge of {one.label} of its own ({held}, "
+            "with two values for each attribute); labels are used in training"]  # fmt: skip
 
 
 def report_plan(

@@ -44,9 +44,8 @@ def plan(config: ConfigDict) -> dict[str, Any]:
     stages |= ratio_stage.plan(config)
     for names in config.judge.attribute_sets:
         stages[f"judge/{'+'.join(names)}"] = seed | {"judge": c["judge"]}
-    for names in penalty_stage.sets(config):
-        role = {"role": penalty_stage.ROLE}  # else it would look like the judge's stage
-        stages[penalty_stage.stage_name(names)] = seed | {"judge": c["judge"]} | role
+    for one in penalty_stage.all_asked(config):
+        stages[one.stage] = seed | {"judge": c["judge"]} | one.plan
     during = {k: c["eval"][k] for k in ("every_kimg", "samples_during", "batch")}
     for name in arm_order(config):
         gan = with_arm(config, name).gan.to_dict()
@@ -89,13 +88,13 @@ def run(config: ConfigDict, workdir: Path, only: str | None = None) -> Path:
     stages.run("weights", ["data", *ratios], make.weights)
     for names, name in zip(sets, judges, strict=True):
         stages.run(name, ["data"], partial(make.judge, names))
-    for names in penalty_stage.sets(config):
-        stages.run(penalty_stage.stage_name(names), ["data"], partial(make.penalty_judge, names))
+    for one in penalty_stage.all_asked(config):
+        stages.run(one.stage, one.inputs, partial(make.penalty_judge, one))
     for arm in arm_order(config):
         gan, tree = f"arms/{arm}/gan", with_arm(config, arm)
         earlier = [f"arms/{name}/gan" for name in earlier_arms(tree.gan)]
-        asked = penalty_stage.attributes(tree)
-        own = [penalty_stage.stage_name(asked)] if asked else []
+        asked = penalty_stage.asked(tree)
+        own = [asked.stage] if asked else []
         stages.run(gan, ["data", "weights", *judges, *own, *earlier], partial(make.gan, arm))
         stages.run(f"arms/{arm}/eval", ["data", "weights", *judges, gan], partial(make.eval, arm))
     stages.run("report", [f"arms/{arm}/eval" for arm in config.arms], make.report)
@@ -164,9 +163,8 @@ class _Bodies:
     def judge(self, names: tuple[str, ...], folder: Path) -> None:
         judge_stage.train_judge(self._config, self._dataset, names, folder)
 
-    def penalty_judge(self, names: tuple[str, ...], folder: Path) -> None:
-        role = penalty_stage.ROLE
-        judge_stage.train_judge(self._config, self._dataset, names, folder, role, members=1)
+    def penalty_judge(self, one: penalty_stage.Asked, folder: Path) -> None:
+        penalty_stage.train(self._workdir, self._config, self._dataset, one, folder)
 
     def gan(self, arm: str, folder: Path) -> dict[str, Any]:
         return gan_stage.train_arm(

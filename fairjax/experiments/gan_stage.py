@@ -34,8 +34,8 @@ log = logging.getLogger("fairjax")
 # Keys of `gan` that the compiled programs do not depend on: arms that differ in these share them.
 DATA_ONLY = ("reweight", "resample_share", "draws", "train_on", "groups", "dro_bins", "dro_c",
              "dro_start", "log_every_kimg", "save_every_kimg", "sample_every_kimg", "init_from",
-             "init_d", "init_grow", "second_from", "own_from", "own_share", "penalty_attributes",
-             "penalty_target")  # fmt: skip
+             "init_d", "init_grow", "second_from", "own_from", "own_share", "penalty_groups",
+             "penalty_attributes", "penalty_count", "penalty_target")  # fmt: skip
 _programs: dict[str, Gan] = {}
 
 

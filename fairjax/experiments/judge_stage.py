@@ -40,16 +40,25 @@ def _classifier(config: ConfigDict, classes: int, n_fit: int) -> tuple[Classifie
     return Classifier(config.judge, classes=classes, steps=steps, **shape), steps
 
 
-def _fit_positions(dataset: Dataset, names: tuple[str, ...]) -> np.ndarray:
+class Labelled(NamedTuple):
+    """The images that a judge is fitted on.
+
+    Attributes:
+      label: for names and seeds. classes: k names. positions: int [n]. truth: int [n] in [0, k).
+    """
+
+    label: str
+    classes: tuple[str, ...]
+    positions: np.ndarray
+    truth: np.ndarray
+
+
+def _labelled(dataset: Dataset, names: tuple[str, ...]) -> Labelled:
     """Images of judge_fit whose label is known."""
     positions = dataset.roles["judge_fit"]
-    return positions[dataset.classes(names, positions) >= 0]
-
-
-def network(config: ConfigDict, dataset: Dataset, names: tuple[str, ...]) -> Classifier:
-    """The programs of the judge of one attribute set."""
-    classes = len(dataset.class_names(names))
-    return _classifier(config, classes, len(_fit_positions(dataset, names)))[0]
+    truth = dataset.classes(names, positions)
+    known = truth >= 0
+    return Labelled("+".join(names), dataset.class_names(names), positions[known], truth[known])
 
 
 def train_judge(
@@ -67,39 +76,47 @@ def train_judge(
     Args:
       members: number of its networks; `judge.members` unless given.
     """
-    label = "+".join(names)
-    positions = _fit_positions(dataset, names)
-    truth = dataset.classes(names, positions)
-    class_names = dataset.class_names(names)
-    counts = np.bincount(truth, minlength=len(class_names))
+    of = _labelled(dataset, names)
+    counts = np.bincount(of.truth, minlength=len(of.classes))
     if counts.min() < 2:
         raise InputError(
-            f"only {counts.min()} labelled images of '{class_names[counts.argmin()]}' to fit on",
-            f"judge.attribute_sets ({label})",
+            f"only {counts.min()} labelled images of '{of.classes[counts.argmin()]}' to fit on",
+            f"judge.attribute_sets ({of.label})",
             "Give more labelled images, or judge another attribute set",
         )
-    classifier, steps = _classifier(config, len(class_names), len(positions))
+    members = config.judge.members if members is None else members
+    classifier, found = fitted(config, dataset, of, folder, role, members)
+    summary = _errors(_votes(classifier, found), dataset, names)
+    write(folder, found, summary)
+    for name, accuracy in zip(of.classes, summary["accuracy"], strict=True):
+        log.info("%s %s: recall of '%s' on judge_test %.3f", role, of.label, name, accuracy)
+
+
+def fitted(
+    config: ConfigDict, dataset: Dataset, of: Labelled, folder: Path, role: str, members: int
+) -> tuple[Classifier, list[dict]]:
+    """Trains so many networks on the images; returns their programs and what they have learnt."""
+    classifier, steps = _classifier(config, len(of.classes), len(of.positions))
     every = max(1, steps // config.judge.evaluations)
 
     def trained(member: int) -> Any:
-        own = (label, f"member {member}") if member else (label,)
+        own = (of.label, f"member {member}") if member else (of.label,)
         rng = np.random.default_rng(keys.number(config.seed, role, *own))
         train, held = [], []
-        for index in range(len(class_names)):
-            those = rng.permutation(np.flatnonzero(truth == index))
+        for index in range(len(of.classes)):
+            those = rng.permutation(np.flatnonzero(of.truth == index))
             n_held = max(1, round(len(those) * config.judge.validation_share))
             held.append(those[:n_held])
             train.append(those[n_held:])
         held_all = np.concatenate(held)
         mass = np.concatenate([np.full(len(h), 1 / len(held) / len(h)) for h in held])
         table = draw.balanced(train, config.judge.batch)
-        images = dataset.images[positions[held_all]]
-        name = " ".join((role, *own))
-        task = classifier.task(name, truth, lambda: (images, truth[held_all], mass))
+        images, truth = dataset.images[of.positions[held_all]], of.truth[held_all]
+        task = classifier.task(" ".join((role, *own)), of.truth, lambda: (images, truth, mass))
         seed = keys.number(config.seed, f"{role} draw", *own)
         state = loop.run(
             task,
-            loop.drawn(dataset.images, positions, table, seed=seed, batch=config.judge.batch),
+            loop.drawn(dataset.images, of.positions, table, seed=seed, batch=config.judge.batch),
             keys.root(config.seed, role, *own),
             loop.Rhythm(steps, config.judge.batch, log=min(50, every), save=every, evaluate=every),
             folder / f"member_{member}" if member else folder,
@@ -107,16 +124,15 @@ def train_judge(
         )  # fmt: skip
         return state.best
 
-    found = [trained(i) for i in range(config.judge.members if members is None else members)]
-    summary = _errors(_votes(classifier, found), dataset, names)
+    return classifier, [trained(member) for member in range(members)]
+
+
+def write(folder: Path, members: Sequence[dict], summary: dict) -> None:
+    """network.safetensors and summary.json."""
     if is_lead():
-        save_tree(
-            folder / "network.safetensors",
-            {f"member_{i}": variables for i, variables in enumerate(found)},
-        )
+        networks = {f"member_{i}": variables for i, variables in enumerate(members)}
+        save_tree(folder / "network.safetensors", networks)
         write_json(folder / "summary.json", summary)
-    for name, accuracy in zip(class_names, summary["accuracy"], strict=True):
-        log.info("%s %s: recall of '%s' on judge_test %.3f", role, label, name, accuracy)
 
 
 def load_members(file: Path) -> list[dict]:

@@ -1,20 +1,25 @@
 """Stages `penalty_judge`: the judge that a penalty of the GAN trains on, which never audits.
 
-It is another network than the judge of the same attributes: another seed, and with it another part
-of judge_fit for choosing the parameters. A generator that games it is judged by the ordinary one.
+It knows labels (of judge_fit; it has another seed than the judge of the same attributes, and so
+another part of them for choosing the parameters) or, without any label, groups that are found in
+the density ratios of the training images. A generator that games it is judged by the ordinary one.
 """
 
 import logging
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from ml_collections import ConfigDict
 
 from fairjax.config import with_arm
 from fairjax.data.prepare import Dataset
+from fairjax.errors import InputError
 from fairjax.experiments import judge_stage
-from fairjax.train.classifier import probabilities
+from fairjax.experiments.judge_stage import Labelled
+from fairjax.experiments.stages import read_json
+from fairjax.experiments.weights_stage import load_weights
+from fairjax.train.classifier import Classifier, probabilities
 from fairjax.train.penalty import FrozenJudge, frozen_judge
 
 log = logging.getLogger("fairjax")
@@ -23,22 +28,88 @@ ROLE = "penalty_judge"
 CHUNK = 4096  # reference images in memory at a time
 
 
-def attributes(config: ConfigDict) -> tuple[str, ...]:
-    """The attribute set of the penalty of an arm (already applied); () without a penalty."""
-    if config.gan.penalty == "none":
-        return ()
-    return tuple(config.gan.penalty_attributes) or tuple(config.judge.attribute_sets[0])
+class Asked(NamedTuple):
+    """Whom a penalty asks: a judge of the labels of `attributes` or, where these are (), one of so
+    many groups of the log ratios."""
+
+    attributes: tuple[str, ...]
+    groups: int = 0
+
+    @property
+    def label(self) -> str:
+        return "+".join(self.attributes) or f"ratio_{self.groups}"
+
+    @property
+    def stage(self) -> str:
+        return f"{ROLE}/{self.label}"
+
+    @property
+    def plan(self) -> dict[str, Any]:
+        """What decides it, beside the config of the judge."""
+        found = {} if self.attributes else {"groups": self.groups}
+        return {"role": ROLE} | found  # else it would look like the judge's stage
+
+    @property
+    def inputs(self) -> list[str]:
+        return ["data"] if self.attributes else ["data", "weights"]
 
 
-def sets(base: ConfigDict) -> list[tuple[str, ...]]:
-    """The attribute sets of all arms' penalties, each once."""
-    found = [attributes(with_arm(base, arm)) for arm in base.arms]
-    return list(dict.fromkeys(names for names in found if names))
+def asked(config: ConfigDict) -> Asked | None:
+    """Whom the penalty of an arm (already applied) asks; None without a penalty."""
+    gan = config.gan
+    if gan.penalty == "none":
+        return None
+    if gan.penalty_groups == "ratio":
+        return Asked((), gan.penalty_count)
+    return Asked(tuple(gan.penalty_attributes) or tuple(config.judge.attribute_sets[0]))
 
 
-def stage_name(names: tuple[str, ...]) -> str:
-    """Name of the stage that trains the judge of an attribute set for penalties."""
-    return f"{ROLE}/{'+'.join(names)}"
+def all_asked(base: ConfigDict) -> list[Asked]:
+    """Those of all arms' penalties, each once."""
+    found = [asked(with_arm(base, arm)) for arm in base.arms]
+    return list(dict.fromkeys(one for one in found if one is not None))
+
+
+def train(workdir: Path, config: ConfigDict, dataset: Dataset, one: Asked, folder: Path) -> None:
+    """Trains the judge of a penalty; writes network.safetensors and summary.json.
+
+    Raises:
+      InputError: too few labelled images of a class, or fewer different ratios than groups.
+    """
+    if one.attributes:
+        judge_stage.train_judge(config, dataset, one.attributes, folder, ROLE, members=1)
+        return
+    log_ratio = load_weights(workdir, dataset)[1]
+    groups = ratio_groups(log_ratio, one.groups)
+    means = [np.exp(log_ratio[groups == g]).mean() for g in range(one.groups)]
+    names = tuple(f"ratio about {mean:.2g}" for mean in means)
+    for name, size in zip(names, np.bincount(groups), strict=True):
+        log.info("%s: %d training images of %s", one.label, size, name)
+    found = Labelled(one.label, names, dataset.training, groups)
+    classifier, (variables,) = judge_stage.fitted(config, dataset, found, folder, ROLE, members=1)
+    judge_stage.write(folder, [variables], {"classes": list(names)})
+
+
+def ratio_groups(log_ratio: np.ndarray, count: int) -> np.ndarray:
+    """The group of every image: log ratios [n] -> int [n] in [0, count), by rising ratio.
+
+    Groups are those of k-means on the line: where a bias is one of groups, the ratio takes one
+    value in each, and estimates of it lie around these.
+
+    Raises:
+      InputError: fewer different ratios than groups.
+    """
+    from sklearn.cluster import KMeans  # a second that few commands need
+
+    if (different := len(np.unique(log_ratio))) < count:
+        raise InputError(
+            f"the training images have {different} different ratios", f"gan.penalty_count={count}",
+            f"Set it to {max(different, 2)} or less, or penalty_groups=attributes",
+        )  # fmt: skip
+    found = KMeans(count, n_init=10, random_state=0).fit(log_ratio[:, None])
+    rank = np.empty(count, np.int64)
+    rank[np.argsort(found.cluster_centers_[:, 0])] = np.arange(count)
+    return rank[found.labels_]
 
 
 def load(workdir: Path, config: ConfigDict, dataset: Dataset) -> FrozenJudge | None:
@@ -47,12 +118,15 @@ def load(workdir: Path, config: ConfigDict, dataset: Dataset) -> FrozenJudge | N
     The target "reference" is the mean of the judge's probabilities over the reference images that
     are trained on, as the fakes are judged (Choi et al., 2020, eq. 2): no label of them is read.
     """
-    names = attributes(config)
-    if not names:
+    one = asked(config)
+    if one is None:
         return None
-    network = judge_stage.network(config, dataset, names)
-    (variables,) = judge_stage.load_members(workdir / stage_name(names) / "network.safetensors")
-    classes = dataset.class_names(names)
+    folder = workdir / one.stage
+    (variables,) = judge_stage.load_members(folder / "network.safetensors")
+    classes = read_json(folder / "summary.json")["classes"]
+    network = Classifier(config.judge, classes=len(classes), steps=1,
+                         resolution=config.data.resolution,
+                         channels=config.data.channels)  # fmt: skip
     target = np.full(len(classes), 1 / len(classes))
     if config.gan.penalty_target == "reference":
         positions = dataset.roles["train_reference"]
@@ -60,14 +134,14 @@ def load(workdir: Path, config: ConfigDict, dataset: Dataset) -> FrozenJudge | N
         judged = [probabilities(network.predict(variables, dataset.images[p])) for p in parts]
         target = np.concatenate(judged).mean(0)
     shares = ", ".join(f"{name}: {x:.3f}" for name, x in zip(classes, target, strict=True))
-    log.info("penalty %s on %s, target %s (%s)", config.gan.penalty, "+".join(names),
+    log.info("penalty %s on %s, target %s (%s)", config.gan.penalty, one.label,
              config.gan.penalty_target, shares)  # fmt: skip
     return frozen_judge(network.model, variables, target)
 
 
 def record(config: ConfigDict, judge: FrozenJudge | None) -> dict[str, Any]:
     """What the stage `gan` says of the penalty in its DONE; nothing without one."""
-    if judge is None:
+    one = asked(config)
+    if judge is None or one is None:
         return {}
-    said = {"judge": stage_name(attributes(config)), "target": np.asarray(judge.target).tolist()}
-    return {"penalty": said}
+    return {"penalty": {"judge": one.stage, "target": np.asarray(judge.target).tolist()}}

@@ -32,6 +32,18 @@ def squared_distance(
     return distance - jnp.square(probabilities - mean[None]).sum() / (n * (n - 1))
 
 
+def slope_along(shares: jax.Array, target: jax.Array, probabilities: jax.Array) -> jax.Array:
+    """2 (shares - target) . m, m the mean of the probabilities [batch, k]: its gradient is that of
+    |m - target|^2 where m is at `shares` [k], which are constant to it.
+
+    Raises:
+      ValueError: other shapes.
+    """
+    _batch(probabilities, target)
+    gap = jax.lax.stop_gradient(shares - target)
+    return 2 * jnp.sum(gap * probabilities.mean(0))
+
+
 def raised(mu: jax.Array, distance: jax.Array, slack: float, rate: float) -> jax.Array:
     """The multiplier of `distance <= slack` after a step of dual ascent, >= 0; no gradient flows.
 

@@ -43,10 +43,16 @@ def _on_training(arms: list[Arm]) -> list[str]:
     said = []
     if any(arm.dro for arm in arms):
         said.append("The target of a DRO run is q, not the reference.")
-    if names := [arm.name for arm in arms if words.penalised(arm)]:
+    penalised = [arm for arm in arms if words.penalised(arm)]
+    if names := [arm.name for arm in penalised if not words.by_ratio(arm)]:
         said.append(
             f"Labels were used in the training of {', '.join(names)}, by a penalty that may have "
             "gamed its own judge; the figures come from another judge."
+        )
+    if names := [arm.name for arm in penalised if words.by_ratio(arm)]:
+        said.append(
+            f"A penalty on groups of the ratios steered {', '.join(names)} and may have gamed the "
+            "network that tells them; the figures come from a judge that training did not see."
         )
     return said
 

@@ -140,12 +140,18 @@ def kind_of_arm(arm: Arm) -> str:
         how += ", told which set an image is from"
     elif condition:
         how += f", trained with labels of {' and '.join(condition)}"
-    return how + _PENALTIES.get(arm.settings.get("gan.penalty", "none"), "")
+    how += _PENALTIES.get(arm.settings.get("gan.penalty", "none"), "")
+    return how + " of ratio groups" * (penalised(arm) and by_ratio(arm))
 
 
 def penalised(arm: Arm) -> bool:
     """Whether the arm was trained with a fairness penalty."""
     return arm.settings.get("gan.penalty", "none") != "none"
+
+
+def by_ratio(arm: Arm) -> bool:
+    """Whether a penalty of the arm counts groups of the ratios, for which no label is used."""
+    return arm.settings.get("gan.penalty_groups", "attributes") == "ratio"
 
 
 def described(arm: Arm) -> str:

@@ -35,7 +35,7 @@ class GanState(struct.PyTreeNode):
     ada: Ada | None = None  # controller of the augmentation, with gan.augment="ada" only
     second: Second | None = None  # with gan.second_d only
     group_losses: jax.Array | None = None  # running [k], with gan.dro_momentum only
-    penalty: PenaltyState = None  # with gan.penalty="constraint" or "adversary" only
+    penalty: PenaltyState = None  # of gan.penalty, where it has one
 
 
 class Reals(struct.PyTreeNode):

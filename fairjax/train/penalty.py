@@ -1,9 +1,9 @@
 """Fairness penalties in the generator's step (`gan.penalty`), and their part of the state.
 
-"marginals" adds a distance of the shares that a frozen judge sees in the batch of fakes from a
-target, "constraint" bounds that distance by a Lagrange multiplier, "adversary" lets a small network
-guess the judged class from the style and trains the generator against it. All three train on what
-one judge says and can game it: the figures of a run must come from another judge.
+"marginals" adds a distance of the shares that a frozen judge sees in the fakes (of the batch, or
+lately) from a target, "constraint" bounds that distance by a Lagrange multiplier, "adversary" lets
+a small network guess the judged class from the style and trains the generator against it. All three
+train on what one judge says and can game it: the figures of a run must come from another judge.
 """
 
 from typing import Any
@@ -21,6 +21,7 @@ from fairjax.objectives.penalties import (
     chance_level,
     lagrangian,
     raised,
+    slope_along,
     soft_cross_entropy,
     squared_distance,
 )
@@ -57,6 +58,12 @@ def frozen_judge(network: nn.Module, variables: Any, target: np.ndarray) -> Froz
     )
 
 
+class Running(struct.PyTreeNode):
+    """The state of "marginals" with `gan.penalty_momentum`."""
+
+    shares: jax.Array  # running means of the fakes' shares [k], from equal ones on
+
+
 class Multiplier(struct.PyTreeNode):
     """The state of "constraint"."""
 
@@ -70,7 +77,7 @@ class Adversary(struct.PyTreeNode):
     optimiser: Any
 
 
-PenaltyState = Multiplier | Adversary | None
+PenaltyState = Running | Multiplier | Adversary | None
 
 
 def penalty_start(gan: ConfigDict, key: jax.Array, classes: int) -> PenaltyState:
@@ -84,6 +91,8 @@ def penalty_start(gan: ConfigDict, key: jax.Array, classes: int) -> PenaltyState
     """
     if gan.penalty == "constraint":
         return Multiplier(jnp.zeros(()))
+    if gan.penalty == "marginals" and gan.penalty_momentum and classes:
+        return Running(jnp.full(classes, 1 / classes))
     if gan.penalty == "adversary" and classes:
         w = jnp.zeros((1, gan.w_dim))
         params = _adversary(gan, classes).init(jax.random.fold_in(key, _ROOT), w)["params"]
@@ -104,6 +113,9 @@ def penalty_term(
       ws: their styles [n, num_ws, w_dim]. The adversary is told their mean over the layers: w
         itself, but for style mixing, where each of both styles counts by its layers.
 
+    With "marginals" and a momentum the slope is that of |m - target|^2 at the running shares m: by
+    chance a batch of eight is far from its mean.
+
     Returns: (term, (probabilities [n, k], w [n, w_dim]) for `penalty_moved`).
     """
     p, w = judge(images), ws.mean(1)
@@ -111,6 +123,8 @@ def penalty_term(
         guess = _guess(gan, state.params, w, p.shape[1])
         # The reversed loss reaches mapping through w, and mapping and synthesis through the label.
         added = -gan.penalty_weight * soft_cross_entropy(guess, p)
+    elif isinstance(state, Running):
+        added = gan.penalty_weight * slope_along(state.shares, judge.target, p)
     else:
         distance = squared_distance(p, judge.target, gan.penalty_unbiased)
         if isinstance(state, Multiplier):
@@ -131,7 +145,11 @@ def penalty_moved(
     distance = squared_distance(p, judge.target, gan.penalty_unbiased)
     metrics = {"penalty/distance": distance}
     metrics |= {f"penalty/share/{u}": share for u, share in enumerate(p.mean(0))}
-    if isinstance(state, Multiplier):
+    if isinstance(state, Running):
+        beta = gan.penalty_momentum
+        state = Running(beta * state.shares + (1 - beta) * p.mean(0))
+        metrics |= {f"penalty/running/{u}": share for u, share in enumerate(state.shares)}
+    elif isinstance(state, Multiplier):
         state = Multiplier(raised(state.mu, distance, gan.penalty_slack, gan.penalty_rate))
         metrics["penalty/mu"] = state.mu
     elif isinstance(state, Adversary):

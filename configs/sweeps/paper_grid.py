@@ -5,8 +5,8 @@ One run: python launch/train.py --config=configs/sweeps/paper_grid.py:cpu+hair09
 Tables:  python launch/compare.py configs/sweeps/paper_grid.jsonl
 
 A cell is a size (cpu, full), a setting and a perc; its methods are the arms of one run, which share
-the data, the ratio networks and the judge of their seed. `cpu` takes about 20 minutes a run on two
-cores; `full` is 64 px and 200 kimg, for a GPU.
+the data, the ratio networks and the judge of their seed. `cpu` takes about 45 minutes a run on one
+core; `full` is 64 px and 200 kimg, for a GPU.
 """
 
 from ml_collections import ConfigDict
@@ -62,7 +62,7 @@ def full(config: ConfigDict) -> None:
 
 def long(config: ConfigDict) -> None:
     """400 kimg of the default beside no weights: does the effect last?"""
-    del config.arms["loss"]
+    del config.arms["loss"], config.arms["steered"]
     config.gan.update(kimg=400.0, save_every_kimg=50.0, sample_every_kimg=50.0)
     config.eval.every_kimg = 16.0
 
@@ -186,6 +186,13 @@ def get_config(arg: str | None = None) -> ConfigDict:
             "equi": {"reweight": "none"},
             "loss": {"reweight": "loss"},
             "resample": {"reweight": "resample"},
+            "steered": {
+                "reweight": "resample",
+                "penalty": "marginals",
+                "penalty_groups": "ratio",
+                "penalty_weight": 2.0,
+                "penalty_momentum": 0.99,
+            },
         }
     )
     changes = {"cpu": cpu, "full": full, "tiny": tiny, "long": long, "control": control,

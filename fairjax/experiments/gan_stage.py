@@ -247,7 +247,7 @@ def measure_arm(
     judged = {label: p for label, p in seen.scores.items() if label != RATIO}
     close, pairs = yardstick.neighbours(seen)
     figures = [
-        *yardstick.fairness(judged, votes=seen.votes),
+        *yardstick.fairness(seen.scores | seen.votes),
         *yardstick.disagreement(seen),
         *yardstick.quality(seen),
         *yardstick.ratio_scores(seen),

@@ -4,7 +4,6 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property, partial
 from pathlib import Path
-from types import MappingProxyType
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -67,8 +66,9 @@ class Yardstick:
         return features.extract(features.random_conv(), self._dataset.images, positions)
 
     def judged(self, samples: np.ndarray) -> dict[str, np.ndarray]:
-        """Samples uint8 [n, H, W, C] -> {judge's label: probabilities [n, k]}."""
-        return {judge.label: judge.score(samples) for judge in self._judges}
+        """Samples uint8 [n, H, W, C] -> {judge's label: probabilities [n, k], or where it has
+        several networks those of each [n, members, k]}."""
+        return {j.label: (j.votes or j.score)(samples) for j in self._judges}
 
     def observe(self, images: Iterable[np.ndarray], n: int) -> Observed:
         """Shows n samples, which come in parts, to the judges, the ratio networks (score
@@ -84,20 +84,14 @@ class Yardstick:
             if judge.label in seen.votes:
                 yield disagreement_figure(seen.votes[judge.label], judge.label, judge.disagreement)
 
-    def fairness(
-        self,
-        judged: Mapping[str, np.ndarray],
-        draws: int = 1000,
-        votes: Mapping[str, np.ndarray] = MappingProxyType({}),
-    ) -> Iterator[Figure]:
-        """Shares and discrepancies of what `judged` returned, for every judge; with the votes of
-        its networks their differences are in the intervals."""
+    def fairness(self, judged: Mapping[str, np.ndarray], draws: int = 1000) -> Iterator[Figure]:
+        """Shares and discrepancies of what `judged` returned, for every judge."""
         for judge, on_reference in zip(self._judges, self._judged_reference, strict=True):
-            classes = self._classes_of(judge, self._reference)
+            classes, said = self._classes_of(judge, self._reference), judged[judge.label]
+            mean, votes = (said.mean(1), said) if said.ndim == 3 else (said, None)
             yield from fairness_figures(
-                judged[judge.label], judge.errors, on_reference, classes, judge.label, draws=draws,
-                votes=votes.get(judge.label),
-            )  # fmt: skip
+                mean, judge.errors, on_reference, classes, judge.label, draws=draws, votes=votes
+            )
 
     def cheap_quality(self, samples: np.ndarray) -> Iterator[Figure]:
         """KID to the metric reference in fixed random features; for use during training."""

@@ -188,7 +188,7 @@ def test_a_judge_of_several_networks_that_differ_on_the_samples(folders, tmp_pat
     figures = figures_in(tmp_path / "several")
     differ = figures["judge_disagreement/colour"]
     assert differ.value == pytest.approx(10 / 200 * 2 / 3)
-    assert differ.note == "on real images 0.0100"
+    assert differ.note == "on real images 1 %"
     assert figures["share/colour/1/hard/raw"].value == 0.8  # the mean decides as the two do
     monkeypatch.setattr(judge_stage, "read_judge", lambda folder, where: judge._replace(votes=None))
     alone = figures_in(tmp_path / "alone")

@@ -270,6 +270,7 @@ def get_config():
         "--config.gan.kimg=0.4",
         "--config.eval.every_kimg=0.4",
         "--config.gan.r1_gamma=0.0",
+        "--config.weights.true_ratio=True",
     )
     planned = pipeline.run(workdir, *more, "--dry_run")
     assert "starts from   arm:the_first" in planned.stdout, planned.stderr

@@ -223,8 +223,10 @@ def disagreement_figure(votes: np.ndarray, attribute: str, real: float) -> Figur
     k]; `real` is that over real images."""
     differ = disagreement(votes)
     value, spread = float(differ.mean()), float(1.96 * differ.std() / np.sqrt(len(differ)))
-    return Figure(f"judge_disagreement/{attribute}", value, max(value - spread, 0.0),
-                  min(value + spread, 1.0), len(differ), f"on real images {real:.4f}")  # fmt: skip
+    return Figure(
+        f"judge_disagreement/{attribute}", value, max(value - spread, 0.0),
+        min(value + spread, 1.0), len(differ), f"on real images {100 * real:.2g} %",
+    )  # fmt: skip
 
 
 def _votes(probabilities: np.ndarray, kind: str) -> np.ndarray:

@@ -13,7 +13,8 @@ from fairjax.report.workdir import Arm, Run, insufficient
 # Figures that are shares of images, written in percent.
 SHARES = ("precision", "recall", "coverage", "memorisation")
 # Figures that stand on the page itself and not only among all.
-MAIN = ("kid", "frechet", "inception_score", *SHARES, "density", "ratio_score", "path_length")
+MAIN = ("judge_disagreement", "kid", "frechet", "inception_score", *SHARES, "density",
+        "ratio_score", "path_length")  # fmt: skip
 LIMITS = ["figure", "verdict", "value", "wanted"]  # heads of the table of limits
 
 
@@ -190,7 +191,7 @@ def _figure_cell(run: Run, arm: Arm, name: str) -> Cell:
     if figure is None:
         return Cell("not run", faint=True)
     head, *rest = words.of_psi(name)[1].split("/")
-    share = head in ("share", "reference_share", "smallest_share", *SHARES)
+    share = head in ("share", "reference_share", "smallest_share", "judge_disagreement", *SHARES)
     text = words.percent(figure) if share else words.number(figure)
     note = "; ".join(
         part for part in (f"n = {figure.n:,}" if figure.n else "", figure.note) if part

@@ -218,7 +218,7 @@ def test_rows_of_another_config_are_refused_before_anything_runs(grid, capsys):
 
 def test_the_real_grid_has_valid_cells():
     path = pipeline.ROOT / "configs/sweeps/paper_grid.py"
-    usual = ("equi", "loss", "resample")
+    usual = ("equi", "loss", "resample", "steered")
     for name, count in (("cpu", 5), ("full", 12), ("tiny", 2), ("baselines", 2), ("menu", 1)):
         file, module, _, cells = sweep.opened(f"{path}:{name}")
         planned = sweep.jobs(file, module, cells, [0], Path("runs"))

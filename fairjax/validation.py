@@ -178,13 +178,13 @@ def cautions(config: ConfigDict) -> list[str]:
 def _penalised(config: ConfigDict) -> Iterator[str]:
     trees = {arm: with_arm(config, arm).gan for arm in config.arms}
     arms = [arm for arm, gan in trees.items() if gan.penalty != "none"]
-    labelled = [arm for arm in arms if trees[arm].penalty_groups == "attributes"]
-    for told, how in ((labelled, "a penalty: labels are used in training, and the penalty"),
-                      ([arm for arm in arms if arm not in labelled], "a penalty on groups of the "
-                       "ratios, which")):  # fmt: skip
-        if told:
-            yield (f"arm {', '.join(told)} trains with {how} may game its own judge; the figures "
-                   "come from another judge")  # fmt: skip
+    if labelled := [arm for arm in arms if trees[arm].penalty_groups == "attributes"]:
+        yield (f"arm {', '.join(labelled)} trains with a penalty: labels are used in training, and "
+               "the penalty may game its own judge; the figures come from another "
+               "judge")  # fmt: skip
+    if by_ratio := [arm for arm in arms if trees[arm].penalty_groups == "ratio"]:
+        yield (f"arm {', '.join(by_ratio)} trains with a penalty on groups of the ratios, which "
+               "may game its own judge; the figures come from another judge")  # fmt: skip
     for arm, gan in trees.items():
         chance = 0.5 / gan.batch  # two classes; with more it is up to twice as much
         if gan.penalty == "constraint" and not gan.penalty_unbiased and gan.penalty_slack < chance:

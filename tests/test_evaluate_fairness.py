@@ -292,9 +292,9 @@ def test_what_networks_read_differently_is_in_the_intervals():
         votes = np.stack([~member_votes, member_votes], -1).astype(float)
         mean = votes.mean(1)
         with_votes, without = (
-            {f.name: f for f in fairness_figures(mean, right, np.eye(2), None, "hair", draws=200,
-                                                 kinds=("soft",), votes=v)}
-            for v in (votes, None)
+            {f.name: f for f in fairness_figures(said, right, np.eye(2), None, "hair", draws=200,
+                                                 kinds=("soft",))}
+            for said in (votes, mean)
         )  # fmt: skip
         for form in ("raw", "corrected"):
             figure = with_votes[f"share/hair/1/soft/{form}"]
@@ -310,8 +310,8 @@ def test_networks_that_agree_change_no_interval():
     p = np.random.default_rng(1).dirichlet([1, 1, 1], 50)
     errors = JudgeErrors(np.diag([50, 50, 50]), np.eye(3))
     alone, agreed = (
-        [f for f in fairness_figures(p, errors, p, None, "x", draws=50, kinds=("hard",), votes=v)]
-        for v in (None, np.repeat(p[:, None], 3, 1))
+        [f for f in fairness_figures(said, errors, p, None, "x", draws=50, kinds=("hard",))]
+        for said in (p, np.repeat(p[:, None], 3, 1))
     )
     for one, other in zip(alone, agreed, strict=True):
         np.testing.assert_allclose(other[1:4], one[1:4], atol=1e-12)

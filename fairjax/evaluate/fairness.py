@@ -120,7 +120,6 @@ def fairness_figures(
     seed: int = 0,
     draws: int = 1000,
     kinds: Sequence[str] = KINDS,
-    votes: np.ndarray | None = None,
 ) -> Iterator[Figure]:
     """All fairness figures of one set of samples for one attribute set.
 
@@ -135,8 +134,8 @@ def fairness_figures(
     Jeffreys' 1/2 added (a plain bootstrap would call zero errors in 50 images certain); means of
     probabilities from a normal distribution with the same 1/2 in its moments, or, for rows of
     `soft` without a covariance, with the widest spread that a probability with this mean can have.
-    With `votes`, also from what the networks of the judge read: the standard error of the mean of
-    their shares, times Student's t of members - 1 degrees of freedom. Errors on real images do not
+    Of several networks, also from what these read: the standard error of the mean of their shares,
+    times Student's t of members - 1 degrees of freedom. Errors on real images do not
     tell how a judge reads samples; that its networks read them differently does.
 
     The interval of a discrepancy is value +- r, r the 95 % point of the length of the error vector:
@@ -147,7 +146,8 @@ def fairness_figures(
     of other seeds.
 
     Args:
-      probabilities: [n, k] the judge's probabilities for the samples.
+      probabilities: [n, k] the judge's probabilities for the samples; or [n, members, k] those of
+        its two networks or more, whose means the shares are made of.
       errors: the judge's errors on `judge_test`; None where nothing is known of them, as with a
         table of labels: these are then taken as true, and a note on each corrected figure says so.
       reference_probabilities: [m, k] the judge's probabilities for the reference images.
@@ -156,13 +156,12 @@ def fairness_figures(
       seed: seed of the draws.
       draws: number of draws.
       kinds: which of "hard" and "soft".
-      votes: [n, members, k] the probabilities of two networks or more, of which `probabilities` are
-        the means; None where there is one.
 
     Raises:
       ValueError: empty input or shapes that do not fit.
     """
-    probabilities = np.asarray(probabilities, np.float64)
+    said = np.asarray(probabilities, np.float64)
+    probabilities = said.mean(1) if said.ndim == 3 else said
     reference_probabilities = np.asarray(reference_probabilities, np.float64)
     n, k = probabilities.shape
     if not n or not len(reference_probabilities):
@@ -176,9 +175,9 @@ def fairness_figures(
     rng = np.random.default_rng(seed)
     for kind in kinds:
         judged, judged_draws = _drawn(probabilities, kind, rng, draws)
-        if votes is not None:
+        if said.ndim == 3:
             own = np.random.default_rng((seed, 1))  # the other draws stay what they are
-            judged_draws = judged_draws + _read(votes, kind, own, draws)
+            judged_draws = judged_draws + _read(said, kind, own, draws)
         target, target_draws = _drawn(reference_probabilities, kind, rng, draws)
         if truth is not None:
             target_draws = np.broadcast_to(target, target_draws.shape)  # the set as it stands
@@ -211,11 +210,11 @@ def fairness_figures(
 
 
 def disagreement(votes: np.ndarray) -> np.ndarray:
-    """[n, members, k] -> for each image the share of the pairs of members that decide for different
-    classes, float64 [n]; NaN with a single member."""
-    decided = votes.argmax(-1)
-    pairs = list(itertools.combinations(decided.T, 2))
-    return np.mean([a != b for a, b in pairs], axis=0) if pairs else np.full(len(votes), np.nan)
+    """[n, members, k] of two members or more -> for each image the share of the pairs of members
+    that decide for different classes, float64 [n]."""
+    pairs = itertools.combinations(votes.argmax(-1).T, 2)
+    found: np.ndarray = np.mean([a != b for a, b in pairs], axis=0)
+    return found
 
 
 def disagreement_figure(votes: np.ndarray, attribute: str, real: float) -> Figure:

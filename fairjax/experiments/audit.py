@@ -179,7 +179,7 @@ def _run(argv: list[str]) -> int:
     known = names_of(judged, [network.name for network in networks], values.sets > 1)
     known += [f"judge_disagreement/{judge.label}" for judge in judges if judge.votes]
     rules.check_names(known)
-    scores = {judge.label: judge.votes or judge.score for judge in judges}
+    scores = {judge.label: judge.each for judge in judges}
     seen = observe(images, n, scores, [(network, n) for network in networks], weights, SHOWN)
     judged = [one._replace(samples=seen.scores.get(one.label, one.samples),
                            votes=seen.votes.get(one.label)) for one in judged]  # fmt: skip

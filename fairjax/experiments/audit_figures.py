@@ -172,8 +172,9 @@ def figures_of(
         known = np.isfinite(one.samples).all(1), np.isfinite(one.reference).all(1)
         truth = None if one.truth is None else one.truth[known[1]]
         kinds = KINDS if one.errors is not None else ("hard",)
-        found += fairness_figures(one.samples[known[0]], one.errors, one.reference[known[1]], truth,
-                                  one.label, kinds=kinds, votes=one.votes)  # fmt: skip
+        said = one.samples[known[0]] if one.votes is None else one.votes
+        found += fairness_figures(said, one.errors, one.reference[known[1]], truth, one.label,
+                                  kinds=kinds)  # fmt: skip
         if one.votes is not None:
             found.append(disagreement_figure(one.votes, one.label, one.disagreement))
         if not known[0].all():

@@ -11,7 +11,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from fairjax.config import arm_order, taken_from, with_arm
-from fairjax.experiments import fair_generation, gan_stage, penalty_stage
+from fairjax.experiments import fair_generation, gan_stage, judge_stage, penalty_stage
 from fairjax.train.classifier import Classifier
 from fairjax.train.conditions import Conditions, label_table, of_numbers
 from fairjax.train.devices import batch_sharding, replicated
@@ -48,12 +48,11 @@ def assumed_labels(config: ConfigDict, images: int) -> Conditions | None:
 
 def assumed_judge(config: ConfigDict, key: jax.Array) -> FrozenJudge | None:
     """An untrained judge for the penalty, if there is one; two values for each attribute."""
-    one, data = penalty_stage.asked(config), config.data
+    one = penalty_stage.asked(config)
     if one is None:
         return None
     k = one.groups or 2 ** len(one.attributes)
-    network = Classifier(config.judge, resolution=data.resolution, channels=data.channels,
-                         classes=k, steps=1)  # fmt: skip
+    network = judge_stage.programs(config, k)
     return FrozenJudge(network.init(key).best, jnp.full(k, 1 / k), network.model)
 
 

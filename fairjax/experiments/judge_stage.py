@@ -8,7 +8,7 @@ tells how well these can be judged at all.
 import json
 import logging
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,6 +22,7 @@ from fairjax.evaluate.fairness import JudgeErrors, disagreement, judge_errors
 from fairjax.evaluate.features import Network, judge
 from fairjax.evaluate.scores import class_calibration
 from fairjax.experiments import keys
+from fairjax.experiments.observed import Score
 from fairjax.objectives import draw
 from fairjax.train import loop
 from fairjax.train.classifier import Classifier, probabilities
@@ -30,14 +31,11 @@ from fairjax.train.weight_files import load_tree, save_tree
 
 log = logging.getLogger("fairjax")
 
-Score = Callable[[np.ndarray], np.ndarray]
 
-
-def _classifier(config: ConfigDict, classes: int, n_fit: int) -> tuple[Classifier, int]:
-    seen = n_fit * (1 - config.judge.validation_share)
-    steps = max(1, int(config.judge.epochs * seen / config.judge.batch))
-    shape = {"resolution": config.data.resolution, "channels": config.data.channels}
-    return Classifier(config.judge, classes=classes, steps=steps, **shape), steps
+def programs(config: ConfigDict, classes: int, steps: int = 1) -> Classifier:
+    """The programs of a judge; only its training depends on the number of steps."""
+    return Classifier(config.judge, resolution=config.data.resolution,
+                      channels=config.data.channels, classes=classes, steps=steps)  # fmt: skip
 
 
 class Labelled(NamedTuple):
@@ -96,7 +94,9 @@ def fitted(
     config: ConfigDict, dataset: Dataset, of: Labelled, folder: Path, role: str, members: int
 ) -> tuple[Classifier, list[dict]]:
     """Trains so many networks on the images; returns their programs and what they have learnt."""
-    classifier, steps = _classifier(config, len(of.classes), len(of.positions))
+    seen = len(of.positions) * (1 - config.judge.validation_share)
+    steps = max(1, int(config.judge.epochs * seen / config.judge.batch))
+    classifier = programs(config, len(of.classes), steps)
     every = max(1, steps // config.judge.evaluations)
 
     def trained(member: int) -> Any:
@@ -206,6 +206,11 @@ class SavedJudge(NamedTuple):
     votes: Score | None = None  # -> [n, members, k]
     disagreement: float = math.nan
 
+    @property
+    def each(self) -> Score:
+        """What its networks say one by one, where it has several; else the score."""
+        return self.votes or self.score
+
 
 def read_judge(folder: Path, where: str) -> SavedJudge:
     """The judge in RUN/judge/<attributes>; the run's config.json lies above it.
@@ -221,7 +226,7 @@ def read_judge(folder: Path, where: str) -> SavedJudge:
         summary = json.loads((folder / "summary.json").read_text())
         classes, errors = tuple(summary["classes"]), errors_of(summary)
         size = {"resolution": config.data.resolution, "channels": config.data.channels}
-        network = Classifier(config.judge, classes=len(classes), steps=1, **size)
+        network = programs(config, len(classes))
     except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
         mend = "Keep it where the run wrote it: RUN/judge/<attributes> beside RUN/config.json"
         raise InputError(f"no judge of a run ({error!r})", where, mend) from error

@@ -19,7 +19,8 @@ from fairjax.experiments import judge_stage
 from fairjax.experiments.judge_stage import Labelled
 from fairjax.experiments.stages import read_json
 from fairjax.experiments.weights_stage import load_weights
-from fairjax.train.classifier import Classifier, probabilities
+from fairjax.train.classifier import probabilities
+from fairjax.train.clusters import on_a_line
 from fairjax.train.penalty import FrozenJudge, frozen_judge
 
 log = logging.getLogger("fairjax")
@@ -91,7 +92,7 @@ def train(workdir: Path, config: ConfigDict, dataset: Dataset, one: Asked, folde
 
 
 def ratio_groups(log_ratio: np.ndarray, count: int) -> np.ndarray:
-    """The group of every image: log ratios [n] -> int [n] in [0, count), by rising ratio.
+    """The group of every image: log ratios [n] -> int32 [n] in [0, count), by rising ratio.
 
     Groups are those of k-means on the line: where a bias is one of groups, the ratio takes one
     value in each, and estimates of it lie around these.
@@ -99,17 +100,12 @@ def ratio_groups(log_ratio: np.ndarray, count: int) -> np.ndarray:
     Raises:
       InputError: fewer different ratios than groups.
     """
-    from sklearn.cluster import KMeans  # a second that few commands need
-
     if (different := len(np.unique(log_ratio))) < count:
         raise InputError(
             f"the training images have {different} different ratios", f"gan.penalty_count={count}",
             f"Set it to {max(different, 2)} or less, or penalty_groups=attributes",
         )  # fmt: skip
-    found = KMeans(count, n_init=10, random_state=0).fit(log_ratio[:, None])
-    rank = np.empty(count, np.int64)
-    rank[np.argsort(found.cluster_centers_[:, 0])] = np.arange(count)
-    return rank[found.labels_]
+    return on_a_line(log_ratio, count)
 
 
 def load(workdir: Path, config: ConfigDict, dataset: Dataset) -> FrozenJudge | None:
@@ -124,9 +120,7 @@ def load(workdir: Path, config: ConfigDict, dataset: Dataset) -> FrozenJudge | N
     folder = workdir / one.stage
     (variables,) = judge_stage.load_members(folder / "network.safetensors")
     classes = read_json(folder / "summary.json")["classes"]
-    network = Classifier(config.judge, classes=len(classes), steps=1,
-                         resolution=config.data.resolution,
-                         channels=config.data.channels)  # fmt: skip
+    network = judge_stage.programs(config, len(classes))
     target = np.full(len(classes), 1 / len(classes))
     if config.gan.penalty_target == "reference":
         positions = dataset.roles["train_reference"]

@@ -68,12 +68,12 @@ class Yardstick:
     def judged(self, samples: np.ndarray) -> dict[str, np.ndarray]:
         """Samples uint8 [n, H, W, C] -> {judge's label: probabilities [n, k], or where it has
         several networks those of each [n, members, k]}."""
-        return {j.label: (j.votes or j.score)(samples) for j in self._judges}
+        return {judge.label: judge.each(samples) for judge in self._judges}
 
     def observe(self, images: Iterable[np.ndarray], n: int) -> Observed:
         """Shows n samples, which come in parts, to the judges, the ratio networks (score
         `RATIO`) and the feature networks; the methods below make figures of it."""
-        scores: dict[str, Score] = {j.label: j.votes or j.score for j in self._judges}
+        scores: dict[str, Score] = {judge.label: judge.each for judge in self._judges}
         if self._ratio_score is not None:
             scores[RATIO] = self._ratio_score
         return observe(images, n, scores, self._networks, keep=SHOWN)
@@ -87,10 +87,9 @@ class Yardstick:
     def fairness(self, judged: Mapping[str, np.ndarray], draws: int = 1000) -> Iterator[Figure]:
         """Shares and discrepancies of what `judged` returned, for every judge."""
         for judge, on_reference in zip(self._judges, self._judged_reference, strict=True):
-            classes, said = self._classes_of(judge, self._reference), judged[judge.label]
-            mean, votes = (said.mean(1), said) if said.ndim == 3 else (said, None)
+            classes = self._classes_of(judge, self._reference)
             yield from fairness_figures(
-                mean, judge.errors, on_reference, classes, judge.label, draws=draws, votes=votes
+                judged[judge.label], judge.errors, on_reference, classes, judge.label, draws=draws
             )
 
     def cheap_quality(self, samples: np.ndarray) -> Iterator[Figure]:

@@ -6,7 +6,7 @@ import numpy as np
 import oracles_models as oracle
 import pytest
 
-from fairjax.models import resample, strided, taps
+from fairjax.models import resample, strided, taps, winograd
 from fairjax.models.initialize import FAST_COMPILE
 
 RNG = np.random.default_rng(3)
@@ -33,10 +33,15 @@ def test_against_the_oracle(name, form):
     np.testing.assert_allclose(found, theirs(X, KERNEL), atol=2e-5)
 
 
-@EACH
-def test_all_forms_have_the_same_first_and_second_derivatives(name):
+@pytest.mark.parametrize(
+    ("name", "narrow"),
+    [*((name, winograd.NARROW) for name in OPERATIONS), ("conv", 1), ("conv_up", 1),
+     ("conv_down", 1)],
+)  # fmt: skip
+def test_all_forms_have_the_same_first_and_second_derivatives(name, narrow, monkeypatch):
+    monkeypatch.setattr(winograd, "NARROW", narrow)
     ours, _ = OPERATIONS[name]
-    x, k = jnp.asarray(X, jnp.float32), jnp.asarray(KERNEL, jnp.float32)
+    x, k = jnp.asarray(X[:, :4], jnp.float32), jnp.asarray(KERNEL, jnp.float32)
 
     def first(x, k, form):
         return jax.grad(lambda x, k: jnp.sum(jnp.sin(ours(x, k, form))), (0, 1))(x, k)
@@ -68,6 +73,55 @@ def test_the_three_functions_of_stride_two_are_one_trilinear_form(forms):
     np.testing.assert_allclose(jnp.sum(trio.shrink(g, k) * s), expected, rtol=1e-5)
     np.testing.assert_allclose(jnp.sum(trio.kernel_gradient(s, g) * k), expected, rtol=1e-5)
     np.testing.assert_allclose(trio.grow(s, k), oracle.scatter_up(small, KERNEL), atol=1e-5)
+
+
+def wide(stride):
+    """small, kernel, large of a shape for which `winograd` is taken."""
+    h, w = 4, 6
+    size = (2 * h + 1, 2 * w + 1) if stride == 2 else (h, w)
+    shapes = (4, h, w, 64), (3, 3, 64, 80), (4, *size, 80)
+    return tuple(RNG.normal(size=shape) for shape in shapes)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("block", [1, 10**9])
+def test_fewer_products_give_the_numbers_of_the_direct_sum(stride, block, monkeypatch):
+    monkeypatch.setattr(winograd, "BLOCK", block)  # one sample at a time, and all
+    small, kernel, large = wide(stride)
+    if stride == 1:
+        seen = np.pad(large, ((0, 0), (1, 1), (1, 1), (0, 0)))
+        shrunk = oracle.correlate(large, kernel.swapaxes(2, 3))
+        grown = oracle.correlate(small, kernel[::-1, ::-1])
+    else:
+        seen = large
+        grown = oracle.scatter_up(small, kernel)
+        shrunk = np.zeros_like(small)
+    gradient = np.zeros_like(kernel)
+    h, w = small.shape[1:3]
+    for a in range(3):
+        for b in range(3):
+            tap = seen[:, a : a + stride * h : stride, b : b + stride * w : stride][:, :h, :w]
+            gradient[a, b] = np.einsum("nhwi,nhwo->io", small, tap)
+            if stride == 2:
+                shrunk += tap @ kernel[a, b].T
+    trio = strided.PRODUCTS[stride]
+    s, k, g = (jnp.asarray(x, jnp.float32) for x in (small, kernel, large))
+    found = [jax.jit(f)(*of) for f, of in zip(trio, [(s, k), (g, k), (s, g)], strict=True)]
+    for ours, exact in zip(found, (grown, shrunk, gradient), strict=True):
+        np.testing.assert_allclose(ours, exact, atol=2e-6 * np.abs(exact).max())
+
+
+@pytest.mark.parametrize(("stride", "dtype", "products"), [
+    (1, "float32", 16), (2, "float32", 25), (1, "bfloat16", 0), (2, "bfloat16", 4),
+])  # fmt: skip
+def test_wide_images_are_convolved_with_fewer_products(stride, dtype, products):
+    small, kernel, large = (jnp.asarray(x, dtype) for x in wide(stride))
+    text = jax.jit(strided.PRODUCTS[stride].grow).lower(small, kernel).as_text()
+    assert text.count("stablehlo.dot_general") == products
+    assert ("stablehlo.convolution" in text) == (products == 0)
+    odd = small[:, :3]
+    text = jax.jit(strided.PRODUCTS[stride].grow).lower(odd, kernel).as_text()
+    assert text.count("stablehlo.dot_general") == {1: 0, 2: 4}[stride]
 
 
 CONVOLUTION = re.compile(

@@ -6,8 +6,9 @@ forms that a backend runs fast. Left to itself, JAX differentiates a transposed 
 gradient of any, into convolutions with a kernel as large as the image; those take 2 to 10 times
 longer on CPU, and cuDNN has no kernel for some of them.
 
-There are two sets of forms: `products` (matrix products over shifted slices, for CPU) and `library`
-(one convolution call each, of a kind that cuDNN has: forward, backward data, backward filter).
+There are two sets of forms: `products` (for CPU: matrix products over shifted slices; `winograd`
+where channels are wide) and `library` (one convolution call each, of a kind that cuDNN has:
+forward, backward data, backward filter).
 
 Shapes: `small` [n, h, w, i]; `kernel` [3, 3, i, o]; `large` [n, 2h + 1, 2w + 1, o] with stride 2;
 with stride 1 it is [n, h, w, o] and a border of zeros belongs to it. One trilinear form joins them:
@@ -21,7 +22,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from fairjax.models import taps
+from fairjax.models import taps, winograd
 from fairjax.models.shifts import interleave
 
 DIMENSIONS = ("NHWC", "HWIO", "NHWC")
@@ -94,7 +95,23 @@ def _patches(large: jax.Array) -> jax.Array:
 
 
 def _kernel_gradient_1(small: jax.Array, large: jax.Array) -> jax.Array:
+    if winograd.pays(small, 1, small.shape[-1], large.shape[-1]):
+        return winograd.kernel_gradient(small, large)
     return taps.kernel_gradient(small, jnp.pad(large, ((0, 0), (1, 1), (1, 1), (0, 0))), 1)
+
+
+def _or_fewer(grow: Any, shrink: Any, stride: int) -> tuple[Any, Any]:
+    """These two, or those of `winograd` where they pay."""
+
+    def fewer_grow(small: jax.Array, kernel: jax.Array) -> jax.Array:
+        fewer = winograd.pays(small, 1, *kernel.shape[2:])
+        return winograd.grow(small, kernel, stride) if fewer else grow(small, kernel)
+
+    def fewer_shrink(large: jax.Array, kernel: jax.Array) -> jax.Array:
+        fewer = winograd.pays(large, stride, *kernel.shape[2:])
+        return winograd.shrink(large, kernel, stride) if fewer else shrink(large, kernel)
+
+    return fewer_grow, fewer_shrink
 
 
 def _library(stride: int) -> tuple[Any, Any, Any]:
@@ -121,9 +138,11 @@ def _library(stride: int) -> tuple[Any, Any, Any]:
     return grow, shrink, kernel_gradient
 
 
-_grow_1, _shrink_1, _ = _library(1)  # on CPU only the kernel gradient of stride one is slow
-PRODUCTS = {
-    1: closed(_grow_1, _shrink_1, _kernel_gradient_1),
-    2: closed(_grow_2, _shrink_2, lambda small, large: taps.kernel_gradient(small, large, 2)),
-}
 LIBRARY = {stride: closed(*_library(stride)) for stride in (1, 2)}
+PRODUCTS = {
+    1: closed(*_or_fewer(LIBRARY[1].grow, LIBRARY[1].shrink, 1), _kernel_gradient_1),
+    2: closed(
+        *_or_fewer(_grow_2, _shrink_2, 2),
+        lambda small, large: taps.kernel_gradient(small, large, 2),
+    ),
+}

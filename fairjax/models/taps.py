@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from fairjax.models.blocks import block_size, sum_blocks
+
 BLOCK = 2048  # pixels of the small image per product; measured best of 512 to 16384
 
 
@@ -36,21 +38,5 @@ def kernel_gradient(small: jax.Array, large: jax.Array, stride: int) -> jax.Arra
                 rows.append(jnp.dot(flat, tap.reshape(-1, o), preferred_element_type=dtype))
         return jnp.stack(rows)
 
-    size = _block_size(n, h * w)
-    if size == n:
-        total = block(small, large)
-    else:
-        blocks = [x.reshape(n // size, size, *x.shape[1:]) for x in (small, large)]
-        zero = jnp.zeros((9, i, o), dtype)
-        total, _ = lax.scan(lambda total, pair: (total + block(*pair), None), zero, tuple(blocks))
+    total = sum_blocks(block, block_size(n, h * w, BLOCK), small, large)
     return total.reshape(3, 3, i, o).astype(small.dtype)
-
-
-def _block_size(n: int, pixels: int) -> int:
-    """The largest divisor of n whose samples have at most BLOCK pixels together, at least 1.
-
-    All n where a batch may be split over devices: blocks would cut across them.
-    """
-    if jax.device_count() > 1:
-        return n
-    return max((d for d in range(1, n + 1) if n % d == 0 and d * pixels <= BLOCK), default=1)

@@ -60,14 +60,15 @@ def pays(image: jax.Array, stride: int, *channels: int) -> bool:
 
 def shrink(large: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
     """Correlates `large` with `kernel` -> small."""
-    return _correlate(large, kernel, 1, stride)
+    return _correlate(large, _of_kernel(kernel, stride), 1, stride)
 
 
 def grow(small: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
     """The transpose of `shrink`: each small pixel adds its 3x3 patch -> large."""
-    if stride == 1:
-        return _correlate(small, kernel[::-1, ::-1], 0, stride)
     weights = _of_kernel(kernel, stride)
+    if stride == 1:  # a turned kernel; with it the places of the outer taps change sides
+        turned = [[weights[a][b] for b in (3, 1, 2, 0)] for a in (3, 1, 2, 0)]
+        return _correlate(small, turned, 0, stride)
     form = FORMS[stride]
 
     def block(small: jax.Array) -> jax.Array:
@@ -93,9 +94,8 @@ def kernel_gradient(small: jax.Array, large: jax.Array) -> jax.Array:
     return jnp.stack([jnp.stack(row) for row in _both(_turned(form.g), places)])
 
 
-def _correlate(large: jax.Array, kernel: jax.Array, axis: int, stride: int) -> jax.Array:
-    """`axis` of the two channel axes of `kernel` is summed."""
-    weights = _of_kernel(kernel, stride)
+def _correlate(large: jax.Array, weights: Grid, axis: int, stride: int) -> jax.Array:
+    """The transformed kernel is [i, o] at each place; `axis` of it is summed."""
     form = FORMS[stride]
 
     def block(large: jax.Array) -> jax.Array:
@@ -103,7 +103,7 @@ def _correlate(large: jax.Array, kernel: jax.Array, axis: int, stride: int) -> j
         upper, lower = (interleave(left, right, 2) for left, right in _both(form.a, places))
         return interleave(upper, lower, 1)
 
-    return map_blocks(block, _block_size(large, 1, *kernel.shape[2:]), large)
+    return map_blocks(block, _block_size(large, 1, *weights[0][0].shape), large)
 
 
 def _block_size(image: jax.Array, stride: int, *channels: int) -> int:

@@ -182,7 +182,9 @@ def test_rounds_take_turns_and_keep_to_the_time():
 
     quick, slow = {"g": 0.01, "d": 0.02}, {"g": 0.1, "d": 0.3}
     samples = bench_report.rounds({"ours": timer("ours", quick), "peer": timer("peer", slow)}, 2.0)
-    assert [side for side, *_ in said[:8]] == ["ours"] * 2 + ["peer"] * 4 + ["ours"] * 2
+    assert [side for side, *_ in said[:12]] == ["ours"] * 3 + ["peer"] * 6 + ["ours"] * 3
+    assert [program for _, program, _ in said[:6]] == ["g", "g", "d"] * 2
+    assert all(said[i][2] == 1 for i in range(0, len(said), 3))  # untimed
     assert len(samples["ours"]) == len(samples["peer"]) == 5
     assert all(s == pytest.approx({"g": 10, "d": 20}) for s in samples["ours"])
     for side, each in (("ours", quick), ("peer", slow)):
@@ -190,6 +192,7 @@ def test_rounds_take_turns_and_keep_to_the_time():
         assert 1 < spent < 3
     few = bench_report.rounds({"ours": timer("ours", slow)}, 0.1)
     assert len(few["ours"]) == 3
+    assert [program for _, program, _ in said[-6:]] == ["g", "d"] * 3  # nobody took turns with it
 
 
 def test_speed_over_the_peer():

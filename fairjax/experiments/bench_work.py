@@ -1,4 +1,5 @@
-"""How much arithmetic a training step needs: a closed form, whatever the compiler makes of it.
+"""How much arithmetic a training step needs: a closed form, whatever the compiler makes of it. (With
+fewer products than a direct sum has, as `models/winograd.py`, a rate by it may pass the machine's.)
 
 Counted are the multiply-accumulates of convolutions and dense layers; one is 2 FLOP. A convolution
 that doubles or halves the size counts at its smaller side, where its products are (the zeros that a

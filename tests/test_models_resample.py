@@ -1,6 +1,7 @@
 import re
 
 import jax
+import jax.export
 import jax.numpy as jnp
 import numpy as np
 import oracles_models as oracle
@@ -122,6 +123,21 @@ def test_wide_images_are_convolved_with_fewer_products(stride, dtype, products):
     odd = small[:, :3]
     text = jax.jit(strided.PRODUCTS[stride].grow).lower(odd, kernel).as_text()
     assert text.count("stablehlo.dot_general") == {1: 0, 2: 4}[stride]
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_wide_images_of_any_number_can_be_exported(stride):
+    small, kernel, large = (np.float32(x) for x in wide(stride))
+    trio = strided.PRODUCTS[stride]
+
+    def both(small, large):
+        return trio.grow(small, kernel), trio.shrink(large, kernel)
+
+    (n,) = jax.export.symbolic_shape("n")
+    inputs = [jax.ShapeDtypeStruct((n, *x.shape[1:]), x.dtype) for x in (small, large)]
+    exported = jax.export.export(jax.jit(both))(*inputs)
+    for found, expected in zip(exported.call(small, large), both(small, large), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
 
 
 CONVOLUTION = re.compile(

@@ -1,5 +1,7 @@
-"""How much arithmetic a training step needs: a closed form, whatever the compiler makes of it. (With
-fewer products than a direct sum has, as `models/winograd.py`, a rate by it may pass the machine's.)
+"""How much arithmetic a training step needs: a closed form, whatever the compiler makes of it.
+
+It is that of direct sums: a rate by it may pass that of the machine's products where a form does
+with fewer (`models/winograd.py`).
 
 Counted are the multiply-accumulates of convolutions and dense layers; one is 2 FLOP. A convolution
 that doubles or halves the size counts at its smaller side, where its products are (the zeros that a

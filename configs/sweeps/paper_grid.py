@@ -6,7 +6,7 @@ Tables:  python launch/compare.py configs/sweeps/paper_grid.jsonl
 
 A cell is a size (cpu, full), a setting and a perc; its methods are the arms of one run, which share
 the data, the ratio networks and the judge of their seed. `cpu` takes about 30 minutes a run on one
-core by the times of its parts; `full` is 64 px and 200 kimg, for a GPU.
+core; `full` is 64 px and 200 kimg, for a GPU.
 """
 
 from ml_collections import ConfigDict

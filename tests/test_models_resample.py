@@ -42,7 +42,8 @@ def test_against_the_oracle(name, form):
 def test_all_forms_have_the_same_first_and_second_derivatives(name, narrow, monkeypatch):
     monkeypatch.setattr(winograd, "NARROW", narrow)
     ours, _ = OPERATIONS[name]
-    x, k = jnp.asarray(X[:, :4], jnp.float32), jnp.asarray(KERNEL, jnp.float32)
+    image = X if narrow > 1 else X[:, :4]  # whole tiles at half the size too
+    x, k = jnp.asarray(image, jnp.float32), jnp.asarray(KERNEL, jnp.float32)
 
     def first(x, k, form):
         return jax.grad(lambda x, k: jnp.sum(jnp.sin(ours(x, k, form))), (0, 1))(x, k)

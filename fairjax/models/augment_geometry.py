@@ -200,7 +200,7 @@ def _finer(x: jax.Array, axis: int) -> jax.Array:
         return float(taps[k]) * lax.slice_in_dim(x, first, first + size, axis=axis)
 
     even, odd = (functools.reduce(jnp.add, map(term, range(start, 12, 2))) for start in (1, 0))
-    return interleave(even, odd, axis)
+    return interleave(even, odd, axis=axis)
 
 
 def _coarser(x: jax.Array, axis: int) -> jax.Array:

@@ -77,7 +77,7 @@ def image_up(x: jax.Array, form: str = "auto") -> jax.Array:
     if chosen(form) != "lax":
         for axis in (1, 2):
             before, after = shift(x, 1, axis), shift(x, -1, axis)
-            x = interleave(0.75 * x + 0.25 * before, 0.75 * x + 0.25 * after, axis)
+            x = interleave(0.75 * x + 0.25 * before, 0.75 * x + 0.25 * after, axis=axis)
         return x
     return _depthwise(x, 4.0, strides=1, padding=2, lhs_dilation=2)
 

@@ -12,15 +12,15 @@ def shift(x: jax.Array, by: int, axis: int) -> jax.Array:
     return lax.pad(x, jnp.zeros((), x.dtype), pad)
 
 
-def interleave(even: jax.Array, odd: jax.Array, axis: int) -> jax.Array:
-    """Two arrays of equal shape -> one of twice the length: even, odd, even, .."""
-    shape = list(even.shape)
-    shape[axis] *= 2
-    return jnp.stack([even, odd], axis + 1).reshape(shape)
+def interleave(*parts: jax.Array, axis: int) -> jax.Array:
+    """Arrays of equal shape -> a longer one: the first pixel of each, the second of each, .."""
+    shape = list(parts[0].shape)
+    shape[axis] *= len(parts)
+    return jnp.stack(parts, axis + 1).reshape(shape)
 
 
 def split(x: jax.Array, axis: int) -> tuple[jax.Array, jax.Array]:
-    """The inverse of `interleave`; the length must be even."""
+    """The inverse of `interleave` of two; the length must be even."""
     shape = list(x.shape)
     pairs = x.reshape(shape[:axis] + [shape[axis] // 2, 2] + shape[axis + 1 :])
     return lax.index_in_dim(pairs, 0, axis + 1, False), lax.index_in_dim(pairs, 1, axis + 1, False)

@@ -71,7 +71,9 @@ def _grow_2(small: jax.Array, kernel: jax.Array) -> jax.Array:
     even_odd = jnp.concatenate([here, up], -1) @ jnp.concatenate([k[0, 1], k[2, 1]], 0)
     odd_even = jnp.concatenate([here, left], -1) @ jnp.concatenate([k[1, 0], k[1, 2]], 0)
     odd_odd = here @ k[1, 1]
-    large = interleave(interleave(even_even, even_odd, 2), interleave(odd_even, odd_odd, 2), 1)
+    even = interleave(even_even, even_odd, axis=2)
+    odd = interleave(odd_even, odd_odd, axis=2)
+    large = interleave(even, odd, axis=1)
     return large[:, : 2 * h + 1, : 2 * w + 1]
 
 

@@ -100,14 +100,14 @@ def _correlate(large: jax.Array, weights: Grid, axis: int, stride: int) -> jax.A
 
     def block(large: jax.Array) -> jax.Array:
         places = _products(_both(form.b, _large_tiles(large, stride)), weights, axis)
-        upper, lower = (interleave(left, right, 2) for left, right in _both(form.a, places))
-        return interleave(upper, lower, 1)
+        rows = [interleave(*row, axis=2) for row in _both(form.a, places)]
+        return interleave(*rows, axis=1)
 
     return map_blocks(block, _block_size(large, 1, *weights[0][0].shape), large)
 
 
 def _block_size(image: jax.Array, stride: int, *channels: int) -> int:
-    n, h, w, _ = image.shape
+    n, h, w, _ = image.shape  # of a large image of stride two without its last, odd line
     return block_size(n, stride**2 * (h - h % 2) * (w - w % 2) * max(channels), BLOCK)
 
 
@@ -148,11 +148,8 @@ def _overlapped(parts: Sequence[jax.Array], axis: int) -> jax.Array:
 
     first, *middle, last = parts
     whole = [padded(first, 0) + padded(last, 1), *(padded(x, 0) for x in middle)]
-    shape = list(whole[0].shape)
-    shape[axis] *= 4
-    return lax.slice_in_dim(
-        jnp.stack(whole, axis + 1).reshape(shape), 0, shape[axis] - 3, axis=axis
-    )
+    line = interleave(*whole, axis=axis)
+    return lax.slice_in_dim(line, 0, line.shape[axis] - 3, axis=axis)
 
 
 def _both(matrix: Grid, grid: Grid) -> Grid:

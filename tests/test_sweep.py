@@ -173,8 +173,35 @@ def test_the_cost_is_that_of_runs_before(grid, caplog):
         run(grid, "--dry_run")
     said = [record.getMessage() for record in caplog.records]
     assert sum("done" in line for line in said) == 1
-    assert sum("about 0:17 (as runs before)" in line for line in said) == 3
+    assert sum("about 0:17 (as runs before)" in line for line in said) == 1
+    assert sum("about 0:17 (from runs of other cells before)" in line for line in said) == 2
     assert any("3 of 4 runs to do, about 0:51" in line for line in said)
+
+
+def test_a_cell_that_trains_longer_and_wider_is_costed_by_its_arithmetic(grid):
+    run(grid, "--cells=cpu+a", "--seeds=0")
+    _, module, *_ = sweep.opened(f"{grid}/grid.py")
+    config = module.get_config("cpu+b")
+    config.gan.kimg = 1000.0  # ten times
+    del config.arms["equi"]
+    rows = row_files.read_rows(grid / "grid.jsonl")
+    seconds, why = runs.cost("cpu+b", config, rows)
+    assert seconds == pytest.approx(10 * 8 + 1)  # 7 and 9 s for the two arms, 1 s for the report
+    assert why == "from runs of other cells before"
+    config.gan.d_width = 4.0
+    assert runs.cost("cpu+b", config, rows)[0] > 3 * seconds
+
+
+def test_the_settings_of_a_row_give_its_config_back():
+    _, module, *_ = sweep.opened(str(pipeline.ROOT / "configs/sweeps/paper_grid.py"))
+    config = module.get_config("cpu+hairskin+perc0.25")
+    row = {"settings": row_files.settings_of(config, "steered")}
+    again = row_files.config_of(row)
+    assert row_files.changed(row_files.flat(again.to_dict())) == row["settings"]
+    assert again.data.biased_proportions == (0.437, 0.063, 0.415, 0.085)
+    assert again.gan.penalty_momentum == 0.99
+    row["settings"]["gan.a_key_of_before"] = 1
+    assert row_files.config_of(row) == again
 
 
 def test_a_search_and_a_cell_of_one_name_are_refused(tmp_path):

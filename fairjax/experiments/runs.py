@@ -3,6 +3,7 @@
 import fcntl
 import os
 import signal
+import statistics
 import subprocess
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from ml_collections import ConfigDict
 from fairjax.classifier_config import fit_steps
 from fairjax.config import with_arm
 from fairjax.experiments.bench_work import phase_flop
+from fairjax.report.rows import config_of
 
 TRAIN = Path(__file__).resolve().parents[2] / "launch/train.py"
 ASSUMED_RATE = 40e9  # FLOP/s, for the cost of a cell that was never run
@@ -55,23 +57,32 @@ def cost(cell: str, config: ConfigDict, rows: Iterable[Mapping[str, Any]]) -> tu
     """(seconds of a run of a cell, where that is from).
 
     Args:
-      rows: of runs before; those of the cell count, or else of cells that begin like it.
+      rows: of runs before. Those of the cell count, or else of cells that begin like it; for
+        generators their GAN stages in proportion to the arithmetic, other stages as they were.
     """
-    rows = list(rows)
-    same = [row for row in rows if row["cell"] == cell] or [
-        row for row in rows if row["cell"].split("+")[0] == cell.split("+")[0]
-    ]
-    known = [row["seconds"]["run"] for row in same if (row.get("seconds") or {}).get("run")]
-    if known:
-        return sum(known) / len(known), "as runs before"
-    if config.experiment == "robust_classification":
+    timed = [row for row in rows if (row.get("seconds") or {}).get("run")]
+    near = [row for row in timed if row["cell"].split("+")[0] == cell.split("+")[0]]
+    classifier = config.experiment == "robust_classification"
+    same = [row for row in near if row["cell"] == cell] or (near if classifier else [])
+    if same:
+        return statistics.median(row["seconds"]["run"] for row in same), "as runs before"
+    if classifier:
         steps = sum(fit_steps(config, arm) for arm in config.arms)
         return ASSUMED_STEP * steps, f"steps at an assumed {ASSUMED_STEP} s"
-    flop = 0.0
-    for arm in config.arms:
-        tree = with_arm(config, arm)
-        flop += phase_flop(tree)["iteration"] * 1000 * tree.gan.kimg / tree.gan.batch
-    return flop / ASSUMED_RATE, f"GAN steps at an assumed {ASSUMED_RATE / 1e9:g} GFLOP/s"
+    flop = sum(_gan_flop(with_arm(config, arm)) for arm in config.arms)
+    if not near:
+        return flop / ASSUMED_RATE, f"GAN steps at an assumed {ASSUMED_RATE / 1e9:g} GFLOP/s"
+    pace = statistics.median(row["seconds"]["gan"] / _gan_flop(config_of(row)) for row in near)
+    others = dict[tuple[str, int], float]()  # of each run: its rows share the seconds of the run
+    for row in near:
+        run = row["cell"], row["seed"]
+        others[run] = others.get(run, row["seconds"]["run"]) - row["seconds"]["gan"]
+    return flop * pace + statistics.median(others.values()), "from runs of other cells before"
+
+
+def _gan_flop(tree: ConfigDict) -> float:
+    """The arithmetic of an arm's GAN steps."""
+    return phase_flop(tree)["iteration"] * 1000 * tree.gan.kimg / tree.gan.batch
 
 
 @contextmanager

@@ -130,6 +130,18 @@ def settings_of(config: ConfigDict, method: str) -> dict[str, Any]:
     return changed(flat(TREES[config.experiment].with_arm(config, method).to_dict()))
 
 
+def config_of(row: Mapping[str, Any]) -> ConfigDict:
+    """The config that a row's method was trained with, as far as the program still knows its keys;
+    the inverse of `settings_of`."""
+    tree = TREES[row["settings"].get("experiment", "fair_generation")].defaults()
+    usual = flat(tree.to_dict())
+    tree.update_from_flattened_dict(
+        {key: tuple(value) if isinstance(value, list) else value
+         for key, value in row["settings"].items() if key in usual}
+    )  # fmt: skip
+    return tree
+
+
 def _seconds(folder: Path) -> float:
     return float(json.loads((folder / "DONE").read_text())["seconds"])
 

@@ -220,6 +220,7 @@ def test_bad_input(tmp_path, capsys):
     assert "gan.batch (=0)" in refused(capsys, given, "--config.gan.batch=0")
     assert "unexpected argument" in refused(capsys, given, "more")
     assert "it is a folder" in refused(capsys, given, f"--out={tmp_path}")
+    assert "--out" in refused(capsys, given, "--out=gs://bucket/bench.jsonl")
     half = refused(capsys, given, "--against=pytorch", "--config.gan.half_resolutions", "1")
     assert "gan.half_resolutions" in half
 

@@ -10,6 +10,7 @@ from fairjax.evaluate.fairness import (
     JudgeErrors,
     _drawn,
     correct,
+    disagreement_figure,
     discrepancy,
     fairness_figures,
     judge_errors,
@@ -315,3 +316,11 @@ def test_networks_that_agree_change_no_interval():
     )
     for one, other in zip(alone, agreed, strict=True):
         np.testing.assert_allclose(other[1:4], one[1:4], atol=1e-12)
+
+
+def test_networks_that_differ_on_samples_are_counted_in_pairs():
+    votes = np.eye(2)[[[0, 0, 0], [0, 0, 1], [1, 1, 1], [1, 0, 1]]]  # 3 networks, 4 samples
+    figure = disagreement_figure(votes, "hair", 0.004)
+    assert figure.value == pytest.approx((2 / 3 + 2 / 3) / 4)
+    assert (figure.n, figure.note) == (4, "on real images 0.4 %")
+    assert disagreement_figure(votes, "hair", math.nan).note == "on real images unknown"

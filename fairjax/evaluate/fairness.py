@@ -219,12 +219,13 @@ def disagreement(votes: np.ndarray) -> np.ndarray:
 
 def disagreement_figure(votes: np.ndarray, attribute: str, real: float) -> Figure:
     """`judge_disagreement/<attribute>`: mean of `disagreement` over samples with votes [n, members,
-    k]; `real` is that over real images."""
+    k]; `real` is that over real images, NaN where there are none."""
     differ = disagreement(votes)
     value, spread = float(differ.mean()), float(1.96 * differ.std() / np.sqrt(len(differ)))
+    note = "on real images unknown" if np.isnan(real) else f"on real images {100 * real:.2g} %"
     return Figure(
         f"judge_disagreement/{attribute}", value, max(value - spread, 0.0),
-        min(value + spread, 1.0), len(differ), f"on real images {100 * real:.2g} %",
+        min(value + spread, 1.0), len(differ), note,
     )  # fmt: skip
 
 

@@ -25,6 +25,7 @@ from ml_collections import ConfigDict
 from rich.console import Console
 
 from fairjax.config import nearest, with_arm
+from fairjax.data.storage import local
 from fairjax.errors import InputError
 from fairjax.experiments.bench_peer import Peer
 from fairjax.experiments.command import parse, read_flags, run_program
@@ -96,7 +97,7 @@ def _values(argv: list[str]) -> flags.FlagValues:
     """The flags that are not about the config."""
     values = bench_flags()
     read_flags(values, _split(argv)[1], elsewhere=("config",))
-    if values.out and Path(values.out).is_dir():
+    if values.out and local(values.out, "--out").is_dir():
         raise InputError("it is a folder", f"--out={values.out}", "Give a file")
     if values.against and values.features != (values.against == "torch-fidelity"):
         raise InputError("torch-fidelity is timed with --features, pytorch without",

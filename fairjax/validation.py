@@ -283,8 +283,8 @@ def _validate_gan(config: ConfigDict, arm: str, devices: int, problems: list[str
          "or hybrid: else the batch is drawn as it is meant")  # fmt: skip
     need(0 <= gan.alpha_ramp <= 1, "alpha_ramp", "in [0, 1]")
     need(in_loss or not gan.alpha_ramp, "alpha_ramp", "0 unless gan.reweight is loss or hybrid")
-    need(in_loss or not gan.self_normalise, "self_normalise",
-         "False unless gan.reweight is loss or hybrid")  # fmt: skip
+    for key in ("self_normalise", "r1_weighted", "ada_weighted"):
+        need(in_loss or not gan[key], key, "False unless gan.reweight is loss or hybrid")
     need(0 < gan.resample_share < 1, "resample_share", "between 0 and 1")
     d_base, d_max = d_widths(gan)
     last = min(d_base // 4, d_max)

@@ -82,7 +82,8 @@ def modulated_conv(x, weight, styles, up=False, demodulate=True):
 
 
 def minibatch_stddev(x, group, features, strided, weights=None):
-    """With weights: the mean and the variance of a discrete distribution over the group."""
+    """With weights: the mean of a discrete distribution over the group, and its variance divided
+    by its expectation for a unit variance, times that of equal weights."""
     n, h, w, c = x.shape
     group = min(group, n)
     groups = n // group
@@ -95,7 +96,10 @@ def minibatch_stddev(x, group, features, strided, weights=None):
             shares = np.ones(group) if weights is None else weights[list(members)]
             shares = (shares / shares.sum()).reshape(-1, 1, 1, 1)
             centre = (shares * part).sum(axis=0)
-            value = np.sqrt((shares * (part - centre) ** 2).sum(axis=0) + 1e-8).mean()
+            variance = (shares * (part - centre) ** 2).sum(axis=0)
+            if group > 1:
+                variance = variance * (1 - 1 / group) / (1 - (shares**2).sum())
+            value = np.sqrt(variance + 1e-8).mean()
             out[list(members), :, :, c + f] = value
     return out
 

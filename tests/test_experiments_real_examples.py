@@ -68,6 +68,22 @@ def test_a_hybrid_draws_by_a_part_of_the_weight_and_weights_by_the_rest(share):
     np.testing.assert_allclose(drawn * np.asarray(examples.weight), WEIGHT / 6, rtol=1e-6)
 
 
+@pytest.mark.parametrize("reweight", ["loss", "hybrid"])
+@pytest.mark.parametrize(
+    ("train_on", "used"), [("biased", slice(0, 4)), ("reference", slice(4, 6))]
+)
+def test_what_counts_in_the_loss_is_the_weight_over_the_images_that_are_used(
+    reweight, train_on, used
+):
+    settings = config(reweight=reweight, train_on=train_on, resample_share=0.25)
+    examples, table = real_examples(settings, dataset(), WEIGHT, LOG_RATIO)
+    w = WEIGHT[used]
+    drawn = w**0.25 / (w**0.25).sum() if reweight == "hybrid" else np.full(len(w), 1 / len(w))
+    in_loss = np.asarray(examples.weight)
+    np.testing.assert_allclose(drawn * in_loss[used], w / len(w), rtol=1e-6)
+    assert np.count_nonzero(in_loss) == len(w)
+
+
 @pytest.mark.parametrize(
     ("settings", "shares"),
     [
@@ -103,6 +119,19 @@ def test_stratified_draws_go_by_the_ratio():
 def test_groups(kind, expected):
     found = groups(config(groups=kind), dataset(), LOG_RATIO)
     assert found.tolist() == expected
+
+
+def test_groups_of_which_nothing_is_drawn_start_without_a_share():
+    """Ratios with ties leave quantile bins empty, and train_on leaves whole groups out."""
+    tied = np.log([0.5, 0.5, 0.5, 0.5, 5.0, 5.0])
+    settings = config(groups="ratio_bins", dro_bins=4, dro=True, dro_start="uniform")
+    examples, _ = real_examples(settings, dataset(), WEIGHT, tied)
+    present = np.bincount(np.asarray(examples.group), minlength=len(examples.q)) > 0
+    assert present.sum() == 2 < len(examples.q)
+    np.testing.assert_allclose(examples.q, present / 2)
+    settings = config(groups="dataset", dro=True, dro_start="uniform", train_on="reference")
+    examples, _ = real_examples(settings, dataset(), WEIGHT, LOG_RATIO)
+    np.testing.assert_allclose(examples.q, [0, 1])
 
 
 def test_groups_of_clusters_are_those_of_the_ratio_stage(tmp_path):

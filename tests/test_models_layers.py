@@ -47,17 +47,35 @@ def test_weighted_minibatch_stddev(mode, group, features):
     np.testing.assert_allclose(run(weights), expected, rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(run(7 * weights), expected, rtol=1e-5, atol=1e-5)
     plain = layers.minibatch_stddev(x32, group, features, mode)
-    assert not np.allclose(run(weights), plain, rtol=1e-3)
+    # Of two samples the variance is a quarter of their squared distance, whatever their weights.
+    assert np.allclose(run(weights), plain, rtol=1e-3) == (group == 2)
     for equal in (np.ones(n), np.full(n, 0.1), np.zeros(n)):  # equal weights change no bit
         np.testing.assert_array_equal(run(equal), plain)
 
 
 def test_weights_make_the_statistics_of_the_batch_they_stand_for():
-    """A sample of weight 3 counts as three samples; one of weight 0 is not there."""
+    """A sample of weight 3 counts as three samples, one of weight 0 is not there; the variance is
+    3/4 of the unbiased one, as that of four equal samples is: (3/4) / (1 - 10/16) = 2 times."""
     x = jnp.asarray(RNG.normal(size=(4, 2, 2, 5)), jnp.float32)
     found = layers.minibatch_stddev(x, 4, 1, weights=jnp.array([3.0, 1.0, 0.0, 0.0]))
     whole = layers.minibatch_stddev(x[jnp.array([0, 0, 0, 1])], 4, 1)
-    np.testing.assert_allclose(found[0, ..., -1], whole[0, ..., -1], rtol=1e-5)
+    np.testing.assert_allclose(found[0, ..., -1], np.sqrt(2) * whole[0, ..., -1], rtol=1e-5)
+
+
+def test_unequal_weights_do_not_lower_the_variance_of_one_distribution():
+    """Else D could tell reals of unequal weights from fakes, which have equal ones, by it."""
+    n = 40_000
+    x = jnp.asarray(RNG.normal(size=(n, 1, 1, 1)), jnp.float32)
+    w = jnp.asarray(np.where(RNG.random(n) < 0.14, 5.0, 0.556), jnp.float32)
+    square = [float(jnp.square(layers.minibatch_stddev(x, 4, 1, weights=v)[..., -1]).mean())
+              for v in (None, w)]  # fmt: skip
+    np.testing.assert_allclose(square, 0.75, rtol=0.03)
+
+
+def test_a_group_of_one_weighted_sample_has_no_spread():
+    x = jnp.asarray(RNG.normal(size=(4, 2, 2, 5)), jnp.float32)
+    found = layers.minibatch_stddev(x, 4, 1, weights=jnp.array([0.0, 1.0, 0.0, 0.0]))
+    np.testing.assert_allclose(found[..., -1], 1e-4, rtol=1e-3)
 
 
 def test_minibatch_stddev_refuses_a_batch_that_does_not_split():

@@ -153,15 +153,24 @@ def test_order_of_the_batch_is_irrelevant(plain):
         np.testing.assert_allclose(of_a[name], of_b[name], rtol=1e-4, err_msg=name)
 
 
+def of_mean(w, table=1.0):
+    """Weights of a batch whose table has the mean of WEIGHT."""
+    return w * WEIGHT.mean() / np.mean(table)
+
+
 @pytest.mark.parametrize(
     ("settings", "step", "expected"),
     [
         ({"self_normalise": True}, 0, lambda w: w / w.mean()),
-        ({"alpha_ramp": 0.5, "kimg": 0.16}, 0, lambda w: np.ones_like(w)),  # half = 10 steps of 8
-        ({"alpha_ramp": 0.5, "kimg": 0.16}, 3, lambda w: w**0.3),
+        ({"alpha_ramp": 0.5, "kimg": 0.16}, 0, lambda w: of_mean(w**0)),  # half = 10 steps of 8
+        ({"alpha_ramp": 0.5, "kimg": 0.16}, 3, lambda w: of_mean(w**0.3, WEIGHT**0.3)),
         ({"alpha_ramp": 0.5, "kimg": 0.16}, 15, lambda w: w),
         ({"alpha_ramp": 0.5, "kimg": 0.16, "self_normalise": True}, 5,
          lambda w: np.sqrt(w) / np.sqrt(w).mean()),
+        # Weights w ** 0.75 of an image that is drawn by w ** 0.25, here 0.75 = a and 1/3 of it.
+        ({"alpha_ramp": 0.5, "kimg": 0.16, "reweight": "hybrid", "resample_share": 0.25}, 5,
+         lambda w: np.sqrt(w) * (WEIGHT ** (1 / 3) * WEIGHT).sum()
+         / (WEIGHT ** (1 / 3) * np.sqrt(WEIGHT)).sum()),
     ],
 )  # fmt: skip
 def test_weights_are_ramped_and_normalised_in_the_step(settings, step, expected):

@@ -121,8 +121,8 @@ def real_examples(
 ) -> tuple[Reals, draw.Table]:
     """What the discriminator knows of the training images, and how they are drawn."""
     gan, n = config.gan, len(weight)
-    ones = np.ones(n)
-    mass = _trained_on(config, dataset) * (ones if gan.reweight == "none" else weight)
+    ones, used = np.ones(n), _trained_on(config, dataset)
+    mass = used * (ones if gan.reweight == "none" else weight)
     # Drawn by w ** share, weighted by the rest: the product is w, whatever the share.
     share = {"resample": 1.0, "hybrid": float(gan.resample_share)}.get(gan.reweight, 0.0)
     drawn_by = np.where(mass > 0, mass, 1) ** share * (mass > 0)
@@ -130,16 +130,17 @@ def real_examples(
     table = draw.weighted(drawn_by, gan.batch, order)
     in_loss = ones
     if gan.reweight == "loss":
-        in_loss = weight
-    elif gan.reweight == "hybrid":
-        in_loss = weight ** (1 - share) * drawn_by.mean()
+        in_loss = mass
+    elif gan.reweight == "hybrid":  # an image that is used counts w in the mean over those used
+        in_loss = used * weight ** (1 - share) * drawn_by[used].mean()
     group = groups(config, dataset, log_ratio, cluster)
     k = int(group.max()) + 1
     # The losses of the groups in the log are those of real images.
     of_reals = np.where(generated(config, n), -1, group)
     counts = np.bincount(group, minlength=k)
     shares = np.bincount(group, mass, minlength=k) / mass.sum()
-    q = shares if gan.dro_start == "shares" else np.full(k, 1 / k)
+    # A group of which nothing is drawn would keep what it starts with, out of the others' reach.
+    q = shares if gan.dro_start == "shares" else (shares > 0) / (shares > 0).sum()
     slack = gan.dro_c / np.sqrt(np.maximum(counts, 1))
     return reals(in_loss, of_reals, q, slack, classes), table
 

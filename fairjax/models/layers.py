@@ -77,8 +77,10 @@ def minibatch_stddev(
         communication; "strided" groups sample i with i + n/group, .., as the published networks do.
       weights: [n] >= 0, or None = all equal. Mean and variance of a group are then those of the
         weighted samples, so that the statistics of a biased batch are those of the batch that the
-        importance weights stand for. Equal weights change no bit; a group without weight counts as
-        one of equal weights.
+        importance weights stand for. The variance is raised by what unequal weights take from its
+        expectation beyond what equal ones take: else D could tell a weighted batch from one of
+        equal weights by it. Equal weights change no bit; a group without weight counts as one of
+        equal weights.
 
     Returns: [n, h, w, c + features].
     """
@@ -109,7 +111,10 @@ def minibatch_stddev(
         v = v * (size / jnp.sum(v, axis=axis, keepdims=True))  # mean 1
         v = v.reshape(*table, 1, 1, 1, 1)
         y = y - jnp.mean(v * y, axis=axis, keepdims=True)
-        variance = jnp.mean(v * jnp.square(y), axis=axis)
+        # E = sigma^2 (1 - sum of squared shares); of equal weights sigma^2 (1 - 1 / size).
+        left = size - jnp.mean(jnp.square(v), axis=axis)
+        raised = jnp.where(left > 1e-3, (size - 1) / jnp.where(left > 1e-3, left, 1), 1)
+        variance = raised * jnp.mean(v * jnp.square(y), axis=axis)
     y = jnp.sqrt(variance + 1e-8)
     y = jnp.mean(y, axis=(1, 2, 4))  # [n/size, features]
     y = jnp.repeat(y, size, axis=0) if mode == "contiguous" else jnp.tile(y, (size, 1))

@@ -24,7 +24,7 @@ def self_normalised(weights: jax.Array) -> jax.Array:
 
 
 def ramped(weights: jax.Array, share: jax.Array) -> jax.Array:
-    """weights ** share with share in [0, 1]: from equal weights to the full ones.
+    """weights ** share with share >= 0: from equal weights (0) to the full ones (1).
 
     A weight of 0 stays 0, so that what is never used is not used at the start either.
     """

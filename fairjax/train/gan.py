@@ -188,7 +188,7 @@ class Gan(Pair):
         n = self.gan.batch  # what follows in the batch is for the second discriminator
         everything, index = batch["image"].astype(float) / 127.5 - 1, batch["index"][:n]
         x = everything[:n]
-        w = self._loss_weights(reals.weight[index], state.step)
+        w = self._loss_weights(reals.weight, index, state.step)
         group = reals.group[index]
         classes = None if reals.classes is None else reals.classes[index]
         fake_classes = self._fake_classes(k_fake, len(x))
@@ -318,11 +318,21 @@ class Gan(Pair):
         means = second.moved(old.means, on_real, on_fake)
         return state.replace(second=second.Second(d, optimiser, means)), metrics
 
-    def _loss_weights(self, w: jax.Array, step: jax.Array) -> jax.Array:
-        """What the weights [batch] of the reals are at this step: ramped, then normalised."""
+    def _loss_weights(self, weight: jax.Array, index: jax.Array, step: jax.Array) -> jax.Array:
+        """What the weights [batch] of the reals are at this step: ramped, then normalised.
+
+        While they rise, their mean over what is drawn is what it will be at the end: else the
+        reals would count for less than the fakes meanwhile.
+        """
+        w = weight[index]
         if self.gan.alpha_ramp:
             full = self.gan.alpha_ramp * self.gan.kimg * 1000 / self.gan.batch
-            w = ramped(w, jnp.minimum(step / full, 1.0))
+            share = jnp.minimum(step / full, 1.0)
+            # Hybrid: reals are drawn by w ** s beside weights w ** (1 - s) in the loss.
+            s = self.gan.resample_share if self.gan.reweight == "hybrid" else 0.0
+            drawn_by = ramped(weight, jnp.asarray(s / (1 - s)))
+            now = jnp.sum(drawn_by * ramped(weight, share))
+            w = ramped(w, share) * (jnp.sum(drawn_by * weight) / now)
         return self_normalised(w) if self.gan.self_normalise else w
 
     def _update_d(self, state: GanState, grads: Any) -> GanState:

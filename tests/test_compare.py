@@ -106,6 +106,20 @@ def test_one_pair_is_no_proof_and_a_worse_method_is_called_so(tmp_path):
     assert re.search(r"b: loss has 95 \[\d+, \d+\] % more discrepancy", page)
 
 
+def test_one_pair_that_is_worse_stands_against_a_proof(tmp_path):
+    file = tmp_path / "rows.jsonl"
+    better = [row("a+perc0.1", s, m, v + 0.01 * s) for s in (0, 1)
+              for m, v in (("equi", 0.4), ("loss", 0.1))]  # fmt: skip
+    row_files.append_rows(file, better)
+    compare.main(["compare.py", str(file), f"--out={tmp_path}/out"])
+    assert "loss repeats less of the bias than equi" in page_of(tmp_path / "out")
+    row_files.append_rows(
+        file, [row("b+perc0.1", 0, "equi", 0.1), row("b+perc0.1", 0, "loss", 0.3)]
+    )
+    compare.main(["compare.py", str(file), f"--out={tmp_path}/out"])
+    assert "No method is proven" in page_of(tmp_path / "out")
+
+
 def test_a_folder_shows_its_samples_and_is_the_run_of_its_row(tmp_path, monkeypatch):
     """The same run as a row of a sweep and as a folder counts once, under the name of its cell."""
     folder = tmp_path / "run"

@@ -50,5 +50,12 @@ def test_figures_against_the_truth_are_right_for_a_planted_error():
     named = {f.name: f.value for f in weights_stage._truth_figures(data, true + error)}
     assert named["log_ratio_error/biased"] == pytest.approx(np.sqrt((0.09 + 0.01) / 2))
     assert named["log_ratio_rank_correlation/biased"] == pytest.approx(1)
+    assert named["log_ratio_concordance/biased"] == 1
     named = {f.name: f.value for f in weights_stage._truth_figures(data, -true)}
     assert named["log_ratio_rank_correlation/biased"] == pytest.approx(-1)
+    assert named["log_ratio_concordance/biased"] == 0
+    # An estimate without ties, in the right order of both values: the most that is possible.
+    untied = true + np.linspace(0, 1e-3, len(true))
+    _, rank, order = weights_stage._truth_figures(data, untied)
+    assert rank.note.endswith(f"allow {rank.value:.3f} at most")
+    assert rank.value < 1 == order.value

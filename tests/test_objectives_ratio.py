@@ -1,6 +1,8 @@
 import numpy as np
 import oracles
 import pytest
+import scipy.stats
+import sklearn.metrics
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -21,6 +23,17 @@ def test_importance_weights_match_the_oracle(alpha, clip, normalise):
     assert (found[REFERENCE] == 1).all()
     if normalise:
         assert found[~REFERENCE].mean() == pytest.approx(1)
+
+
+def test_concordance_is_the_area_under_the_curve_and_somers_d():
+    two = np.where(REFERENCE, 2.0, 0.5)
+    estimates = np.round(LOGITS, 1)  # with ties
+    expected = sklearn.metrics.roc_auc_score(REFERENCE, estimates)
+    assert ratio.concordance(estimates, two) == pytest.approx(expected)
+    four = RNG.choice([0.2, 0.9, 1.5, 4.0], 40)
+    d = scipy.stats.somersd(four, estimates).statistic  # of the estimate, given the truth
+    assert ratio.concordance(estimates, four) == pytest.approx((1 + d) / 2)
+    assert np.isnan(ratio.concordance(estimates, np.ones(40)))
 
 
 def test_extreme_logits_give_finite_weights():

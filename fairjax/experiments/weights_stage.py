@@ -178,10 +178,25 @@ def _truth_figures(dataset: Dataset, logits: np.ndarray) -> list[Figure]:
     true = true_logits(dataset, dataset.training)[biased]
     found, n = logits[biased], int(biased.sum())
     rms = float(np.sqrt(np.mean(np.square(found - true))))
-    rank = spearmanr(found, true).statistic if len(np.unique(true)) > 1 else float("nan")
+    differ = len(np.unique(true)) > 1
+    rank, best = (
+        float(spearmanr(values, true).statistic) if differ else float("nan")
+        for values in (found, np.argsort(np.argsort(true, kind="stable")))
+    )
     return [
         _plain("log_ratio_error/biased", rms, n, "root mean square, against the true log ratio"),
-        _plain("log_ratio_rank_correlation/biased", rank, n, "Spearman, against the true ratio"),
+        _plain(
+            "log_ratio_rank_correlation/biased",
+            rank,
+            n,
+            f"Spearman, against the true ratio, whose ties allow {best:.3f} at most",
+        ),
+        _plain(
+            "log_ratio_concordance/biased",
+            ratio.concordance(found, true),
+            n,
+            "pairs of different true ratios that are in the right order; 0.5 is chance",
+        ),
     ]
 
 

@@ -101,6 +101,27 @@ def bayes_log_loss(biased: np.ndarray, reference: np.ndarray) -> float:
     return -0.5 * (part(r) + part(b))
 
 
+def concordance(estimates: np.ndarray, truth: np.ndarray) -> float:
+    """Share of the pairs of different true values whose estimates lie in their order; ties count
+    half, so 0.5 is chance. NaN where all true values are equal.
+
+    Of two values it is the area under the ROC curve. A true ratio takes one value per group, and
+    then no rank correlation can come near 1, however good the estimate.
+
+    Args:
+      estimates: [n].
+      truth: [n], of few different values.
+    """
+    parts = [np.sort(np.asarray(estimates)[truth == value]) for value in np.unique(truth)]
+    right, pairs = 0.0, 0
+    for above, high in enumerate(parts):
+        for low in parts[:above]:
+            ends = (np.searchsorted(low, high, side) for side in ("left", "right"))
+            right += float(sum(end.sum() for end in ends)) / 2
+            pairs += len(low) * len(high)
+    return right / pairs if pairs else float("nan")
+
+
 def reliability(
     logits: np.ndarray, is_reference: np.ndarray, bins: int = 10
 ) -> dict[str, list[float]]:

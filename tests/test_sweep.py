@@ -18,7 +18,10 @@ import pytest
 
 from fairjax.errors import InputError
 from fairjax.experiments import runs, sweep
+from fairjax.experiments.command import parse
 from fairjax.report import rows as row_files
+
+pytestmark = pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
 
 GRID = """
 from ml_collections import ConfigDict
@@ -223,6 +226,8 @@ def test_a_search_and_a_cell_of_one_name_are_refused(tmp_path):
         (["--config=CONFIG"], "Give it SWEEPS and SEEDS"),
         (["--cells=cpu+c"], "no cell is named 'cpu+c'"),
         (["--seeds=one"], "'one' is no seed"),
+        (["--config.seed=1"], "Use --seeds"),
+        (["--config.gan.kmig=1"], "gan.kimg"),
         (["--sedes=1"], "unknown flag --sedes"),
     ],
 )
@@ -243,15 +248,47 @@ def test_rows_of_another_config_are_refused_before_anything_runs(grid, capsys):
     assert "cpu+a, seed 0, equi was run with other values of gan.channel_max" in said
 
 
+def test_a_change_is_made_in_every_run_and_its_rows(grid):
+    assert run(grid, "--cells=cpu+a", "--config.gan.kimg=50.0") == (0, ["cpu+a/0", "cpu+a/1"])
+    rows = row_files.read_rows(grid / "grid.jsonl")
+    assert {row["settings"]["gan.kimg"] for row in rows} == {50.0}
+    assert run(grid, "--cells=cpu+a", "--config.gan.kimg=50.0") == (0, [])
+    assert run(grid, "--cells=cpu+a") == (2, [])  # the rows are of other values
+
+
+def test_where_a_machine_keeps_the_official_files_is_no_setting(grid):
+    assert run(grid, "--cells=cpu+a", "--seeds=0", "--config.data.celeba.dir=here")[0] == 0
+    rows = row_files.read_rows(grid / "grid.jsonl")
+    assert not any("celeba" in key for row in rows for key in row["settings"])
+    assert run(grid, "--cells=cpu+a", "--seeds=0", "--config.data.celeba.dir=there") == (0, [])
+
+
 def test_the_real_grid_has_valid_cells():
     path = pipeline.ROOT / "configs/sweeps/paper_grid.py"
+    file, module, *_ = sweep.opened(str(path))
     usual = ("equi", "loss", "resample", "steered")
-    for name, count in (("cpu", 5), ("full", 12), ("tiny", 2), ("baselines", 2), ("menu", 1)):
-        file, module, _, cells = sweep.opened(f"{path}:{name}")
-        planned = sweep.jobs(file, module, cells, [0], Path("runs"))
-        assert len(planned) == count
-        assert len({str(config) for _, config in planned}) == count
-        if name in ("cpu", "full", "tiny"):
+    count = {"cpu": 5, "baselines": 2, "menu": 3, "more": 1, "small": 12, "full": 12, "rivals": 2,
+             "long": 2, "beards": 3, "tiny": 2}  # fmt: skip
+    assert count.keys() == module.SWEEPS.keys()
+    for name, cells in module.SWEEPS.items():
+        planned = sweep.jobs(file, cells, [0], Path("runs"))
+        assert len({str(config) for _, config in planned}) == len(planned) == count[name]
+        if name in ("cpu", "small", "tiny"):
             assert all(job.methods == usual for job, _ in planned)
-        else:
-            assert all("equi" in job.methods and len(job.methods) > 2 for job, _ in planned)
+        if name == "full":
+            assert all({*job.methods} == {*usual, "reference", "conditional"} for job, _ in planned)
+
+
+def test_the_celeba_configs_run_the_same_grid_at_the_papers_counts():
+    file, module, _, cells = sweep.opened(str(pipeline.ROOT / "configs/sweeps/celeba_grid.py"))
+    planned = sweep.jobs(file, cells, [0], Path("runs"), ["--config.data.celeba.dir=somewhere"])
+    found = {(c.data.paper_setting, c.data.perc, len(c.arms), c.data.split) for _, c in planned}
+    assert found == {(setting, perc, 6, "paper") for setting in ("90_10", "80_20", "multi")
+                     for perc in (0.1, 0.25, 0.5, 1.0)}  # fmt: skip
+    for job, config in planned:
+        alone = pipeline.ROOT / f"configs/celeba_{job.cell.split('+')[0]}.py"
+        expected = parse(["train.py", f"--config={alone}"]).config
+        for tree in ("ratio", "weights", "judge", "gan", "eval"):
+            assert config[tree] == expected[tree]
+        assert config.data.group_attributes == expected.data.group_attributes
+    assert len(module.SEEDS) >= 3

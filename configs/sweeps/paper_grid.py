@@ -19,7 +19,10 @@ SWEEPS = {
     "cpu": ("cpu+hair09+perc0.1", "cpu+hair09+perc1.0", "cpu+hairskin+perc0.25",
             "cpu+skin09+perc0.1", "cpu+skin09+perc1.0"),
     "baselines": ("cpu+baselines+hair09+perc0.1", "cpu+baselines+hair09+perc1.0"),
-    "menu": ("cpu+menu+hair09+perc0.1",),
+    "menu": ("cpu+menu+hair09+perc0.1", "cpu+flattened+hair09+perc0.1",
+             "cpu+clipped+hair09+perc0.1"),
+    "more": ("cpu+more+hair09+perc0.1",),
+    "small": tuple(f"cpu+{setting}+{perc}" for setting in SETTINGS for perc in PERCS),
     "full": tuple(f"full+{setting}+{perc}" for setting in SETTINGS for perc in PERCS),
     "rivals": ("cpu+rivals+hair09+perc0.1", "cpu+rivals+hair09+perc1.0"),
     "long": ("cpu+long+hair09+perc0.1", "cpu+long+control+hair09+perc0.1"),
@@ -27,6 +30,29 @@ SWEEPS = {
     "tiny": ("cpu+hair09+perc0.5+tiny", "cpu+multi+perc0.25+tiny"),
 }  # fmt: skip
 SEEDS = (2, 3, 4)  # `cpu` was tuned on 0 and 1
+METHODS = {
+    "equi": {"reweight": "none"},
+    "loss": {"reweight": "loss"},
+    "resample": {"reweight": "resample"},
+    "steered": {
+        "reweight": "resample",
+        "penalty": "marginals",
+        "penalty_groups": "ratio",
+        "penalty_weight": 2.0,
+        "penalty_momentum": 0.99,
+    },
+}
+# What the paper compares with: the reference set alone, and a generator told of the sets.
+BASELINES = {
+    "reference": {"reweight": "none", "train_on": "reference"},
+    "conditional": {
+        "reweight": "none",
+        "condition": ("reference_set",),
+        "fake_labels": "data",
+        "sample_labels": "reference",
+        "d_mapping_layers": 2,
+    },
+}
 
 
 def cpu(config: ConfigDict) -> None:
@@ -49,7 +75,8 @@ def cpu(config: ConfigDict) -> None:
 
 
 def full(config: ConfigDict) -> None:
-    """64 px and 200 kimg, for a GPU."""
+    """64 px and 200 kimg, with the paper's baselines as well; for a GPU."""
+    config.arms = ConfigDict(METHODS | BASELINES)
     config.data.update(resolution=64, n_biased=40_000, n_ratio_test=4000, n_judge_fit=6000,
                        n_judge_test=4000, n_metric_reference=5000)  # fmt: skip
     config.ratio.update(width=16, stem="stride2", epochs=3.0, learning_rate=1e-3)
@@ -75,20 +102,8 @@ def control(config: ConfigDict) -> None:
 
 
 def baselines(config: ConfigDict) -> None:
-    """What the paper compares with: the reference set alone, and a generator told of the sets."""
-    config.arms = ConfigDict(
-        {
-            "equi": {"reweight": "none"},
-            "reference": {"reweight": "none", "train_on": "reference"},
-            "conditional": {
-                "reweight": "none",
-                "condition": ("reference_set",),
-                "fake_labels": "data",
-                "sample_labels": "reference",
-                "d_mapping_layers": 2,
-            },
-        }
-    )
+    """What the paper compares with, alone."""
+    config.arms = ConfigDict({"equi": METHODS["equi"]} | BASELINES)
 
 
 def menu(config: ConfigDict) -> None:
@@ -105,6 +120,36 @@ def menu(config: ConfigDict) -> None:
             "stratified": {"reweight": "resample", "draws": "stratified"},
         }
     )
+
+
+def more(config: ConfigDict) -> None:
+    """Other techniques during the training: group DRO over reals, penalties on the shares (which
+    use labels), a ramp of the weights, the logistic loss, augmentation."""
+    marginals = {"reweight": "none", "penalty": "marginals", "penalty_momentum": 0.99}
+    dro = {"reweight": "none", "dro": True, "dro_momentum": 0.9}
+    config.arms = ConfigDict(
+        {
+            "equi": {"reweight": "none"},
+            "dro_ratio_bins": dro | {"groups": "ratio_bins", "dro_bins": 4},
+            "dro_attributes": dro | {"groups": "attributes"},
+            "marginals": marginals | {"penalty_weight": 2.0},
+            "constraint": {"reweight": "none", "penalty": "constraint", "penalty_unbiased": True},
+            "adversary": {"reweight": "resample", "penalty": "adversary"},
+            "loss_ramp": {"reweight": "loss", "alpha_ramp": 0.5},
+            "loss_logistic": {"reweight": "loss", "loss": "logistic"},
+            "resample_ada": {"reweight": "resample", "augment": "ada", "ada_kimg": 20.0},
+        }
+    )
+
+
+def flattened(config: ConfigDict) -> None:
+    """Weights to the power of a half: less bias removed, less variance."""
+    config.weights.alpha = 0.5
+
+
+def clipped(config: ConfigDict) -> None:
+    """No weight above the 95 % quantile."""
+    config.weights.clip_quantile = 0.95
 
 
 def rivals(config: ConfigDict) -> None:
@@ -182,22 +227,10 @@ def perc(share: float):
 def get_config(arg: str | None = None) -> ConfigDict:
     config = defaults()
     config.name = "paper_grid"
-    config.arms = ConfigDict(
-        {
-            "equi": {"reweight": "none"},
-            "loss": {"reweight": "loss"},
-            "resample": {"reweight": "resample"},
-            "steered": {
-                "reweight": "resample",
-                "penalty": "marginals",
-                "penalty_groups": "ratio",
-                "penalty_weight": 2.0,
-                "penalty_momentum": 0.99,
-            },
-        }
-    )
+    config.arms = ConfigDict(METHODS)
     changes = {"cpu": cpu, "full": full, "tiny": tiny, "long": long, "control": control,
                "hair09": hair09, "hair08": hair08,
                "beard09": beard09, "skin09": skin09, "multi": multi, "hairskin": hairskin,
-               "baselines": baselines, "menu": menu, "rivals": rivals}  # fmt: skip
+               "baselines": baselines, "menu": menu, "more": more, "flattened": flattened,
+               "clipped": clipped, "rivals": rivals}  # fmt: skip
     return variant(config, arg, changes | {name: perc(float(name[4:])) for name in PERCS})

@@ -8,6 +8,7 @@ search's name to what is searched; see `fairjax.experiments.search_space`.
 
 import importlib.util
 import logging
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,7 +22,7 @@ from fairjax.config import nearest
 from fairjax.data.storage import local
 from fairjax.errors import InputError
 from fairjax.experiments import runs, search_space
-from fairjax.experiments.command import read_flags, run_program
+from fairjax.experiments.command import parse, read_flags, run_program
 from fairjax.report.rows import append_rows, read_rows, rows_of, settings_of
 from fairjax.train.progress import clock
 from fairjax.validation import validate
@@ -64,7 +65,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         argv,
         lambda argv: sys.exit(_run(argv)),
         sweep_flags,
-        about=": runs a grid of configs and seeds, or a search; resumes by rerunning.",
+        about=": runs a grid of configs and seeds, or a search; resumes by rerunning.\n\n"
+        "  --config.<key>=<value>: for every run of a grid, as in launch/train.py",
         example="python launch/sweep.py --config=configs/sweeps/paper_grid.py",
     )
 
@@ -108,13 +110,17 @@ def opened(given: str) -> tuple[Path, ModuleType, str, tuple[str, ...] | None]:
 
 
 def jobs(
-    path: Path, module: ModuleType, cells: Sequence[str], seeds: Sequence[int], root: Path
+    path: Path, cells: Sequence[str], seeds: Sequence[int], root: Path, changes: Sequence[str] = ()
 ) -> list[tuple[Job, ConfigDict]]:
-    """The runs, seed by seed, with their configs; every config is checked first."""
+    """The runs, seed by seed, with their configs; every config is checked first.
+
+    Args:
+      changes: `--config.<key>=<value>`, for all of them.
+    """
     planned = []
     for seed in seeds:
         for cell in cells:
-            config = module.get_config(cell)
+            config = parse(["sweep.py", f"--config={path}:{cell}", *changes]).config
             config.seed = seed
             validate(config)
             workdir = root / path.stem / cell / str(seed)
@@ -123,14 +129,17 @@ def jobs(
 
 
 def _run(argv: list[str]) -> int:
+    changes = [arg for arg in argv if re.match(r"--?(no)?config\.", arg)]
     values = sweep_flags()
-    read_flags(values, argv, needed=("config",))
+    read_flags(values, [arg for arg in argv if arg not in changes], needed=("config",))
     path, module, which, cells = opened(values.config)
     out = local(values.out, "--out") if values.out else path.with_suffix(".jsonl")
     if cells is None:
         for flag in ("cells", "seeds"):
             if values[flag].value:
                 raise InputError("a search has none", f"--{flag}", "Leave it out")
+        if changes:
+            raise InputError("a search takes no other values", changes[0], "Write it in the file")
         wanted, config = search_space.load(path, module, which)
         logging.basicConfig(format=FORMAT, datefmt="%H:%M:%S", level=logging.INFO)
         from fairjax.experiments import search  # its libraries take the log where nobody has it yet
@@ -140,8 +149,10 @@ def _run(argv: list[str]) -> int:
         )
     cells = _chosen(values.cells, cells, "--cells")
     seeds = [int(s) for s in _numbers(values.seeds)] if values.seeds else list(module.SEEDS)
+    if of_seed := [arg for arg in changes if "config.seed=" in arg]:
+        raise InputError("the seeds are those of the sweep", of_seed[0], "Use --seeds=0,1")
     rows = read_rows(out) if out.exists() else []
-    planned = jobs(path, module, cells, seeds, local(values.root, "--root"))
+    planned = jobs(path, cells, seeds, local(values.root, "--root"), changes)
     _refuse_others(planned, rows, out)
     logging.basicConfig(format=FORMAT, datefmt="%H:%M:%S", level=logging.INFO)
     pending = _show(planned, rows)
@@ -157,7 +168,7 @@ def _run(argv: list[str]) -> int:
             seconds, why = runs.cost(job.cell, config, rows)
             log.info("sweep: %s, seed %d: about %s (%s)", job.cell, job.seed, clock(seconds), why)
             code = runs.to_its_end(
-                [sys.executable, str(runs.TRAIN), f"--config={path}:{job.cell}",
+                [sys.executable, str(runs.TRAIN), f"--config={path}:{job.cell}", *changes,
                  f"--config.seed={job.seed}", f"--workdir={job.workdir}"]
             )  # fmt: skip
             if code in runs.STOPPED:

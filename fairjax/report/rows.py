@@ -114,12 +114,14 @@ def changed(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Dotted settings as JSON values, without those that have their default.
 
     So a row stays comparable when the program gets new settings. The seed and the name of the run
-    are left out, and so are the arms: the settings are those of one.
+    are left out, and where a machine keeps the official files; so are the arms: the settings are
+    those of one.
     """
     defaults = TREES[settings.get("experiment", "fair_generation")].defaults()
     usual, found = (json.loads(json.dumps(dict(tree), default=list))
                     for tree in (flat(defaults.to_dict()), settings))  # fmt: skip
-    apart = ("seed", "name")
+    apart = ("seed", "name", "data.celeba.dir", "data.waterbirds.dir", "data.shapes3d.file",
+             "data.tfds.data_dir")  # fmt: skip
     return {key: value for key, value in sorted(found.items())
             if value != usual.get(key) and key not in apart
             and not key.startswith("arms.")}  # fmt: skip

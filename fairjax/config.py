@@ -201,6 +201,7 @@ def _gan() -> dict[str, Any]:
         "penalty_groups": "attributes",  # attributes (uses labels in training) | ratio (no label)
         "penalty_attributes": (),  # attributes: one of judge.attribute_sets; () = the first
         "penalty_count": 2,  # ratio: how many groups the log ratios are divided into
+        "penalty_members": 1,  # networks of that judge; each step asks the next
         "penalty_target": "reference",  # reference (its shares as judged) | uniform
         "penalty_weight": 1.0,  # marginals, adversary: factor in the generator's loss
         "penalty_unbiased": False,  # marginals, constraint: without the part that chance adds

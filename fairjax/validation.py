@@ -397,6 +397,7 @@ def _validate_penalty(config: ConfigDict, need: Callable[[bool, str, str], None]
     need(not by_ratio or not gan.penalty_attributes, "penalty_attributes",
          "empty with penalty_groups=ratio")  # fmt: skip
     need(gan.penalty_count >= 2, "penalty_count", "2 or more")
+    need(gan.penalty_members >= 1, "penalty_members", "1 or more")
     need(0 <= gan.penalty_momentum < 1, "penalty_momentum", "from 0 to below 1")
     need(not gan.penalty_momentum or (gan.penalty == "marginals" and not gan.penalty_unbiased),
          "penalty_momentum", "0 unless penalty is marginals, without penalty_unbiased")  # fmt: skip

@@ -47,7 +47,7 @@ class LinearJudge(nn.Module):
 
 def judge(kernel=KERNEL, target=TARGET):
     return frozen_judge(
-        LinearJudge(), {"params": {"out": {"kernel": kernel, "bias": BIAS}}}, target
+        LinearJudge(), [{"params": {"out": {"kernel": kernel, "bias": BIAS}}}], target
     )
 
 
@@ -304,3 +304,16 @@ def test_groups_of_the_ratios_are_those_that_the_bias_has():
     np.testing.assert_array_equal(two, [1, 0, 1, 0])
     with pytest.raises(InputError, match="penalty_count=3.*have 2 different ratios.*to 2 or"):
         penalty_stage.ratio_groups(np.log([2.0, 0.5, 2.0]), 3)
+
+
+def test_each_step_asks_the_next_network_of_a_judge():
+    kernels = [KERNEL, 2 * KERNEL, -KERNEL]
+    several = frozen_judge(
+        LinearJudge(), [{"params": {"out": {"kernel": k, "bias": BIAS}}} for k in kernels], TARGET
+    )
+    images = jax.random.uniform(jax.random.key(2), (5, *SHAPE), minval=-1)
+    for step in range(5):
+        expected = oracle.linear_judge(
+            kernels[step % 3].astype(float), BIAS.astype(float), float64(images).reshape(5, -1)
+        )
+        np.testing.assert_allclose(several(images, jnp.asarray(step)), expected, rtol=1e-5)

@@ -75,7 +75,8 @@ def toy_modes(**overrides):
 
 def toy_judge(target):
     """The judge of brightness and the shares (dark, bright) that it should see."""
-    return frozen_judge(BrightnessJudge(), {"params": {"scale": np.float32(4.0)}}, np.array(target))
+    member = {"params": {"scale": np.float32(4.0)}}
+    return frozen_judge(BrightnessJudge(), [member], np.array(target))
 
 
 def trained(programs, bright, steps, judge=None):

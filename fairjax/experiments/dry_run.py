@@ -53,7 +53,8 @@ def assumed_judge(config: ConfigDict, key: jax.Array) -> FrozenJudge | None:
         return None
     k = one.groups or 2 ** len(one.attributes)
     network = judge_stage.programs(config, k)
-    return FrozenJudge(network.init(key).best, jnp.full(k, 1 / k), network.model)
+    members = jax.tree.map(lambda x: jnp.stack([x] * one.members), network.init(key).best)
+    return FrozenJudge(members, jnp.full(k, 1 / k), network.model)
 
 
 def abstract_judge(config: ConfigDict) -> FrozenJudge | None:

@@ -31,10 +31,11 @@ CHUNK = 4096  # reference images in memory at a time
 
 class Asked(NamedTuple):
     """Whom a penalty asks: a judge of the labels of `attributes` or, where these are (), one of so
-    many groups of the log ratios."""
+    many groups of the log ratios; of so many networks."""
 
     attributes: tuple[str, ...]
     groups: int = 0
+    members: int = 1
 
     @property
     def label(self) -> str:
@@ -42,12 +43,13 @@ class Asked(NamedTuple):
 
     @property
     def stage(self) -> str:
-        return f"{ROLE}/{self.label}"
+        return f"{ROLE}/{self.label}" + (f"_x{self.members}" if self.members > 1 else "")
 
     @property
     def plan(self) -> dict[str, Any]:
         """What decides it, beside the config of the judge."""
         found = {} if self.attributes else {"groups": self.groups}
+        found |= {"members": self.members} if self.members > 1 else {}
         return {"role": ROLE} | found  # else it would look like the judge's stage
 
     @property
@@ -61,8 +63,9 @@ def asked(config: ConfigDict) -> Asked | None:
     if gan.penalty == "none":
         return None
     if gan.penalty_groups == "ratio":
-        return Asked((), gan.penalty_count)
-    return Asked(tuple(gan.penalty_attributes) or tuple(config.judge.attribute_sets[0]))
+        return Asked((), gan.penalty_count, gan.penalty_members)
+    names = tuple(gan.penalty_attributes) or tuple(config.judge.attribute_sets[0])
+    return Asked(names, members=gan.penalty_members)
 
 
 def all_asked(base: ConfigDict) -> list[Asked]:
@@ -78,7 +81,7 @@ def train(workdir: Path, config: ConfigDict, dataset: Dataset, one: Asked, folde
       InputError: too few labelled images of a class, or fewer different ratios than groups.
     """
     if one.attributes:
-        judge_stage.train_judge(config, dataset, one.attributes, folder, ROLE, members=1)
+        judge_stage.train_judge(config, dataset, one.attributes, folder, ROLE, one.members)
         return
     log_ratio = load_weights(workdir, dataset)[1]
     groups = ratio_groups(log_ratio, one.groups)
@@ -87,8 +90,8 @@ def train(workdir: Path, config: ConfigDict, dataset: Dataset, one: Asked, folde
     for name, size in zip(names, np.bincount(groups), strict=True):
         log.info("%s: %d training images of %s", one.label, size, name)
     found = Labelled(one.label, names, dataset.training, groups)
-    classifier, (variables,) = judge_stage.fitted(config, dataset, found, folder, ROLE, members=1)
-    judge_stage.write(folder, [variables], {"classes": list(names)})
+    _, networks = judge_stage.fitted(config, dataset, found, folder, ROLE, one.members)
+    judge_stage.write(folder, networks, {"classes": list(names)})
 
 
 def ratio_groups(log_ratio: np.ndarray, count: int) -> np.ndarray:
@@ -118,19 +121,20 @@ def load(workdir: Path, config: ConfigDict, dataset: Dataset) -> FrozenJudge | N
     if one is None:
         return None
     folder = workdir / one.stage
-    (variables,) = judge_stage.load_members(folder / "network.safetensors")
+    members = judge_stage.load_members(folder / "network.safetensors")
     classes = read_json(folder / "summary.json")["classes"]
     network = judge_stage.programs(config, len(classes))
     target = np.full(len(classes), 1 / len(classes))
     if config.gan.penalty_target == "reference":
         positions = dataset.roles["train_reference"]
         parts = np.array_split(positions, -(-len(positions) // CHUNK))
-        judged = [probabilities(network.predict(variables, dataset.images[p])) for p in parts]
+        judged = [probabilities(network.predict(variables, dataset.images[p]))
+                  for p in parts for variables in members]  # fmt: skip
         target = np.concatenate(judged).mean(0)
     shares = ", ".join(f"{name}: {x:.3f}" for name, x in zip(classes, target, strict=True))
     log.info("penalty %s on %s, target %s (%s)", config.gan.penalty, one.label,
              config.gan.penalty_target, shares)  # fmt: skip
-    return frozen_judge(network.model, variables, target)
+    return frozen_judge(network.model, members, target)
 
 
 def record(config: ConfigDict, judge: FrozenJudge | None) -> dict[str, Any]:

@@ -126,7 +126,7 @@ class Gan(Pair):
                 loss = (1 - share) * loss + share * other
             if judge is None:
                 return loss, (loss, w, None)
-            added, judged = penalty_term(self.gan, state.penalty, judge, images, ws)
+            added, judged = penalty_term(self.gan, state.penalty, judge, images, ws, state.step)
             return loss + added, (loss, w, judged)
 
         (_, (loss, w, judged)), grads = jax.value_and_grad(main, has_aux=True)(state.g)

@@ -6,6 +6,7 @@ a small network guess the judged class from the style and trains the generator a
 train on what one judge says and can game it: the figures of a run must come from another judge.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -33,26 +34,31 @@ _ROOT = 0xAD7E
 
 class FrozenJudge(struct.PyTreeNode):
     """A trained judge that a penalty asks, and the shares it should see. Data of a program: another
-    judge of the same shape, or another target, compiles nothing anew."""
+    judge of the same shape, or another target, compiles nothing anew.
 
-    variables: Any
+    Of several networks each step asks the next: what pleases one of them by chance does not last.
+    """
+
+    variables: Any  # arrays [networks, ..]
     target: jax.Array  # [k], sum 1
     network: nn.Module = struct.field(pytree_node=False)  # (images, train) -> logits [n, k]
 
-    def __call__(self, images: jax.Array) -> jax.Array:
-        """Fakes [n, H, W, C] -> probabilities [n, k].
+    def __call__(self, images: jax.Array, step: jax.Array | int) -> jax.Array:
+        """Fakes [n, H, W, C] of a step -> probabilities [n, k].
 
         Clipped to [-1, 1], as samples are: else the judge could be pleased by what no image shows.
         """
         x = jnp.clip(images.astype(float), -1.0, 1.0)
-        logits: Any = self.network.apply(self.variables, x, train=False)
+        turn = step % len(jax.tree.leaves(self.variables)[0])
+        variables = jax.tree.map(lambda of_all: of_all[turn], self.variables)
+        logits: Any = self.network.apply(variables, x, train=False)
         return jax.nn.softmax(logits)
 
 
-def frozen_judge(network: nn.Module, variables: Any, target: np.ndarray) -> FrozenJudge:
-    """Puts the judge on all devices."""
+def frozen_judge(network: nn.Module, members: Sequence[Any], target: np.ndarray) -> FrozenJudge:
+    """Puts the judge, the variables of each of its networks, on all devices."""
     return FrozenJudge(
-        variables=jax.tree.map(lambda x: put_replicated(np.asarray(x)), variables),
+        variables=jax.tree.map(lambda *own: put_replicated(np.stack(own)), *members),
         target=put_replicated(np.asarray(target, np.float32)),
         network=network,
     )
@@ -101,7 +107,12 @@ def penalty_start(gan: ConfigDict, key: jax.Array, classes: int) -> PenaltyState
 
 
 def penalty_term(
-    gan: ConfigDict, state: PenaltyState, judge: FrozenJudge, images: jax.Array, ws: jax.Array
+    gan: ConfigDict,
+    state: PenaltyState,
+    judge: FrozenJudge,
+    images: jax.Array,
+    ws: jax.Array,
+    step: jax.Array | int,
 ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
     """What the penalty adds to the generator's loss.
 
@@ -112,13 +123,14 @@ def penalty_term(
       images: fakes [n, H, W, C] as the generator makes them, without augmentation.
       ws: their styles [n, num_ws, w_dim]. The adversary is told their mean over the layers: w
         itself, but for style mixing, where each of both styles counts by its layers.
+      step: decides which network of the judge is asked.
 
     With "marginals" and a momentum the slope is that of |m - target|^2 at the running shares m: by
     chance a batch of eight is far from its mean.
 
     Returns: (term, (probabilities [n, k], w [n, w_dim]) for `penalty_moved`).
     """
-    p, w = judge(images), ws.mean(1)
+    p, w = judge(images, step), ws.mean(1)
     if isinstance(state, Adversary):
         guess = _guess(gan, state.params, w, p.shape[1])
         # The reversed loss reaches mapping through w, and mapping and synthesis through the label.

@@ -196,18 +196,20 @@ def _gan() -> dict[str, Any]:
         # Fairness penalties. They train on a judge of their own (stage penalty_judge), of labels or
         # of groups that are found in the ratios, and can game it; the figures come from the
         # ordinary judge.
-        # none | marginals (the fakes' shares) | constraint (on them, by a multiplier) | adversary
+        # none | marginals (the fakes' shares) | constraint (on them, by a multiplier) | adversary |
+        # quality (min-max over the judged classes of the generator's loss)
         "penalty": "none",
         "penalty_groups": "attributes",  # attributes (uses labels in training) | ratio (no label)
         "penalty_attributes": (),  # attributes: one of judge.attribute_sets; () = the first
         "penalty_count": 2,  # ratio: how many groups the log ratios are divided into
         "penalty_members": 1,  # networks of that judge; each step asks the next
         "penalty_target": "reference",  # reference (its shares as judged) | uniform
-        "penalty_weight": 1.0,  # marginals, adversary: factor in the generator's loss
+        "penalty_weight": 1.0,  # marginals, adversary, quality: factor in the generator's loss
         "penalty_unbiased": False,  # marginals, constraint: without the part that chance adds
         "penalty_momentum": 0.0,  # marginals: decay of the running shares; 0 = this step's
         "penalty_slack": 0.02,  # constraint: largest squared L2 distance of the shares
-        "penalty_rate": 0.1,  # constraint: step of the multiplier per unit of violation
+        # constraint: step of the multiplier per unit of violation; quality: step of group DRO
+        "penalty_rate": 0.1,
         "adversary_width": 64,  # units of its two hidden layers
         "adversary_learning_rate": 1e-3,
         # Augmentation of what the discriminator sees.

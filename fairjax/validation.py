@@ -29,7 +29,7 @@ WORDS = {
     "dro_absent": ("skip", "zero"),
     "init_d": ("file", "fresh"),
     "second_d": ("none", "frozen", "reference"),
-    "penalty": ("none", "marginals", "constraint", "adversary"),
+    "penalty": ("none", "marginals", "constraint", "adversary", "quality"),
     "penalty_target": ("reference", "uniform"),
     "penalty_groups": ("attributes", "ratio"),
     "augment": augmentations.KINDS,

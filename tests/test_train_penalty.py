@@ -20,7 +20,7 @@ from fairjax.experiments import dry_run, penalty_stage
 from fairjax.train.checkpoints import Checkpoints
 from fairjax.train.devices import replicated
 from fairjax.train.gan_state import reals
-from fairjax.train.penalty import Adversary, Multiplier, Running, frozen_judge
+from fairjax.train.penalty import Adversary, Multiplier, Running, Worst, frozen_judge
 
 K, BATCH, H = 3, 8, 1e-30
 RNG = np.random.default_rng(0)
@@ -35,6 +35,7 @@ KINDS = {
     "running": {"penalty": "marginals", "penalty_weight": 3.0, "penalty_momentum": 0.9},
     "constraint": {"penalty_slack": 0.05, "penalty_rate": 2.0},
     "adversary": {"penalty_weight": 3.0, "adversary_width": 8},
+    "quality": {"penalty_weight": 0.8, "penalty_rate": 0.5},
 }
 
 
@@ -76,6 +77,8 @@ def fresh(gan):
         state = state.replace(penalty=Multiplier(jnp.float32(0.7)))
     if isinstance(state.penalty, Running):
         state = state.replace(penalty=Running(jnp.asarray(LATELY, jnp.float32)))
+    if isinstance(state.penalty, Worst):
+        state = state.replace(penalty=Worst(jnp.asarray(LATELY, jnp.float32)))
     g = state.g | {"strength": jnp.float32(0.1), "matrix": 3 * state.g["matrix"]}
     return jax.device_put(state.replace(g=g), replicated())
 
@@ -103,13 +106,28 @@ def seen(g, latents):
 def loss(kind, g, d, latents, params=None, mu=0.7):
     """The generator's loss with its penalty, term by term as the papers have it."""
     images, p, w = seen(g, latents)
-    total = -(images @ d["a"] + d["s"] * (images**2).sum(1) / 2).mean()
+    losses = -(images @ d["a"] + d["s"] * (images**2).sum(1) / 2)
+    total = losses.mean()
+    if kind == "quality":
+        q, _, means = worst(losses, p)
+        return total + 0.8 * (sum(q[u] * means[u] for u in means) - total)
     if kind == "adversary":
         return total - 3 * oracle.cross_entropy(oracle.adversary(params, w), p)
     if kind == "running":  # sum of 3 d|m - target|^2/dm at the running m times the mean of p
         return total + 3 * sum(2 * (LATELY[u] - TARGET[u]) * p[:, u].mean() for u in range(K))
     distance = oracle.squared_distance(p, TARGET, kind == "unbiased")
     return total + (mu * (distance - 0.05) if kind == "constraint" else 3 * distance)
+
+
+def worst(losses, p):
+    """(q after the step, the largest change, mean loss of each class that is there)."""
+    of = np.real(p).argmax(1)
+    means = {u: losses[of == u].mean() for u in range(K) if (of == u).any()}
+    there = list(means)
+    raised = LATELY[there] * np.exp(0.5 * np.real([means[u] for u in there]))
+    q = LATELY.copy()
+    q[there] = raised / raised.sum() * LATELY[there].sum()
+    return q, np.abs(q - LATELY).max(), means
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -147,6 +165,25 @@ def test_running_shares_move_after_the_generator():
     np.testing.assert_allclose(new.penalty.shares, 0.9 * LATELY + 0.1 * now, rtol=1e-5)
     logged = [metrics[f"penalty/running/{u}"] for u in range(K)]
     np.testing.assert_array_equal(logged, new.penalty.shares)
+
+
+def test_classes_that_are_taken_for_fake_get_more_weight():
+    gan = programs("quality")
+    first = jax.jit(lambda key: gan.init(key, np.ones(1), K))(jax.random.key(0)).penalty
+    np.testing.assert_allclose(first.q, 1 / 3, rtol=1e-6)
+    state = fresh(gan)
+    g, d = float64(state.g), float64(state.d)
+    images, p, _ = seen(g, drawn())
+    q, change, means = worst(-(images @ d["a"] + d["s"] * (images**2).sum(1) / 2), p)
+    assert len(means) > 1
+    assert change > 0.01
+    new, metrics = gan.g_step(state, KEY, path_length=False, judge=judge())
+    np.testing.assert_allclose(new.penalty.q, q, rtol=1e-4)
+    for u in range(K):
+        assert metrics[f"quality/q/{u}"] == new.penalty.q[u]
+        mean, there = metrics[f"quality/loss/{u}"]
+        np.testing.assert_allclose(mean, means.get(u, 0.0), rtol=1e-4)
+        assert there == (u in means)
 
 
 def test_multiplier_moves_after_the_generator():
@@ -245,7 +282,7 @@ def test_networks_start_as_without_a_penalty():
     for state in states[1:]:
         jax.tree.map(np.testing.assert_array_equal, (state.g, state.d), (states[0].g, states[0].d))
     assert [type(s.penalty) for s in states] == [
-        type(None), type(None), type(None), Running, Multiplier, Adversary]  # fmt: skip
+        type(None), type(None), type(None), Running, Multiplier, Adversary, Worst]  # fmt: skip
 
 
 def test_a_penalty_and_its_judge_come_together():

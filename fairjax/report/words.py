@@ -40,6 +40,7 @@ _PENALTIES = {
     "marginals": ", with a penalty on its shares",
     "constraint": ", with a constraint on its shares",
     "adversary": ", with an adversary on its styles",
+    "quality": ", with a min-max over its classes",
 }
 
 

@@ -29,7 +29,13 @@ from fairjax.train.conditions import Conditions, moved_mean
 from fairjax.train.gan_pair import Pair
 from fairjax.train.gan_state import GanState, Reals, by_part, frozen_blocks, lazy_adam
 from fairjax.train.loop import Task
-from fairjax.train.penalty import FrozenJudge, penalty_moved, penalty_start, penalty_term
+from fairjax.train.penalty import (
+    Fakes,
+    FrozenJudge,
+    penalty_moved,
+    penalty_start,
+    penalty_term,
+)
 
 W_AVG_BETA = 0.995  # in the main phase of each network
 PATH_LENGTH_DECAY = 0.01
@@ -119,14 +125,16 @@ class Gan(Pair):
             ws, w = self._styles(g, k_style, batch, classes)
             images = self._synthesised(g, ws, k_noise)
             seen = self._augmented(images, state, key, "fakes of g")
-            loss = self.loss.generator(self._logits(state.d, seen, classes)).mean()
+            losses = self.loss.generator(self._logits(state.d, seen, classes))
             if state.second is not None:
                 share = self.gan.second_share
-                other = self.loss.generator(self._logits(state.second.d, seen, classes)).mean()
-                loss = (1 - share) * loss + share * other
+                other = self.loss.generator(self._logits(state.second.d, seen, classes))
+                losses = (1 - share) * losses + share * other
+            loss = losses.mean()
             if judge is None:
                 return loss, (loss, w, None)
-            added, judged = penalty_term(self.gan, state.penalty, judge, images, ws, state.step)
+            fakes = Fakes(images, ws, losses)
+            added, judged = penalty_term(self.gan, state.penalty, judge, fakes, state.step)
             return loss + added, (loss, w, judged)
 
         (_, (loss, w, judged)), grads = jax.value_and_grad(main, has_aux=True)(state.g)

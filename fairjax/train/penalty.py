@@ -2,12 +2,13 @@
 
 "marginals" adds a distance of the shares that a frozen judge sees in the fakes (of the batch, or
 lately) from a target, "constraint" bounds that distance by a Lagrange multiplier, "adversary" lets
-a small network guess the judged class from the style and trains the generator against it. All three
-train on what one judge says and can game it: the figures of a run must come from another judge.
+a small network guess the judged class from the style and trains the generator against it, "quality"
+weights the classes of the fakes by how badly D takes them for real. All train on what one judge
+says and can game it: the figures of a run must come from another judge.
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -26,6 +27,7 @@ from fairjax.objectives.penalties import (
     soft_cross_entropy,
     squared_distance,
 )
+from fairjax.objectives.reduce import group_dro, group_means
 from fairjax.train.devices import put_replicated
 
 # Steps split their keys in two; the adversary's first weights come from another branch.
@@ -83,7 +85,13 @@ class Adversary(struct.PyTreeNode):
     optimiser: Any
 
 
-PenaltyState = Running | Multiplier | Adversary | None
+class Worst(struct.PyTreeNode):
+    """The state of "quality"."""
+
+    q: jax.Array  # weights of the classes [k], sum 1
+
+
+PenaltyState = Running | Multiplier | Adversary | Worst | None
 
 
 def penalty_start(gan: ConfigDict, key: jax.Array, classes: int) -> PenaltyState:
@@ -99,6 +107,8 @@ def penalty_start(gan: ConfigDict, key: jax.Array, classes: int) -> PenaltyState
         return Multiplier(jnp.zeros(()))
     if gan.penalty == "marginals" and gan.penalty_momentum and classes:
         return Running(jnp.full(classes, 1 / classes))
+    if gan.penalty == "quality" and classes:
+        return Worst(jnp.full(classes, 1 / classes))
     if gan.penalty == "adversary" and classes:
         w = jnp.zeros((1, gan.w_dim))
         params = _adversary(gan, classes).init(jax.random.fold_in(key, _ROOT), w)["params"]
@@ -106,56 +116,82 @@ def penalty_start(gan: ConfigDict, key: jax.Array, classes: int) -> PenaltyState
     return None
 
 
+class Fakes(NamedTuple):
+    """A batch of them.
+
+    Attributes:
+      images: [n, H, W, C] as the generator makes them, without augmentation.
+      ws: their styles [n, num_ws, w_dim].
+      losses: what each adds to the generator's adversarial loss [n].
+    """
+
+    images: jax.Array
+    ws: jax.Array
+    losses: jax.Array
+
+
+class Seen(NamedTuple):
+    """What a penalty saw: probabilities [n, k], w [n, w_dim], losses [n]."""
+
+    p: jax.Array
+    w: jax.Array
+    losses: jax.Array
+
+
 def penalty_term(
     gan: ConfigDict,
     state: PenaltyState,
     judge: FrozenJudge,
-    images: jax.Array,
-    ws: jax.Array,
+    fakes: Fakes,
     step: jax.Array | int,
-) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+) -> tuple[jax.Array, Seen]:
     """What the penalty adds to the generator's loss.
 
     Args:
       gan: the config tree.
       state: before the step.
       judge: is asked about the images; gradients flow through it.
-      images: fakes [n, H, W, C] as the generator makes them, without augmentation.
-      ws: their styles [n, num_ws, w_dim]. The adversary is told their mean over the layers: w
-        itself, but for style mixing, where each of both styles counts by its layers.
+      fakes: the adversary is told the mean of their styles over the layers: w itself, but for style
+        mixing, where each of both styles counts by its layers.
       step: decides which network of the judge is asked.
 
     With "marginals" and a momentum the slope is that of |m - target|^2 at the running shares m: by
     chance a batch of eight is far from its mean.
 
-    Returns: (term, (probabilities [n, k], w [n, w_dim]) for `penalty_moved`).
+    "quality" is a min-max over groups on the generator's side, with the update of group DRO: with
+    a weight of 1 its loss is sum_g q_g L_g, L_g the mean over the fakes that the judge takes for g.
+
+    Returns: (term, what `penalty_moved` needs).
     """
-    p, w = judge(images, step), ws.mean(1)
+    p, w = judge(fakes.images, step), fakes.ws.mean(1)
     if isinstance(state, Adversary):
         guess = _guess(gan, state.params, w, p.shape[1])
         # The reversed loss reaches mapping through w, and mapping and synthesis through the label.
         added = -gan.penalty_weight * soft_cross_entropy(guess, p)
     elif isinstance(state, Running):
         added = gan.penalty_weight * slope_along(state.shares, judge.target, p)
+    elif isinstance(state, Worst):
+        worst = _worst(gan, state, p, fakes.losses)[0]
+        added = gan.penalty_weight * (worst - fakes.losses.mean())
     else:
         distance = squared_distance(p, judge.target, gan.penalty_unbiased)
         if isinstance(state, Multiplier):
             added = lagrangian(state.mu, distance, gan.penalty_slack)
         else:
             added = gan.penalty_weight * distance
-    return added, (p, w)
+    return added, Seen(p, w, fakes.losses)
 
 
 def penalty_moved(
-    gan: ConfigDict, state: PenaltyState, judge: FrozenJudge, seen: tuple[jax.Array, jax.Array]
-) -> tuple[PenaltyState, dict[str, jax.Array]]:
+    gan: ConfigDict, state: PenaltyState, judge: FrozenJudge, seen: Seen
+) -> tuple[PenaltyState, dict[str, Any]]:
     """The state after the batch of `penalty_term`, and metrics.
 
     Both the generator and the adversary (or mu) are updated from where they stood before the step.
     """
-    p, w = seen
+    p, w, losses = seen
     distance = squared_distance(p, judge.target, gan.penalty_unbiased)
-    metrics = {"penalty/distance": distance}
+    metrics: dict[str, Any] = {"penalty/distance": distance}
     metrics |= {f"penalty/share/{u}": share for u, share in enumerate(p.mean(0))}
     if isinstance(state, Running):
         beta = gan.penalty_momentum
@@ -164,6 +200,11 @@ def penalty_moved(
     elif isinstance(state, Multiplier):
         state = Multiplier(raised(state.mu, distance, gan.penalty_slack, gan.penalty_rate))
         metrics["penalty/mu"] = state.mu
+    elif isinstance(state, Worst):
+        _, state, means, present = _worst(gan, state, p, losses)
+        for u, there in enumerate(present.astype(float)):  # an absent class adds nothing to a mean
+            metrics[f"quality/loss/{u}"] = (means[u] * there, there)
+            metrics[f"quality/q/{u}"] = state.q[u]
     elif isinstance(state, Adversary):
 
         def loss_of(params: Any) -> jax.Array:
@@ -174,6 +215,15 @@ def penalty_moved(
         state = Adversary(optax.apply_updates(state.params, updates), optimiser)
         metrics |= {"adversary/loss": loss, "adversary/chance": chance_level(p)}
     return state, metrics
+
+
+def _worst(
+    gan: ConfigDict, state: Worst, p: jax.Array, losses: jax.Array
+) -> tuple[jax.Array, Worst, jax.Array, jax.Array]:
+    """(sum_g q_g L_g with the new q, the new state, L [k], bool [k]: which classes are there)."""
+    means, present = group_means(losses, jnp.ones_like(losses), p.argmax(1), p.shape[1])
+    loss, q = group_dro(means, present, state.q, eta=gan.penalty_rate)
+    return loss, Worst(q), means, present
 
 
 def _adversary(gan: ConfigDict, classes: int) -> StyleClassifier:

@@ -8,6 +8,7 @@ import pytest
 from fairjax.config import defaults
 from fairjax.errors import InputError
 from fairjax.experiments import ratio_stage
+from fairjax.objectives import draw
 
 
 def dataset(n_biased=90, n_reference=30):
@@ -30,6 +31,50 @@ def test_folds_are_even_in_both_sets_and_do_not_depend_on_order_of_calls():
     assert np.array_equal(fold, ratio_stage.folds(data, config))
     config.seed = 1
     assert not np.array_equal(fold, ratio_stage.folds(data, config))
+
+
+def test_a_network_learns_from_the_other_folds_only_and_rates_its_own(monkeypatch, tmp_path):
+    """No image is rated by a network that saw it, be it to learn or to choose the checkpoint."""
+    config = defaults()
+    config.ratio.update(folds=3, batch=20, validation_share=0.2)
+    data = dataset()
+    data.images = np.arange(150)  # an image is its position
+    data.roles = {"ratio_test": np.arange(120, 150)}
+    learnt, chosen = set(), set()
+
+    def drawn(images, positions, table, seed, batch):
+        steps = np.array([draw.draw(seed, step, table) for step in range(400)])
+        assert ((data.domain[steps] == 1).sum(1) == 10).all()  # half of each batch
+        learnt.update(positions[steps].ravel().tolist())
+
+    class Network:
+        def task(self, name, labels, held):
+            images, truth, mass = held()
+            assert mass.sum() == pytest.approx(1)
+            assert mass[truth == 1].sum() == pytest.approx(0.5)
+            chosen.update(images.tolist())
+
+        def predict(self, best, images):
+            return np.stack([np.zeros(len(images)), images], 1)
+
+    monkeypatch.setattr(ratio_stage.loop, "drawn", drawn)
+    monkeypatch.setattr(ratio_stage.loop, "run", lambda *_: SimpleNamespace(best={}))
+    monkeypatch.setattr(ratio_stage, "save_tree", lambda *_: None)
+    rated = []
+    for k in range(3):
+        learnt.clear()
+        chosen.clear()
+        folder = tmp_path / str(k)
+        folder.mkdir()
+        ratio_stage.train_fold(config, data, (Network(), 100), k, folder)
+        saved = np.load(folder / "logits.npz")
+        own = saved["index"].tolist()
+        assert saved["logits"].tolist() == own
+        assert saved["test_logits"].tolist() == list(range(120, 150))
+        assert not chosen & learnt
+        assert learnt | chosen == set(range(120)) - set(own)
+        rated += own
+    assert sorted(rated) == list(range(120))
 
 
 def test_one_image_of_a_set_is_refused():

@@ -1,5 +1,6 @@
 from functools import cache, partial
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,7 +9,7 @@ import oracles
 import pytest
 from jax.flatten_util import ravel_pytree
 from quick import quick_jit
-from toy_gan import PIXELS, SHAPE, W_DIM, toy_gan
+from toy_gan import PIXELS, SHAPE, W_DIM, QuadraticDiscriminator, toy_gan
 
 from fairjax.config import defaults
 from fairjax.evaluate.smoothness import path_length_figure
@@ -191,6 +192,40 @@ def test_an_image_of_weight_zero_stays_out_at_the_start_of_the_ramp():
     a, _ = gan.d_step(fresh(), batch(), of_reals(weight), KEY, r1=False)
     b, _ = gan.d_step(fresh(), batch(other), of_reals(weight), KEY, r1=False)
     assert_same((a.d, a.d_optimiser), (b.d, b.d_optimiser))
+
+
+class WeightReader(QuadraticDiscriminator):
+    """Shows in its logits which weights its minibatch statistics are given."""
+
+    @nn.compact
+    def __call__(self, image, weights=None):
+        logits = super().__call__(image)
+        return logits if weights is None else logits + weights
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_the_minibatch_statistics_of_the_reals_alone_know_the_weights(weighted):
+    gan = toy_gan(r1_gamma=2.0, reweight="loss", mbstd_weighted=weighted)
+    gan.d = WeightReader()
+    state, d, w = fresh(), d_oracle(fresh().d), WEIGHT[INDEX]
+    fakes = fakes_of(gan, state, BATCH)
+    _, metrics = gan.d_step(state, batch(), of_reals(WEIGHT), KEY, r1=True)
+    expected = d(flat_images()) + weighted * w
+    np.testing.assert_allclose(metrics["logit/real"], expected.mean(), rtol=1e-4)
+    np.testing.assert_allclose(metrics["logit/fake"], d(fakes).mean(), rtol=1e-4)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_the_controller_of_the_augmentation_is_told_the_weights(weighted):
+    gan = toy_gan(r1_gamma=0.0, reweight="loss", augment="ada", ada_weighted=weighted)
+    weight, on_real = WEIGHT.copy(), d_oracle(fresh().d)(flat_images())
+    assert 0 < (on_real > 0).sum() < BATCH
+    weight[INDEX] = np.where(on_real > 0, 9.0, 1.0)
+    state = quick_jit(gan.init)(jax.random.key(0), Q).replace(d=fresh().d)
+    _, metrics = gan.d_step(state, batch(), of_reals(weight), KEY, r1=False)
+    w = weight[INDEX] if weighted else np.ones(BATCH)
+    total, count = metrics["ada/r_t"]
+    np.testing.assert_allclose(total / count, (np.sign(on_real) @ w) / w.sum(), rtol=1e-5)
 
 
 # Group DRO in the step.

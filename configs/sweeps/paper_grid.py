@@ -155,7 +155,8 @@ def clipped(config: ConfigDict) -> None:
 def rivals(config: ConfigDict) -> None:
     """Later work without density ratios. fairTL: trained on the biased set, fine-tuned on the
     reference set; fairTL++ with the outer blocks of D resting at first, and with the first D as a
-    second judge of quality; the two-discriminator method of fairgen-LC."""
+    second judge of quality; the two-discriminator method of fairgen-LC; a min-max of the fakes'
+    quality over groups of the ratios."""
     tuned = {"reweight": "none", "train_on": "reference", "kimg": 20.0, "learning_rate_g": 0.001,
              "learning_rate_d": 0.001}  # fmt: skip
     feedback = {"second_d": "frozen", "second_share": 0.4}
@@ -171,6 +172,8 @@ def rivals(config: ConfigDict) -> None:
             "lecam": {"reweight": "none", "train_on": "biased", "second_d": "reference",
                       "second_share": 0.9, "lecam": 0.05},
             "resample": {"reweight": "resample"},
+            "minmax": {"reweight": "resample", "penalty": "quality", "penalty_groups": "ratio",
+                       "penalty_rate": 0.01},
         }
     )  # fmt: skip
 

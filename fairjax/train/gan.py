@@ -295,7 +295,11 @@ class Gan(Pair):
         r1: bool,
     ) -> tuple[GanState, dict[str, jax.Array]]:
         """One update of the second discriminator: reals x [m, H, W, C], the first m of the fakes
-        (already augmented), and every so often R1 as for the first."""
+        (already augmented), and every so often R1 as for the first.
+
+        The published hinge losses are scaled by 1 - share and share. The first has no other term
+        beside it (R1 is an update of its own), so that Adam takes its scale out; here LeCam has.
+        """
         old, m = state.second, len(x)
         assert old is not None
         fakes = fakes[:m]

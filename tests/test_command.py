@@ -1,6 +1,8 @@
 """The command line: flags, overrides, help, exit codes. Bad input is in bad_inputs/."""
 
 import signal
+import subprocess
+import sys
 
 import pipeline
 import pytest
@@ -95,3 +97,20 @@ def test_answers_are_one_line(monkeypatch, capsys):
     with pytest.raises(SystemExit):
         command.main(["launch/train.py"])
     assert capsys.readouterr().err == "error: one two three\n"
+
+
+def test_a_reader_that_has_seen_enough_is_no_error():
+    code = """
+import sys
+from fairjax.experiments.command import ended
+sys.stdout.reconfigure(line_buffering=True)
+with ended("again"):
+    while True:
+        print("a line")
+"""
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE,
+                          stderr=subprocess.PIPE) as program:  # fmt: skip
+        assert program.stdout.readline() == b"a line\n"
+        program.stdout.close()
+        said = program.stderr.read()
+        assert (program.wait(), said) == (1, b"")

@@ -1,12 +1,13 @@
 """The command line of `launch/train.py`: flags in, a run or one clear line out.
 
-Exit codes: 0 done; 1 training diverged; 2 input that cannot be used; 130/143 stopped by SIGINT or
-SIGTERM (the same command resumes).
+Exit codes: 0 done; 1 training diverged, another process was lost, or nobody reads what is printed;
+2 input that cannot be used; 130/143 stopped by SIGINT or SIGTERM (the same command resumes).
 """
 
 import contextlib
 import errno
 import logging
+import os
 import re
 import shlex
 import sys
@@ -122,8 +123,13 @@ def ended(again: str) -> Iterator[None]:
     """
     try:
         yield
+        sys.stdout.flush()  # else a reader that has gone shows only at the process's end
     except InputError as error:
         _end(f"error: {error}", 2)
+    except BrokenPipeError:  # `| head` has seen enough
+        with contextlib.suppress(OSError):  # of what stands for stdout and has no number
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
     except OSError as error:
         if error.filename is None and error.errno not in _NO_SPACE:
             raise  # not about a file or folder

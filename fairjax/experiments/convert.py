@@ -17,7 +17,7 @@ def convert_flags() -> flags.FlagValues:
                         "stylegan2, stylegan2-ada(-pytorch) or stylegan3; nothing in it is "
                         "executed), a "
                         ".safetensors file with its .json, or the folder of a finished gan stage, "
-                        "e.g. runs/RUN/arms/weighted/gan.", flag_values=values)  # fmt: skip
+                        "e.g. RUN/arms/weighted/gan.", flag_values=values)  # fmt: skip
     flags.DEFINE_string("out", None, "What to write. NAME.safetensors: published names and "
                         "layouts, with the options in NAME.json. NAME.jaxexport: the averaged "
                         "generator as a program for jax.export.deserialize, which needs no "

@@ -4,7 +4,8 @@ from ml_collections import ConfigDict
 from fairjax import config as configuration
 from fairjax.config import defaults, digest, nearest, paths, variant, with_arm
 from fairjax.errors import InputError
-from fairjax.validation import WORDS, cautions, validate
+from fairjax.gan_validation import WORDS
+from fairjax.validation import cautions, validate
 
 
 def problems(config, **kwargs):

@@ -31,7 +31,8 @@ def defaults() -> ConfigDict:
                 "clip": 0.0,  # largest weight; 0 = no clip
                 "clip_quantile": 1.0,  # weights above this quantile are cut down to it; 1 = none
                 "normalise": True,  # mean weight on the biased set becomes 1
-                "true_ratio": False,  # use the known ratio instead of the estimate (avatars only)
+                # The known ratio of the groups' shares instead of the estimate: uses labels.
+                "true_ratio": False,
             },
             "judge": _judge(),
             "gan": _gan(),

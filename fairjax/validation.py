@@ -105,8 +105,10 @@ def _validate_ratio(
     need(config.weights.clip == 0 or config.weights.clip >= 1, "weights.clip",
          "0 (off) or at least 1")  # fmt: skip
     need(0 < config.weights.clip_quantile <= 1, "weights.clip_quantile", "above 0, at most 1")
-    need(not config.weights.true_ratio or config.data.source in ("avatars", "digits"),
-         "weights.true_ratio", "False unless data.source is avatars or digits, where the ratio is "
+    source = config.data.source.partition(":")[0]
+    cut = ("avatars", "digits", "celeba", "shapes3d", "tfds")
+    need(not config.weights.true_ratio or source in cut, "weights.true_ratio",
+         f"False unless data.source is one of {', '.join(cut)}, where the groups' shares are "
          "known")  # fmt: skip
 
 
@@ -150,7 +152,8 @@ def cautions(config: ConfigDict) -> list[str]:
     """Sentences on settings of a valid config that are allowed and may harm what is measured."""
     if config.experiment == "robust_classification":
         return []
-    return [*_coloured(config), *_penalised(config)]
+    told = ["weights.true_ratio makes the weights of the training images' labels"]
+    return [*_coloured(config), *_penalised(config), *(told if config.weights.true_ratio else [])]
 
 
 def _penalised(config: ConfigDict) -> Iterator[str]:

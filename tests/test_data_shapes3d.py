@@ -12,7 +12,8 @@ from fairjax.config import defaults
 from fairjax.data import shapes3d
 from fairjax.data.prepare import prepare
 from fairjax.errors import InputError
-from fairjax.validation import validate
+from fairjax.experiments import weights_stage
+from fairjax.validation import cautions, validate
 
 RED_BLUE = ("red floor", "blue floor")
 
@@ -85,6 +86,21 @@ def test_proportions_between_two_kept_values(tmp_path, official):
     for role, positions in data.roles.items():
         hues = {float(labels[row_of(data.ids[p]), 0]) for p in positions}
         assert hues == {0.0, 0.6}, role
+
+
+def test_the_true_ratio_weighs_the_groups_to_the_reference_shares(tmp_path, official):
+    """The bound for the estimate: 27 x 5/9 = 3 x 5."""
+    data = run(tmp_path, official, RED_BLUE)
+    tree = defaults()
+    tree.data.source, tree.weights.true_ratio = "shapes3d", True
+    tree.data.group_attributes, tree.judge.attribute_sets = ("floor_hue",), (("floor_hue",),)
+    (tmp_path / "weights").mkdir()
+    weights_stage.make_weights(tmp_path, tree, data, tmp_path / "weights")
+    weight, _ = weights_stage.load_weights(tmp_path, data)
+    biased = data.domain[data.training] == 0
+    k = data.classes(("floor_hue",), data.training[biased])
+    assert weight[biased][k == 0].sum() == pytest.approx(15)
+    assert weight[biased][k == 1].sum() == pytest.approx(15)
 
 
 def test_the_order_of_kept_values_is_that_of_the_classes(tmp_path, official):
@@ -254,7 +270,9 @@ def test_the_config_is_checked_before(tmp_path):
     with pytest.raises(InputError, match=r"2 problem.*ratio.flip.*orientation.*judge.flip"):
         validate(tree)
     tree.ratio.flip = tree.judge.flip = False
+    tree.weights.true_ratio = True
     validate(tree)
+    assert any("of the training images' labels" in line for line in cautions(tree))
 
 
 def test_hues_are_colours_for_the_augmentations():

@@ -54,7 +54,7 @@ def true_logits(dataset: Dataset, positions: np.ndarray) -> np.ndarray:
 
 
 def make_weights(workdir: Path, config: ConfigDict, dataset: Dataset, folder: Path) -> None:
-    """Writes weights.npz (weight, ratio and id of every training image) and summary.json."""
+    """Writes weights.npz (weight, log ratio, set and id of every training image), summary.json."""
     reference = dataset.domain[dataset.training] == 1
     figures: list[Figure] = []
     extra: dict[str, Any] = {}

@@ -8,7 +8,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 SHARED = ("errors", "config", "presets", "augmentations", "validation", "classifier_config",
-          "classifier_validation", "classifier_presets")  # fmt: skip
+          "gan_validation", "classifier_validation", "classifier_presets")  # fmt: skip
 ROOMS = ("data", "objectives", "models", "train", "evaluate", "report", "experiments")
 FLOOR = ("models", "objectives", "data")
 # What each room may import besides itself and the shared files. Rooms of one floor do not know each
@@ -31,6 +31,7 @@ MAY = {
     "validation": (),
     "classifier_config": (),
     "classifier_validation": (),
+    "gan_validation": (),
     "classifier_presets": (),
 }
 ONLY = {"objectives": {"jax", "numpy", "optax"}}

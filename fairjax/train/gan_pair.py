@@ -1,6 +1,6 @@
 """The pair of networks of a GAN run and what it makes: styles, fakes, logits, samples.
 
-What is trained of it and how is in `fairjax.train.gan`.
+How it is trained is in `gan_generator.py` and `gan_discriminator.py`, the whole in `gan.py`.
 """
 
 from collections.abc import Iterator
@@ -13,9 +13,13 @@ from ml_collections import ConfigDict
 
 from fairjax.models.initialize import FAST_COMPILE
 from fairjax.models.stylegan2 import as_bytes, num_ws, truncate
+from fairjax.objectives.losses import ADVERSARIAL
+from fairjax.train import ada
 from fairjax.train.conditions import Conditions, draw_classes
 from fairjax.train.devices import replicated, spread
-from fairjax.train.gan_state import networks
+from fairjax.train.gan_state import GanState, networks
+
+W_AVG_BETA = 0.995  # in the main phase of each network
 
 
 class Pair:
@@ -25,6 +29,8 @@ class Pair:
         self, gan: ConfigDict, resolution: int, channels: int, conditions: Conditions | None
     ):
         self.gan, self.resolution, self.channels = gan, resolution, channels
+        self.loss = ADVERSARIAL[gan.loss]
+        self.augment = ada.transform(gan)
         self.conditions = conditions
         c_dim = 0 if conditions is None else conditions.labels.shape[1]
         self.g, self.d = networks(gan, resolution, channels, c_dim)
@@ -111,6 +117,13 @@ class Pair:
             more["weights"] = weights
         logits: Any = self.d.apply({"params": params}, images, **more)
         return logits
+
+    def _augmented(self, images: jax.Array, state: GanState, key: jax.Array, use: str) -> jax.Array:
+        """What the discriminator sees of the images; without augmentation nothing is added."""
+        if self.augment is None:
+            return images
+        p = self.gan.augment_p if state.ada is None else state.ada.p
+        return self.augment(images, p, ada.key_of(key, state.step, use))
 
     def _images(
         self, params: Any, key: jax.Array, n: int, centre: jax.Array, psi: jax.Array

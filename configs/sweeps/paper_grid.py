@@ -5,7 +5,7 @@ One run: python launch/train.py --config=configs/sweeps/paper_grid.py:cpu+hair09
 Tables:  python launch/compare.py configs/sweeps/paper_grid.jsonl
 
 A cell is a size (cpu, full), a setting and a perc; its methods are the arms of one run, which share
-the data, the ratio networks and the judge of their seed. `cpu` takes about 30 minutes a run on one
+the data, the ratio networks and the judge of their seed. `cpu` takes 32 to 43 minutes a run on one
 core; `full` is 64 px and 200 kimg, for a GPU.
 """
 

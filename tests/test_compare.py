@@ -82,6 +82,7 @@ def test_the_page_answers_first_and_needs_no_other_file(file, tmp_path):
     compare.main(["compare.py", str(file), f"--out={tmp_path}/out"])
     page = page_of(tmp_path / "out")
     assert "resample repeats less of the bias than equi" in page
+    assert "0.105 [0.041, 0.169]" in page  # t interval of 0.10 and 0.11
     assert "cpu+hair: resample has 74 [" in page
     assert "(4 pairs of runs); its KID is 0.75 [0.75, 0.75] times as large" in page
     assert page.count("<img") == 7  # the charts
@@ -199,3 +200,14 @@ def test_bad_input_ends_with_one_line(file, tmp_path, capsys, args, words):
     assert stop.value.code == 2
     (said,) = capsys.readouterr().err.strip().splitlines()
     assert words in said
+
+
+def test_three_methods_are_listed_and_no_interval_of_a_distance_goes_below_0(tmp_path):
+    file = tmp_path / "rows.jsonl"
+    methods = (("equi", 0.4), ("a", 0.1), ("b", 0.1), ("c", 0.1))
+    found = [row("x+perc0.1", s, m, v + 0.05 * s) for s in (0, 1) for m, v in methods]
+    row_files.append_rows(file, found)
+    compare.main(["compare.py", str(file), f"--out={tmp_path}/out"])
+    page = page_of(tmp_path / "out")
+    assert "a, b and c repeat less of the bias than equi" in page
+    assert "0.125 [0.000, 0.443]" in page

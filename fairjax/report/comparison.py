@@ -125,7 +125,8 @@ def answer(rows: Rows, baseline: str) -> Answer:
         return Answer(f"No method is proven to repeat less of the bias than {baseline}", "open",
                       sentences, [], [])  # fmt: skip
     verb = "repeats" if len(proven) == 1 else "repeat"
-    headline = f"{' and '.join(proven)} {verb} less of the bias than {baseline}"
+    named = " and ".join(filter(None, [", ".join(proven[:-1]), proven[-1]]))
+    headline = f"{named} {verb} less of the bias than {baseline}"
     return Answer(headline, "good", sentences, [], [])
 
 
@@ -159,8 +160,9 @@ def _cells_of(here: Rows, rows: Rows, cell: str, method: str, baseline: str) -> 
     if not known:
         return [str(len(mine)), *["insufficient evidence"] * 7]
     swings = [row["swing"] for row in known if row["swing"] is not None]
-    out = [str(len(known)), _words(mean_over_seeds([row["discrepancy"] for row in known])),
-           f"{np.mean(swings):.3f}" if swings else "-"]  # fmt: skip
+    mean = mean_over_seeds([row["discrepancy"] for row in known])
+    mean = mean._replace(low=float(np.maximum(mean.low, 0)))  # a distance; NaN stays
+    out = [str(len(known)), _words(mean), f"{np.mean(swings):.3f}" if swings else "-"]
     kids = [kid(row) for row in known]
     if method == baseline:
         return [*out, "-", "-", _words(mean_over_seeds(kids), 2), "-", "-"]

@@ -31,7 +31,9 @@ def setting(name: str):
     """That of the config with this name."""
 
     def change(config: ConfigDict) -> None:
+        own = config.name
         config.update(runpy.run_path(str(HERE.parent / f"celeba_{name}.py"))["get_config"]())
+        config.name = own
 
     return change
 
@@ -39,6 +41,8 @@ def setting(name: str):
 def get_config(arg: str | None = None) -> ConfigDict:
     changes = {name: setting(name) for name in SETTINGS} | {"tiny": tiny}
     changes |= {name: GRID["perc"](float(name[4:])) for name in GRID["PERCS"]}
-    config = variant(celeba(), arg, changes)
+    config = celeba()
+    config.name = "celeba_grid"
+    config = variant(config, arg, changes)
     config.arms = ConfigDict(GRID["METHODS"] | GRID["BASELINES"])
     return config

@@ -9,7 +9,6 @@ import datetime
 import json
 import logging
 import os
-import re
 import shlex
 import subprocess
 import sys
@@ -28,7 +27,7 @@ from fairjax.config import nearest, with_arm
 from fairjax.data.storage import local
 from fairjax.errors import InputError
 from fairjax.experiments.bench_peer import Peer
-from fairjax.experiments.command import parse, read_flags, run_program
+from fairjax.experiments.command import parse, read_flags, run_program, split_config
 from fairjax.validation import validate
 
 log = logging.getLogger("fairjax")
@@ -81,22 +80,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
 
 
-def _split(argv: list[str]) -> tuple[list[str], list[str]]:
-    """(arguments about the config, the others); each starts with the program's name."""
-    of_config, others = argv[:1], argv[:1]
-    value = False  # whether the next argument is the value of the last
-    for arg in argv[1:]:
-        about = re.match(r"--?(?:no)?config(?:$|[.=])", arg)
-        value = value and not arg.startswith("-")
-        (of_config if about or value else others).append(arg)
-        value = bool(about) and "=" not in arg
-    return of_config, others
-
-
 def _values(argv: list[str]) -> flags.FlagValues:
     """The flags that are not about the config."""
     values = bench_flags()
-    read_flags(values, _split(argv)[1], elsewhere=("config",))
+    read_flags(values, split_config(argv)[1], elsewhere=("config",))
     if values.out and local(values.out, "--out").is_dir():
         raise InputError("it is a folder", f"--out={values.out}", "Give a file")
     if values.against and values.features != (values.against == "torch-fidelity"):
@@ -110,7 +97,7 @@ def _values(argv: list[str]) -> flags.FlagValues:
 def _parsed(argv: list[str]) -> tuple[flags.FlagValues, ConfigDict]:
     """Command line -> (flags, config with the arm applied)."""
     values = _values(argv)
-    base = parse(_split(argv)[0]).config
+    base = parse(split_config(argv)[0]).config
     validate(base)
     names = list(base.arms)
     arm = values.arm or names[0]

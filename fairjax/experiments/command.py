@@ -247,6 +247,22 @@ def parse(argv: list[str]) -> flags.FlagValues:
     return values
 
 
+def split_config(argv: list[str], file: bool = True) -> tuple[list[str], list[str]]:
+    """(arguments about the config, the others); each starts with the program's name.
+
+    `file=False` leaves --config itself with the others: only what changes a key is about it.
+    """
+    rest = r"(?:$|[.=])" if file else r"\."
+    of_config, others = argv[:1], argv[:1]
+    value = False  # whether the next argument is the value of the last
+    for arg in argv[1:]:
+        about = re.match(r"--?(?:no)?config" + rest, arg)
+        value = value and not arg.startswith("-")
+        (of_config if about or value else others).append(arg)
+        value = bool(about) and "=" not in arg
+    return of_config, others
+
+
 def new_folder(given: str) -> Path:
     """The folder that a program will fill; raises InputError where something is in it."""
     folder = storage.local(given, given)

@@ -22,7 +22,7 @@ from fairjax.config import nearest
 from fairjax.data.storage import local
 from fairjax.errors import InputError
 from fairjax.experiments import runs, search_space
-from fairjax.experiments.command import parse, read_flags, run_program
+from fairjax.experiments.command import parse, read_flags, run_program, split_config
 from fairjax.report.rows import append_rows, read_rows, rows_of, settings_of
 from fairjax.train.progress import clock
 from fairjax.validation import validate
@@ -129,9 +129,9 @@ def jobs(
 
 
 def _run(argv: list[str]) -> int:
-    changes = [arg for arg in argv if re.match(r"--?(no)?config\.", arg)]
+    (_, *changes), others = split_config(argv, file=False)
     values = sweep_flags()
-    read_flags(values, [arg for arg in argv if arg not in changes], needed=("config",))
+    read_flags(values, others, needed=("config",))
     path, module, which, cells = opened(values.config)
     out = local(values.out, "--out") if values.out else path.with_suffix(".jsonl")
     if cells is None:
@@ -149,7 +149,7 @@ def _run(argv: list[str]) -> int:
         )
     cells = _chosen(values.cells, cells, "--cells")
     seeds = [int(s) for s in _numbers(values.seeds)] if values.seeds else list(module.SEEDS)
-    if of_seed := [arg for arg in changes if "config.seed=" in arg]:
+    if of_seed := [arg for arg in changes if re.match(r"--?config\.seed\b", arg)]:
         raise InputError("the seeds are those of the sweep", of_seed[0], "Use --seeds=0,1")
     rows = read_rows(out) if out.exists() else []
     planned = jobs(path, cells, seeds, local(values.root, "--root"), changes)

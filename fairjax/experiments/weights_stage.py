@@ -178,26 +178,17 @@ def _truth_figures(dataset: Dataset, logits: np.ndarray) -> list[Figure]:
     true = true_logits(dataset, dataset.training)[biased]
     found, n = logits[biased], int(biased.sum())
     rms = float(np.sqrt(np.mean(np.square(found - true))))
-    differ = len(np.unique(true)) > 1
-    rank, best = (
-        float(spearmanr(values, true).statistic) if differ else float("nan")
-        for values in (found, np.argsort(np.argsort(true, kind="stable")))
-    )
+    rank = best = float("nan")
+    if len(np.unique(true)) > 1:
+        rank = spearmanr(found, true).statistic
+        best = spearmanr(np.arange(n), np.sort(true)).statistic  # the right order, without ties
     return [
         _plain("log_ratio_error/biased", rms, n, "root mean square, against the true log ratio"),
-        _plain(
-            "log_ratio_rank_correlation/biased",
-            rank,
-            n,
-            f"Spearman, against the true ratio, whose ties allow {best:.3f} at most",
-        ),
-        _plain(
-            "log_ratio_concordance/biased",
-            ratio.concordance(found, true),
-            n,
-            "pairs of different true ratios that are in the right order; 0.5 is chance",
-        ),
-    ]
+        _plain("log_ratio_rank_correlation/biased", rank, n,
+               f"Spearman, against the true ratio, whose ties allow {best:.3f} at most"),
+        _plain("log_ratio_concordance/biased", ratio.concordance(found, true), n,
+               "pairs of different true ratios that are in the right order; 0.5 is chance"),
+    ]  # fmt: skip
 
 
 def _interval(name: str, value: float, error: float, n: int, note: str = "") -> Figure:

@@ -33,21 +33,38 @@ def test_cells_that_differ_make_the_interval_wider_than_seeds_alone():
     assert by_cell.high - by_cell.low > 1.5 * (as_one.high - as_one.low)
 
 
-def test_a_planted_slope_is_found_and_its_interval_covers_it():
-    """100 imaginary pairs of runs that differ in level and rise by 0.03 per doubling."""
-    kimg, inside = np.arange(208, 401, 16.0), 0
-    for trial in range(100):
+def test_a_planted_slope_is_found_and_its_interval_covers_it_though_runs_drift():
+    """200 imaginary sweeps of three runs that differ in level, rise by 0.03 per doubling and drift
+    like a random walk: the interval over runs covers it, that of one run's evaluations does not."""
+    kimg, inside, inside_alone = np.arange(208, 401, 16.0), 0, 0
+    for trial in range(200):
         rng = np.random.default_rng(trial)
-        curves = [list(zip(kimg, level + 0.03 * np.log2(kimg) + rng.normal(0, 0.02, len(kimg)),
-                           strict=True)) for level in (0.0, 0.4)]  # fmt: skip
+        curves = [list(zip(kimg, level + 0.03 * np.log2(kimg)
+                           + rng.normal(0, 0.02, len(kimg)).cumsum(), strict=True))
+                  for level in (0.0, 0.2, 0.4)]  # fmt: skip
         found = comparison.slope_per_doubling(curves)
+        slopes = [np.polyfit(np.log2(kimg), [y for _, y in curve], 1)[0] for curve in curves]
+        assert found.value == pytest.approx(np.mean(slopes))
         inside += found.low <= 0.03 <= found.high
+        alone = comparison.slope_per_doubling(curves[:1])
+        inside_alone += alone.low <= 0.03 <= alone.high
+    assert 180 <= inside <= 198
+    assert inside_alone < 130
+
+
+def test_one_run_has_the_interval_of_independent_evaluations():
+    """Against the textbook's formula, and 100 runs whose evaluations are independent."""
+    kimg, inside = np.arange(208, 401, 16.0), 0
+    x = np.log2(kimg) - np.log2(kimg).mean()
+    for trial in range(100):
+        y = 0.1 + 0.03 * np.log2(kimg)
+        y = y + np.random.default_rng(trial).normal(0, 0.02, len(y))
+        alone = comparison.slope_per_doubling([list(zip(kimg, y, strict=True))])
+        inside += alone.low <= 0.03 <= alone.high
     assert 88 <= inside <= 100
-    theirs = stats.linregress(np.log2(kimg), [y for _, y in curves[0]])
-    alone = comparison.slope_per_doubling(curves[:1])
-    assert alone.value == pytest.approx(theirs.slope)
-    half = stats.t.ppf(0.975, len(kimg) - 2) * theirs.stderr
-    assert alone.high - alone.value == pytest.approx(half)
+    error = np.sqrt(((y - y.mean() - alone.value * x) ** 2).sum() / (len(y) - 2) / (x @ x))
+    assert alone.value == pytest.approx(x @ y / (x @ x))
+    assert alone.high - alone.value == pytest.approx(stats.t.ppf(0.975, len(y) - 2) * error)
     assert np.isnan(comparison.slope_per_doubling([[(1.0, 2.0)]]).value)
     assert np.isnan(comparison.slope_per_doubling([[(1.0, 2.0), (2.0, 3.0)]]).low)
 

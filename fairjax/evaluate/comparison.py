@@ -86,26 +86,24 @@ def mean_over_seeds(values: Sequence[float]) -> Interval:
 
 
 def slope_per_doubling(curves: Sequence[Sequence[tuple[float, float]]]) -> Interval:
-    """Least-squares slope of y against log2 x, with the t interval of independent errors.
+    """Mean over runs of the least-squares slope of y against log2 x, with its 95 % interval.
 
-    Every curve has a level of its own: only what happens within a run counts. Errors of evaluations
-    that lie closer together than the generator's moving average reaches are not independent; then
-    the interval is too narrow.
+    The interval is the t interval over the runs' slopes: a run drifts, so its evaluations say less
+    than as many independent ones would. One run alone has no other interval than that of
+    independent errors (Draper and Smith 1998, section 1.4), which is too narrow where it drifts.
 
     Args:
-      curves: one of (x, y) pairs for each run, x > 0.
+      curves: one of (x, y) pairs for each run, x > 0; at least two pairs with different x, or the
+        run is left out.
     """
-    known = [np.asarray(curve, np.float64) for curve in curves if len(curve) > 1]
-    if not known:
+    runs = [np.asarray(curve, np.float64) for curve in curves if len({x for x, _ in curve}) > 1]
+    if not runs:
         return Interval(float("nan"), float("nan"), float("nan"))
-    x, y = (np.concatenate([part - part.mean() for part in parts]) for parts in (
-        [np.log2(curve[:, 0]) for curve in known], [curve[:, 1] for curve in known]))  # fmt: skip
-    slope = float(x @ y / (x @ x))
-    free = len(x) - len(known) - 1
-    if free < 1:
-        return Interval(slope, float("nan"), float("nan"))
-    error = np.sqrt(np.sum((y - slope * x) ** 2) / free / (x @ x))
-    half = float(stats.t.ppf(0.975, free) * error)
+    fits = [stats.linregress(np.log2(run[:, 0]), run[:, 1]) for run in runs]
+    free = len(runs[0]) - 2
+    if len(runs) > 1 or free < 1:
+        return mean_over_seeds([fit.slope for fit in fits])
+    slope, half = float(fits[0].slope), float(stats.t.ppf(0.975, free) * fits[0].stderr)
     return Interval(slope, slope - half, slope + half)
 
 

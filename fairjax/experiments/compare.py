@@ -136,6 +136,6 @@ def _notes(baseline: str) -> str:
         "the evaluations of its last quarter, swing their standard deviation. Intervals of means: "
         f"t, over seeds. Reduction: 1 - mean / mean of {baseline} over pairs of equal seed, with a "
         "bootstrap over cells and pairs. With few seeds these intervals are too narrow. Slope: "
-        "least squares against log2 of kimg with a level for each run; its t interval takes the "
-        "evaluations as independent."
+        "least squares against log2 of kimg in each run, their mean with a t interval over runs; "
+        "that of one run takes its evaluations as independent, so it is too narrow."
     )

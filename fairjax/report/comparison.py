@@ -219,8 +219,8 @@ def chain_table(rows: Rows) -> Table:
 def lasting_table(rows: Rows) -> Table:
     """Per cell and method, over the second half of training: does the discrepancy rise again?
 
-    The slope per doubling of kimg, and the KID in random features of the last quarter over that of
-    the third: near 1 the images no longer get better. Seeds are taken together.
+    The mean of the runs' slopes per doubling of kimg, and the KID in random features of the last
+    quarter over that of the third: near 1 the images no longer get better.
     """
     lines = []
     for cell in dict.fromkeys(row["cell"] for row in rows):
@@ -234,7 +234,8 @@ def lasting_table(rows: Rows) -> Table:
                     for low, high in ((0.5, 0.75), (0.75, 1.0))]  # fmt: skip
             third, last = (float(np.mean(v)) if v else np.nan for v in kids)
             lines.append([cell, method, str(len(mine)), str(sum(map(len, late))),
-                          _words(slope_per_doubling(late)),
+                          _words(slope_per_doubling(late)) + (" (one run)" if len(mine) == 1
+                                                              else ""),
                           f"{last / third:.2f}" if third > 0 else "-"])  # fmt: skip
     head = ["cell", "method", "seeds", "evaluations", "slope per doubling of kimg",
             "KID, last / third quarter"]  # fmt: skip

@@ -102,6 +102,18 @@ def test_changed_config_is_refused_by_name(tmp_path):
     assert "arms/b" not in str(error.value)
 
 
+def test_a_stage_made_before_a_key_existed_is_one_made_with_its_default(tmp_path):
+    run_all(tmp_path)
+    newer = lambda value: PLAN | {"arms/a/gan": {"gan": PLAN["arms/a/gan"]["gan"] | {"new": value}}}
+    defaults = {"gan": {"lr": 0.5, "new": (3, 4)}}
+    assert Stages(tmp_path, newer((3, 4)), None, defaults).pending() == []
+    with pytest.raises(InputError, match=r"gan.new = \[3, 4\], now \[5\]"):
+        Stages(tmp_path, newer((5,)), None, defaults)
+    with pytest.raises(InputError, match="gan.lr = 0.1, now 0.5"):
+        Stages(tmp_path, PLAN | {"arms/a/gan": {"gan": {"lr": 0.5, "layers": (1, 2)}}}, None,
+               defaults)  # fmt: skip
+
+
 def test_a_tuple_is_the_list_that_json_makes_of_it(tmp_path):
     run_all(tmp_path)
     Stages(tmp_path, PLAN | {"arms/a/gan": {"gan": {"lr": 0.1, "layers": [1, 2]}}})

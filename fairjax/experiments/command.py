@@ -196,7 +196,9 @@ def _run(argv: list[str]) -> None:
     workdir.log_to(None)
     with storage.workdir(values.workdir, jax.process_index()) as given:
         folder = workdir.choose(config, given, values.stage)
-        stages = Stages(folder, experiment.plan(config), values.stage)  # refuses what was changed
+        # Refuses what was changed.
+        stages = Stages(folder, experiment.plan(config), values.stage,
+                        experiment.defaults().to_dict())  # fmt: skip
         pending = stages.pending()
         with workdir.lock(folder):
             if devices.is_lead():

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from fairjax.config import arm_order, earlier_arms, taken_from, with_arm
+from fairjax.config import arm_order, defaults, earlier_arms, taken_from, with_arm
 from fairjax.data.folder import number_columns
 from fairjax.data.prepare import Dataset
 from fairjax.evaluate.features import networks
@@ -64,7 +64,7 @@ def run(config: ConfigDict, workdir: Path, only: str | None = None) -> Path:
     Raises:
       InputError: input that cannot be used. Interrupted, Diverged: see `fairjax.train.stopping`.
     """
-    stages = Stages(workdir, plan(config), only)
+    stages = Stages(workdir, plan(config), only, defaults().to_dict())
     for arm in config.arms:  # before anything is computed
         tree = with_arm(config, arm)
         waits = f"arms/{arm}/gan" in stages.pending()

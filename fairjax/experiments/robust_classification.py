@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 from fairjax.classifier_config import (
     SYNTHETIC,
     by_density_ratio,
+    defaults,
     fit_steps,
     source_config,
     with_arm,
@@ -89,7 +90,7 @@ def run(config: ConfigDict, workdir: Path, only: str | None = None) -> Path:
     Raises:
       InputError: input that cannot be used. Interrupted, Diverged: see `fairjax.train.stopping`.
     """
-    stages = Stages(workdir, plan(config), only)
+    stages = Stages(workdir, plan(config), only, defaults().to_dict())
     if "pairs" in stages.pending():
         latent_debiasing.generator(config)  # a wrong one is refused before anything is computed
     make = _Bodies(workdir, config)

@@ -6,8 +6,9 @@ import shutil
 import time
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -85,13 +86,22 @@ class Stages:
       workdir: every stage `name` owns the folder workdir/name.
       plan: name -> the part of the config that the stage reads.
       only: run just the stages of this name ("gan" = those of all arms); None = all.
+      defaults: the config's default tree. A stage that was made before a key existed is taken for
+        one that was made with the key's default: an update of fairjax must not strand a run.
 
     Raises:
       InputError: the name is unknown, or a stage was finished or begun under another config.
     """
 
-    def __init__(self, workdir: Path, plan: dict[str, Any], only: str | None = None):
+    def __init__(
+        self,
+        workdir: Path,
+        plan: dict[str, Any],
+        only: str | None = None,
+        defaults: Mapping[str, Any] = MappingProxyType({}),
+    ):
         self._workdir, self._only = workdir, only
+        self._defaults = _flat(json.loads(json.dumps(dict(defaults), default=list)))
         self._plan = {name: json.loads(json.dumps(tree, default=list, sort_keys=True))
                       for name, tree in plan.items()}  # fmt: skip
         if only is not None and not any(self._selected(name) for name in plan):
@@ -143,6 +153,7 @@ class Stages:
         if record is None:
             return []
         before, now = _flat(record["config"]), _flat(self._plan[name])
+        before = {k: self._defaults[k] for k in now.keys() & self._defaults.keys()} | before
         keys = sorted(k for k in before.keys() | now.keys() if before.get(k) != now.get(k))
         return [f"stage {name} was run with {k} = {before.get(k)!r}, now {now.get(k)!r}"
                 for k in keys]  # fmt: skip

@@ -169,16 +169,30 @@ class Yardstick:
         return RatioScore(self._workdir, self._config, self._dataset, summary["slopes"],
                           summary["offset"])  # fmt: skip
 
+    @cached_property
+    def _held_ratios(self) -> dict[str, np.ndarray]:
+        """p(reference | x) of both held-out sets, for all arms."""
+        score = self._ratio_score
+        return {k: score(self._images(v)) for k, v in self._held.items()} if score else {}
+
     def ratio_scores(self, seen: Observed) -> Iterator[Figure]:
         """Mean p(reference | x) of samples and of both held-out sets; needs no labels."""
-        if self._ratio_score is None:
+        if RATIO not in seen.scores:
             return
-        held = {which: self._ratio_score(self._images(v)) for which, v in self._held.items()}
-        for name, p in {"samples": seen.scores[RATIO], **held}.items():
+        for name, p in {"samples": seen.scores[RATIO], **self._held_ratios}.items():
             if len(p) > 1:
                 spread = 1.96 * p.std(ddof=1) / np.sqrt(len(p))
                 mean = float(p.mean())
                 yield Figure(f"ratio_score/{name}", mean, mean - spread, mean + spread, len(p))
+
+    @cached_property
+    def _held_positions(self) -> np.ndarray:
+        return np.concatenate(list(self._held.values()))
+
+    @cached_property
+    def _random_known(self) -> tuple[np.ndarray, np.ndarray]:
+        """Random features of the training images and of the held-out ones, for all arms."""
+        return self._random(self._dataset.training), self._random(self._held_positions)
 
     def neighbours(
         self, seen: Observed, show: int = 16
@@ -192,11 +206,10 @@ class Yardstick:
         another (`gan.own_from`).
         """
         training = self._dataset.training
-        known = self._random(training)
+        known, held = self._random_known
         ours = seen.measured[features.UNTRAINED].rows.x[: self._config.eval.feature_samples]
         rows, distances = nearest(ours, known)
-        positions = np.concatenate(list(self._held.values()))
-        held, name = self._random(positions), f"memorisation/{features.UNTRAINED}"
+        positions, name = self._held_positions, f"memorisation/{features.UNTRAINED}"
         figures = []
         if len(held):
             held_distances = nearest(held, known)[1]

@@ -8,7 +8,7 @@ import pipeline
 import pytest
 
 from fairjax.errors import InputError
-from fairjax.experiments import command
+from fairjax.experiments import command, config_line
 from fairjax.train import stopping
 
 pytestmark = pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
@@ -24,7 +24,7 @@ def test_help_lists_every_flag(capsys):
 
 
 def test_overrides_reach_the_config():
-    config = command.parse(
+    config = config_line.parse(
         ["x", f"{QUICKSTART}:tiny", "--config.gan.kimg=3", "--config.data.folder.biased=('a','b')",
          "--config.arms.equi.reweight=loss", "--noconfig.ratio.flip", "--config.gan.dro",
          "--config.judge.attribute_sets=(('long_hair',),('skin','beard'))"]
@@ -41,7 +41,7 @@ def test_overrides_reach_the_config():
 
 
 def test_flags_of_two_words_and_their_defaults():
-    values = command.parse(["x", "--config", QUICKSTART.split("=")[1], "--workdir", "w"])
+    values = config_line.parse(["x", "--config", QUICKSTART.split("=")[1], "--workdir", "w"])
     assert values.workdir == "w"
     assert values.stage is None
     assert values.dry_run is False
@@ -51,14 +51,14 @@ def test_flags_of_two_words_and_their_defaults():
 def test_a_topology_alone_is_refused():
     argv = ["x", QUICKSTART, "--topology=cpu:8", "--dry_run"]
     with pytest.raises(InputError, match="--topology: given without"):
-        command.parse(argv)
-    assert command.parse([*argv, "--compile"]).topology == "cpu:8"
+        config_line.parse(argv)
+    assert config_line.parse([*argv, "--compile"]).topology == "cpu:8"
 
 
 def test_parsing_leaves_no_trace():
     """Each call has flags of its own: an override of one is not there in the next."""
-    command.parse(["x", QUICKSTART, "--config.gan.kimg=3"])
-    assert command.parse(["x", QUICKSTART]).config.gan.kimg != 3
+    config_line.parse(["x", QUICKSTART, "--config.gan.kimg=3"])
+    assert config_line.parse(["x", QUICKSTART]).config.gan.kimg != 3
 
 
 @pytest.mark.parametrize(
@@ -102,7 +102,7 @@ def test_answers_are_one_line(monkeypatch, capsys):
 def test_a_reader_that_has_seen_enough_is_no_error():
     code = """
 import sys
-from fairjax.experiments.command import ended
+from fairjax.experiments.program import ended
 sys.stdout.reconfigure(line_buffering=True)
 with ended("again"):
     while True:

@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 from fairjax import config as configuration
 from fairjax.errors import InputError
 from fairjax.experiments import (
-    command,
+    config_line,
     dry_run,
     fair_generation,
     gan_stage,
@@ -81,7 +81,7 @@ def test_every_config_has_tiny_and_the_full_ones_other_sizes():
 def test_loads_and_validates(name, variant):
     config = load(name, variant)
     validate(config)
-    command._check_form(config)
+    config_line.check_form(config)
     assert config.name == (name if variant is None else f"{name}_{variant}")
     if variant in ("128", "256"):
         assert config.data.resolution == int(variant)
@@ -101,7 +101,7 @@ def test_configs_of_classifiers_load_and_validate(name):
     for variant in variants(name):
         config = load(name, variant)
         validate(config)
-        command._check_form(config)
+        config_line.check_form(config)
         plan = list(robust_classification.plan(config))
         assert len([s for s in plan if s.endswith("/fit")]) == len(config.arms)
         said = robust_classification.describe(config)

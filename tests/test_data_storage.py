@@ -18,7 +18,7 @@ from PIL import Image
 from fairjax.data import storage
 from fairjax.data.prepare import prepare
 from fairjax.errors import InputError
-from fairjax.experiments.command import new_folder
+from fairjax.experiments.program import new_folder
 from fairjax.train.checkpoints import Checkpoints
 
 object_storage = pytest.importorskip("object_storage", exc_type=ImportError)

@@ -14,7 +14,12 @@ from fairjax.data.dataset import load
 from fairjax.data.synthetic import Joined
 from fairjax.errors import InputError
 from fairjax.evaluate.figures import read_figures
-from fairjax.experiments import command, fit_stage, latent_debiasing, robust_classification
+from fairjax.experiments import (
+    config_line,
+    fit_stage,
+    latent_debiasing,
+    robust_classification,
+)
 from fairjax.validation import validate
 
 ARMS = {
@@ -72,7 +77,7 @@ def made(tmp_path_factory):
 def run(made):
     tree, workdir = config(made), made / "run"
     validate(tree)
-    command._check_form(tree)
+    config_line.check_form(tree)
     workdir.mkdir()
     (workdir / "config.json").write_text(json.dumps(tree.to_dict(), default=list))
     page = robust_classification.run(tree, workdir)

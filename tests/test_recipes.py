@@ -10,7 +10,7 @@ import pytest
 import same_numbers
 import yaml
 
-from fairjax.experiments.command import command_flags
+from fairjax.experiments.config_line import command_flags
 from fairjax.train import devices
 
 LAUNCH = Path(__file__).resolve().parent.parent / "launch"

@@ -13,8 +13,8 @@ from fairjax.errors import InputError
 from fairjax.evaluate.figures import read_figures
 from fairjax.experiments import (
     bench_classifier,
-    command,
     compare,
+    config_line,
     robust_classification,
     runs,
     sweep,
@@ -50,7 +50,7 @@ def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("run") / "digits"
     tree = config()
     validate(tree)
-    command._check_form(tree)
+    config_line.check_form(tree)
     folder.mkdir()
     (folder / "config.json").write_text(json.dumps(tree.to_dict(), default=list))
     page = robust_classification.run(tree, folder)

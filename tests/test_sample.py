@@ -17,7 +17,7 @@ from fairjax.errors import InputError
 from fairjax.evaluate.fairness import JudgeErrors
 from fairjax.experiments import gan_stage, sample
 from fairjax.experiments.centres import group_centres, save_centres
-from fairjax.experiments.command import parse
+from fairjax.experiments.config_line import parse
 from fairjax.experiments.judge_stage import SavedJudge
 from fairjax.experiments.saved_generator import Trained, labels_of, load_generator
 from fairjax.models.stylegan2 import Generator, num_ws

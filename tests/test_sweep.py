@@ -18,7 +18,7 @@ import pytest
 
 from fairjax.errors import InputError
 from fairjax.experiments import runs, sweep
-from fairjax.experiments.command import parse
+from fairjax.experiments.config_line import parse
 from fairjax.report import rows as row_files
 
 pytestmark = pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
@@ -44,7 +44,7 @@ import json, sys
 from pathlib import Path
 sys.path[:0] = [{str(pipeline.ROOT)!r}, {str(pipeline.ROOT / "tests")!r}]
 from test_report import whole_run
-from fairjax.experiments.command import parse
+from fairjax.experiments.config_line import parse
 
 values = parse(sys.argv)
 here = Path(__file__).parent

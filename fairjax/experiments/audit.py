@@ -20,7 +20,7 @@ from fairjax.data import decode
 from fairjax.errors import InputError
 from fairjax.experiments import audit_predictions, ruling
 from fairjax.experiments.audit_images import FEWEST, drawn, images_of, shape_of
-from fairjax.experiments.command import new_folder, read_flags, run_program
+from fairjax.experiments.program import new_folder, read_flags, run_program
 from fairjax.models.onnx_network import SCALES
 
 if TYPE_CHECKING:

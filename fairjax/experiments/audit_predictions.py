@@ -33,8 +33,8 @@ from fairjax.evaluate.scores import Bin, reliability, score_distance_figures, sc
 from fairjax.evaluate.stress import Point
 from fairjax.experiments import audit_stress, other_decisions, ruling
 from fairjax.experiments.audited import Audited
-from fairjax.experiments.command import new_folder, read_flags, run_program
 from fairjax.experiments.other_decisions import ENSEMBLES, MEANS, REPAIRS
+from fairjax.experiments.program import new_folder, read_flags, run_program
 
 log = logging.getLogger("fairjax")
 

@@ -27,7 +27,8 @@ from fairjax.config import nearest, with_arm
 from fairjax.data.storage import local
 from fairjax.errors import InputError
 from fairjax.experiments.bench_peer import Peer
-from fairjax.experiments.command import parse, read_flags, run_program, split_config
+from fairjax.experiments.config_line import parse, split_config
+from fairjax.experiments.program import read_flags, run_program
 from fairjax.validation import validate
 
 log = logging.getLogger("fairjax")

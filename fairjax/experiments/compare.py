@@ -9,7 +9,7 @@ from absl import flags
 from fairjax.data.storage import local
 from fairjax.errors import InputError
 from fairjax.experiments import sweep
-from fairjax.experiments.command import read_flags, run_program
+from fairjax.experiments.program import read_flags, run_program
 from fairjax.report import comparison, comparison_charts, comparison_page, search_trials
 from fairjax.report.answer import Answer
 from fairjax.report.classifier_comparison import NOTES, accuracy_table, fronts

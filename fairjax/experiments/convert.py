@@ -7,7 +7,7 @@ from absl import flags
 
 from fairjax.data.storage import local
 from fairjax.errors import InputError
-from fairjax.experiments.command import read_flags, run_program
+from fairjax.experiments.program import read_flags, run_program
 
 
 def convert_flags() -> flags.FlagValues:

@@ -12,7 +12,7 @@ from PIL import Image
 from fairjax.data.cache import write_json
 from fairjax.errors import InputError
 from fairjax.experiments.centres import TABLES, labelled_images, load_judge
-from fairjax.experiments.command import new_folder, read_flags, run_program
+from fairjax.experiments.program import new_folder, read_flags, run_program
 from fairjax.experiments.saved_generator import (
     Trained,
     centres_of,

@@ -22,7 +22,8 @@ from fairjax.config import nearest
 from fairjax.data.storage import local
 from fairjax.errors import InputError
 from fairjax.experiments import runs, search_space
-from fairjax.experiments.command import parse, read_flags, run_program, split_config
+from fairjax.experiments.config_line import parse, split_config
+from fairjax.experiments.program import read_flags, run_program
 from fairjax.report.rows import append_rows, read_rows, rows_of, settings_of
 from fairjax.train.progress import clock
 from fairjax.validation import validate

@@ -5,7 +5,7 @@ from pathlib import Path
 import pipeline
 
 from fairjax.experiments import fair_generation
-from fairjax.experiments.command import parse
+from fairjax.experiments.config_line import parse
 from fairjax.experiments.stages import Stages
 
 QUICKSTART = "--config=configs/quickstart.py:tiny"

@@ -4,12 +4,16 @@ import csv
 import json
 import math
 import re
+import zipfile
 from types import SimpleNamespace
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
+from pyarrow import csv as csv_table
+from scipy import stats
 
 from fairjax.errors import InputError
 from fairjax.evaluate import features, verdicts
@@ -217,6 +221,48 @@ def test_weights_make_the_reference_what_it_should_be(folders, tmp_path):
     assert found[DISCREPANCY] == plain[DISCREPANCY]  # shares are those of the tables
     table.write_text("\n".join([f"{head},w", *rows[:-1], lines[-1] + ",-1"]))
     assert run(folders, tmp_path / "bad", *given, "--weights=w")[0] == 2
+    # A group whose images count nothing has no distance of its own; also where 0 is a number.
+    none = [f"{line},{int(line.split(',')[1] == 'red')}" for line in lines]
+    table.write_text("\n".join([f"{head},w", *none]))
+    pq.write_table(csv_table.read_csv(table), table.with_suffix(".parquet"))
+    parquet = f"--reference_labels={table.with_suffix('.parquet')}", "--attributes=colour"
+    for name, flags in (("zero", given), ("parquet", parquet)):
+        code, out = run(folders, tmp_path / name, *flags, "--weights=w")
+        assert code == 0
+        found = read_figures(out / "arms/samples/eval/metrics.json")
+        assert red in found
+        assert "kid/random_conv/colour/0" not in found
+
+
+def test_only_the_columns_that_are_asked_for_must_be_classes(folders, tmp_path, capfd):
+    """A column of numbers beside the attribute is nobody's business."""
+    tables = []
+    for name in ("samples", "reference"):
+        head, *lines = (folders / f"{name}.csv").read_text().splitlines()
+        table = tmp_path / f"{name}.csv"
+        rows = [f"{line},{i / 7:.3f}" for i, line in enumerate(lines)]
+        table.write_text("\n".join([f"{head},sure", *rows]))
+        tables.append(table)
+    given = f"--labels={tables[0]}", f"--reference_labels={tables[1]}"
+    assert run(folders, tmp_path / "out", *given, "--attributes=colour")[0] == 0
+    assert run(folders, tmp_path / "all", *given)[0] == 2
+    assert "column 'sure'" in capfd.readouterr().err
+
+
+def test_labels_inside_a_zip_are_used_only_where_both_sets_have_some(folders, tmp_path):
+    pictures = sorted((folders / "reference").glob("*.png"))
+    with zipfile.ZipFile(tmp_path / "labelled.zip", "w") as file:
+        for path in pictures:
+            file.write(path, path.name)
+        labels = [[path.name, i % 2] for i, path in enumerate(pictures)]
+        file.writestr("dataset.json", json.dumps({"labels": labels}))
+    given = f"--reference={tmp_path / 'labelled.zip'}", "--labels=", "--reference_labels="
+    code, out = run(folders, tmp_path / "out", *given)
+    assert code == 0
+    figures = read_figures(out / "arms/samples/eval/metrics.json")
+    assert "kid/random_conv" in figures
+    assert not any(name.startswith("share/") for name in figures)
+    assert "StyleGAN2" not in (out / "report/model_card.md").read_text()
 
 
 @pytest.mark.parametrize(("known", "name"), [(True, "inception"), (False, "inception_ffffffff")])
@@ -256,7 +302,7 @@ def test_the_papers_protocol_is_a_mean_over_sets():
     for figure, target in ((uniform, 0.5), (against, 0.25)):
         values = np.sqrt(2) * np.abs(shares - target)
         assert figure.value == pytest.approx(values.mean())
-        half = 1.96 * values.std(ddof=1) / np.sqrt(10)
+        half = stats.t.ppf(0.975, 9) * values.std(ddof=1) / np.sqrt(10)
         assert (figure.low, figure.high) == pytest.approx(
             (values.mean() - half, values.mean() + half)
         )

@@ -355,6 +355,11 @@ def test_other_rows_are_refused(tmp_path, capsys, change, words):
         (["--repair=odds", "--fit=p.csv", "--score=", "--decision=y"], {}, "no scores to repair"),
         (["--repair=odds", "--fit={own}"], {}, "the rows that are audited"),
         (["--repair=odds", "--fit={men}"], {}, "no positives of the group 'female'"),
+        (
+            ["--repair=parity", "--fit={poor}", "--repair_with=randomised"],
+            {},
+            "no positives of the group 'female'",
+        ),
         (["--repair=odds", "--fit={men}", "--repair_with=lots"], {}, "--repair_with=lots: 'lots'"),
         (["--repair=odds", "--fit={men}", "--repair_with=reductions"], {}, "--features=FILE.npz"),
         (
@@ -379,10 +384,13 @@ def test_other_rows_are_refused(tmp_path, capsys, change, words):
 )
 def test_bad_input_ends_with_one_line(tmp_path, capsys, args, columns, words):
     men = table(tmp_path / "men.csv", sex=["male"] * 1200)
+    sex = np.array(["female", "male"] * 600)
+    some = (sex == "male") & (np.arange(1200) % 3 > 0)
+    poor = table(tmp_path / "poor.csv", sex=sex, y=some.astype(int))
     notes = table(tmp_path / "notes.csv", **({"figure": ["accuracy/sex/male"] * 1200,
                   "author": ["Ada"] * 1200, "date": ["2026-11-02"] * 1200,
                   "text": ["seen"] * 1200} | columns))  # fmt: skip
-    args = [arg.format(men=men, own=tmp_path / "p.csv", notes=notes) for arg in args]
+    args = [arg.format(men=men, poor=poor, own=tmp_path / "p.csv", notes=notes) for arg in args]
     code, figures, _ = run(tmp_path, *args, predictions=table(tmp_path / "p.csv", **columns))
     assert code == 2
     assert not figures

@@ -4,6 +4,7 @@ import math
 import numpy as np
 import oracles_evaluate as oracle
 import pytest
+from scipy import stats
 
 from fairjax.evaluate.distances import (
     frechet,
@@ -152,7 +153,9 @@ def test_the_inception_score_is_that_of_salimans_et_al():
     np.testing.assert_allclose(sums.scores(), expected, rtol=1e-12)
     figure = score_figure("inception_score/inception", sums.scores(), 57)
     assert figure.value == pytest.approx(np.mean(expected))
-    assert figure.high - figure.value == pytest.approx(1.96 * np.std(expected, ddof=1) / 10**0.5)
+    assert figure.high - figure.value == pytest.approx(
+        stats.t.ppf(0.975, 9) * np.std(expected, ddof=1) / 10**0.5
+    )
     weights = np.tile([2, 1, 0], 19)  # of one split: those of repeated rows
     once, again = ScoreSums(9 * 57, 5), ScoreSums(9 * 57, 5)
     once.add(logits[:50], weights[:50])

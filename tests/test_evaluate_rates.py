@@ -262,6 +262,26 @@ def test_reliability_is_that_of_scikit_learn():
         assert gap == pytest.approx(figure.value)
 
 
+def test_the_interval_of_the_calibration_error_holds_its_value_and_blames_no_calibrated_scores():
+    """A mean of absolute values is too large by chance; quantiles of a bootstrap double that."""
+    far, low = [], []
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        scores = rng.beta(2, 2, 400)
+        calibrated = rng.random(400) < scores
+        everyone = Groups("a", ("x",), np.zeros(400, int))
+        figure = next(f for f in score_figures(calibrated, scores, everyone)
+                      if f.name.startswith("calibration_error"))  # fmt: skip
+        assert figure.low <= figure.value <= figure.high
+        low.append(figure.low)
+        wrong = rng.random(400) < np.clip(scores + 0.3, 0, 1)
+        far.append(next(f for f in score_figures(wrong, scores, everyone)
+                        if f.name.startswith("calibration_error")))  # fmt: skip
+    assert np.mean(np.array(low) > 0.04) <= 0.05  # the values are at 0.06
+    true = 0.3 - np.mean(np.maximum(np.random.default_rng(99).beta(2, 2, 10**5) - 0.7, 0))
+    assert np.mean([f.low <= true <= f.high for f in far]) >= 0.85
+
+
 def test_the_average_is_weighted_as_in_training():
     counts = np.array([[8, 1, 2, 9], [3, 5, 7, 5]])  # tp fp fn tn: 80 %, 90 %; 30 %, 50 %
     groups = Groups("a", ("x", "y"), np.zeros(1, int))

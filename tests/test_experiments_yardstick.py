@@ -29,7 +29,8 @@ def test_each_class_is_compared_with_its_own_reference_images():
     decided = np.repeat([0, 1], [120, 60])
     ours = rng.normal(size=(180, 8)) + np.where(decided, 2.0, 0.0)[:, None]  # class 1 is off
     judged = {"hair": np.eye(3)[decided]}
-    found = list(yardstick(truth)._by_class("f", Rows(ours), Rows(theirs), judged, full=True))
+    found = list(yardstick(truth)._by_class("f", Rows(ours), Rows(theirs), np.arange(200), judged,
+                                            full=True))  # fmt: skip
     quality = ("precision", "recall", "density", "coverage")
     for k, (part, of) in enumerate(((ours[:120], 0), (ours[120:], 1))):
         expected = manifold_figures(f"f/hair/{k}", part, theirs[of::2])
@@ -51,7 +52,8 @@ def test_a_class_with_few_samples_or_references_has_no_figure():
     decided = np.repeat([0, 1, 2], [29, 100, 100])
     ours, theirs = rng.normal(size=(229, 4)), rng.normal(size=(220, 4))
     judged = {"hair": np.eye(3)[decided]}
-    found = yardstick(truth)._by_class("f", Rows(ours), Rows(theirs), judged, full=False)
+    found = yardstick(truth)._by_class("f", Rows(ours), Rows(theirs), np.arange(220), judged,
+                                       full=False)  # fmt: skip
     names = [f.name for f in found]
     assert names == ["kid/f/hair/2"]
 
@@ -63,8 +65,34 @@ def test_fewer_features_than_samples_take_the_first():
     judged = {"hair": np.eye(3)[decided]}
     truth = np.zeros(300, int)
     ours, theirs = rng.normal(size=(60, 4)), rng.normal(size=(40, 4))
-    found = yardstick(truth)._by_class("f", Rows(ours), Rows(theirs), judged, full=False)
+    found = yardstick(truth)._by_class("f", Rows(ours), Rows(theirs), np.arange(40), judged,
+                                       full=False)  # fmt: skip
     assert [(f.name, f.n) for f in found] == [("kid/f/hair/0", 50)]
+
+
+def test_a_part_of_a_sorted_set_has_the_shares_of_the_whole():
+    """Reference images lie sorted by folder: the first 300 of 1,000 would be of one class only."""
+    truth, networks = np.repeat([0, 1], 500), [(SimpleNamespace(name="f"), 300)]
+    bare = yardstick(truth)
+    bare._held, bare._networks, seen = {}, networks, []
+    images = np.random.default_rng(4).normal(size=(1000, 4)) + truth[:, None]
+
+    def measured(network, which, positions):
+        seen.append(positions)
+        return Measured(Rows(images[positions]), moments(images[positions]))
+
+    bare._measured = measured
+    ours = Measured(Rows(images), moments(images))
+    decided = {"hair": np.eye(3)[truth]}
+    found = bare.quality(Observed(images, decided, {}, {"f": ours}))
+    kids = {f.name: f for f in found if f.name.startswith("kid/")}
+    (positions,) = seen
+    assert len(positions) == 300
+    assert abs(truth[positions].mean() - 0.5) < 0.08
+    assert set(kids) == {"kid/f", "kid/f/hair/0", "kid/f/hair/1"}
+    for k in (0, 1):  # each class beside its own
+        expected = kid(images[truth == k], images[positions][truth[positions] == k])[0]
+        assert kids[f"kid/f/hair/{k}"].value == pytest.approx(expected)
 
 
 def test_copies_of_one_class_are_seen_in_that_class():

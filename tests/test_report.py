@@ -364,6 +364,18 @@ def test_card_and_data_sheet_say_what_people_have_to_answer(complete, copy):
     write_json(copy / "config.json", config)
     sheet = build(copy).with_name("data_sheet.md").read_text()
     assert "**Labels were used in the training of** weighted." in sheet
+    config["arms"]["weighted"] = {"reweight": "loss", "penalty": "marginals",
+                                  "penalty_groups": "ratio"}  # fmt: skip
+    write_json(copy / "config.json", config)
+    sheet = build(copy).with_name("data_sheet.md").read_text()
+    assert "no generator was trained with them" in sheet
+    config["weights"] = {"true_ratio": True}
+    write_json(copy / "config.json", config)
+    page = build(copy)
+    assert "Labels were used in the training of** weighted." in (
+        page.with_name("data_sheet.md").read_text()
+    )
+    assert "labels were used for it, and no ratio was estimated" in page.read_text()
 
 
 def test_metrics_json_holds_every_arm(complete):
@@ -442,6 +454,16 @@ def test_overlapping_intervals_are_no_proven_change(tmp_path):
     said = answer(read(whole_run(tmp_path, n=300, shares=(0.30, 0.34)))).plain()
     assert said.headline == "No proven difference to the unweighted generator"
     assert "the intervals overlap" in said.evidence[0]
+
+
+def test_only_an_arm_with_weights_is_called_weighted(tmp_path):
+    run = read(whole_run(tmp_path))
+    assert answer(run).plain().headline == "The weighted generator repeats less of the bias"
+    first, other = run.arms
+    changes = {"gan.reweight": "none", "gan.train_on": "reference"}
+    alone = dataclasses.replace(other, settings=other.settings | changes)
+    said = answer(dataclasses.replace(run, arms=(first, alone))).plain().headline
+    assert said == f"The generator {other.name} repeats less of the bias"
 
 
 def test_an_arm_that_got_worse_is_said_to_be_worse(tmp_path):

@@ -1,6 +1,7 @@
 """`launch/sample.py --centre=TABLE`: centres from labels that a person gave to its images."""
 
 import json
+import shutil
 from functools import partial
 
 import jax
@@ -80,6 +81,19 @@ def test_all_images_are_pulled_to_the_mean_of_the_labelled_ones(drawn, tmp_path)
     assert np.abs(expected - image_of_mean(net, params, (3, 5, 7, 9, 11))).max() > 3
     record = json.loads((tmp_path / "cat/samples.json").read_text())
     assert (record["class"], record["centre"]) == ("cat", str(table))
+
+
+def test_of_balanced_images_the_latents_of_those_that_were_kept_are_taken(drawn, tmp_path):
+    """`--balance` numbers its files by rank and says in `index` which image each one is."""
+    root, net, params = drawn
+    shutil.copytree(root / "faces", tmp_path / "kept")
+    record = json.loads((tmp_path / "kept/samples.json").read_text())
+    (tmp_path / "kept/samples.json").write_text(json.dumps(record | {"n": 3, "index": [4, 9, 2]}))
+    table = tmp_path / "kept/kinds.csv"
+    table.write_text("file,kind\n000000.png,cat\n000002.png,cat\n")
+    command(root / "gan", tmp_path / "out", "--n=1", "--psi=0", f"--centre={table}", "--class=cat")
+    with Image.open(tmp_path / "out/000000.png") as image:
+        np.testing.assert_allclose(np.asarray(image), image_of_mean(net, params, (4, 2)), atol=1)
 
 
 def test_bad_tables_are_refused_before_anything_is_drawn(drawn, tmp_path, capsys):

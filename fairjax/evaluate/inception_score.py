@@ -3,6 +3,7 @@
 import math
 
 import numpy as np
+from scipy import stats
 
 from fairjax.evaluate.figures import Figure
 
@@ -51,8 +52,10 @@ class ScoreSums:
 
 
 def score_figure(name: str, scores: np.ndarray, n: int) -> Figure:
-    """Mean over the splits [s] +- 1.96 standard errors; n = number of samples."""
+    """Mean over the splits [s] with the t interval over them; n = number of samples."""
     mean, deviation = float(scores.mean()), float(scores.std())
     note = f"mean over {len(scores)} splits, standard deviation {deviation:.4g}"
-    error = 1.96 * deviation / math.sqrt(len(scores) - 1) if len(scores) > 1 else math.nan
+    free = len(scores) - 1
+    t = float(stats.t.ppf(0.975, free)) if free else math.nan
+    error = t * deviation / math.sqrt(max(1, free))
     return Figure(name, mean, mean - error, mean + error, n, note)

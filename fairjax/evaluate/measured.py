@@ -6,6 +6,7 @@ Kernel distances, balls and neighbours look at pairs of images: they are of the 
 
 import hashlib
 import os
+import sys
 import tempfile
 import zipfile
 import zlib
@@ -24,11 +25,24 @@ PART = 512  # images whose features are added at once
 KEPT = 10_000  # images whose features are kept: 80 MB of 2048 numbers each
 
 
+def fair_part(positions: np.ndarray, limit: int = sys.maxsize) -> np.ndarray:
+    """At most `limit` of the positions, which stand for all: where not all are kept, they are in
+    random order, the same each time. Images often lie sorted, by folder or by class."""
+    if len(positions) <= min(limit, KEPT):
+        return positions
+    return np.random.default_rng(0).permutation(positions)[:limit]
+
+
 class Rows(NamedTuple):
     """Features float [n, d] and how much each counts, float [n] (None: all the same)."""
 
     x: np.ndarray
     weights: np.ndarray | None = None
+
+    @property
+    def counting(self) -> int:
+        """How many count, i.e. have a weight above 0."""
+        return len(self.x) if self.weights is None else int(np.count_nonzero(self.weights))
 
     def at(self, which: np.ndarray) -> "Rows":
         """Those at these positions, or where a mask is true."""

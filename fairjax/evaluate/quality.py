@@ -12,6 +12,7 @@ from fairjax.evaluate.inception_score import score_figure
 from fairjax.evaluate.manifold import manifold_figures
 from fairjax.evaluate.measured import Measured, Rows
 
+ENOUGH = 3  # images of each set below which a kernel distance does not exist
 ENOUGH_IN_CLASS = 30  # samples, and reference images, below which a class gets no distance
 # (<attributes>/<class>, note, features of the samples, features of the reference images)
 Part = tuple[str, str, Rows, Rows]
@@ -31,18 +32,23 @@ def by_class(
 def overall(features: str, x: Measured, y: Measured, full: bool) -> Iterator[Figure]:
     """KID of samples and reference images, in trained features with the Frechet distance and, where
     they know classes, the Inception score; in `full` with fidelity and variety."""
-    yield kid_figure(f"kid/{features}", *_pair(x.rows, y.rows))
+    counting = min(x.rows.counting, y.rows.counting)
+    if counting >= ENOUGH:
+        yield kid_figure(f"kid/{features}", *_pair(x.rows, y.rows))
     if features != UNTRAINED:
         yield frechet_figure(f"frechet/{features}", x.moments, y.moments)
     if x.scores is not None:
         yield score_figure(f"inception_score/{features}", x.scores, x.moments.n)
-    if full and min(len(x.rows.x), len(y.rows.x)) >= manifold.ENOUGH:
+    if full and counting >= manifold.ENOUGH:
         yield from manifold_figures(features, *_pair(x.rows, y.rows))
 
 
 def within(features: str, parts: Iterable[Part], full: bool) -> Iterator[Figure]:
-    """KID of each part, in `full` with fidelity and variety; its note is that of the figures."""
+    """KID of each part, in `full` with fidelity and variety; its note is that of the figures. Parts
+    whose weights leave too few images are left out."""
     for of, note, x, y in parts:
+        if min(x.counting, y.counting) < ENOUGH_IN_CLASS:
+            continue
         yield kid_figure(f"kid/{features}/{of}", *_pair(x, y))._replace(note=note)
         for figure in manifold_figures(f"{features}/{of}", *_pair(x, y)) if full else ():
             yield figure._replace(note=note)

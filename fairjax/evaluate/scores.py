@@ -53,7 +53,9 @@ def score_figures(
 
     Args:
       truth: bool [n]. scores: float [n] in [0, 1], of the positive class.
-      draws: of the percentile bootstrap over rows that makes the intervals.
+      draws: of the bootstrap over rows that makes the intervals: quantiles, for the calibration
+        error mirrored at its value (the basic bootstrap, Davison and Hinkley 1997, equation 5.6),
+        because a mean of absolute values is too large by as much again in each draw.
     """
     rng = np.random.default_rng(seed)
     for k, group in enumerate(groups.names):
@@ -73,7 +75,10 @@ def score_figures(
             for name, found in whole.items():
                 drawn = np.concatenate([part[name] for part in parts])
                 low, high = np.nanquantile(drawn, (0.025, 0.975))
-                ends[name] = float(found[0]), float(low), float(high)
+                value = float(found[0])
+                if name == "calibration_error":
+                    low, high = max(0.0, 2 * value - high), max(value, 2 * value - low)
+                ends[name] = value, float(low), float(high)
         for name in ("average_precision", "roc_auc", "calibration_error"):
             value, low, high = ends.get(name, (np.nan, np.nan, np.nan))
             note = "" if name in ends else UNDEFINED

@@ -135,6 +135,7 @@ def _run(argv: list[str]) -> int:
         figures_of,
         names_of,
         over_sets,
+        own_labels,
         saved,
     )
     from fairjax.experiments.judge_stage import read_judge
@@ -170,6 +171,9 @@ def _run(argv: list[str]) -> int:
     reference = images_of(
         values.reference, "reference", shape, values.reference_labels, values.weights
     )
+    if not values.labels and not values.reference_labels:
+        rows, own = own_labels(rows, reference.rows, [judge.label for judge in judges])
+        reference = reference._replace(rows=own)
     if values.weights and weights is None and reference.weights is None:
         raise InputError("no table has this column", f"--weights={values.weights}", "Name one")
     if judges:

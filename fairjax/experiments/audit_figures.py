@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from scipy import stats
 
 from fairjax.data import labels
 from fairjax.data.cache import write_json
@@ -88,14 +89,13 @@ class Judged(NamedTuple):
                 raise InputError("not given, while the other set has labels", f"--{flag}",
                                  "Give a table for both sets, or --judge")  # fmt: skip
         # Both at once, so that a value has the same code in both sets.
-        codes, values = labels.encode([*samples, *reference], where="--labels")
+        rows = [*samples, *reference]
+        for label in wanted or ():
+            _all_there(rows, label, f"--attributes={label}", "The tables have {}")
+        codes, values = labels.encode(_only(rows, wanted), where="--labels")
         n, found = len(samples), []
         for label in wanted or list(values):
             names = label.split("+")
-            missing = [name for name in names if name not in values]
-            if missing:
-                raise InputError(f"no column {missing[0]!r}", f"--attributes={label}",
-                                 f"The tables have {list(values)}")  # fmt: skip
             columns = [list(values).index(name) for name in names]
             sizes = [len(values[name]) for name in names]
             of = classes(codes[:, columns], sizes)
@@ -110,6 +110,30 @@ class Judged(NamedTuple):
         return found
 
 
+def own_labels(samples: Rows, reference: Rows, judges: Sequence[str]) -> tuple[Rows, Rows]:
+    """What is used of the labels inside zips (`dataset.json`), where no table was given: those of
+    both sets, or with judges the reference set's if it has all their attributes."""
+    columns = {name for row in reference if row for name in row}
+    of_judges = bool(judges) and all(n in columns for label in judges for n in label.split("+"))
+    used = of_judges if judges else any(samples) and any(reference)
+    return (samples, reference) if used else ([None] * len(samples), [None] * len(reference))
+
+
+def _only(rows: Rows, labels_: Sequence[str] | None) -> Rows:
+    """The columns of these attribute sets; all where none is named."""
+    if not labels_:
+        return rows
+    names = {name for label in labels_ for name in label.split("+")}
+    return [row and {k: v for k, v in row.items() if k in names} for row in rows]
+
+
+def _all_there(rows: Rows, label: str, where: str, mend: str) -> None:
+    columns = list(dict.fromkeys(name for row in rows if row for name in row))
+    for name in label.split("+"):
+        if name not in columns:
+            raise InputError(f"no column {name!r}", where, mend.format(columns))
+
+
 def classes_by_name(
     label: str, wanted: Sequence[str], rows: list[dict[str, Any] | None], where: str
 ) -> np.ndarray:
@@ -117,11 +141,9 @@ def classes_by_name(
 
     Raises InputError where the table lacks an attribute of the label, or has other classes.
     """
-    codes, values = labels.encode(rows, where=where)
     names = label.split("+")
-    missing = [name for name in names if name not in values]
-    if missing:
-        raise InputError(f"no column {missing[0]!r}", where, f"The judge of {label} needs it")
+    _all_there(rows, label, where, f"The judge of {label} needs it; the table has {{}}")
+    codes, values = labels.encode(_only(rows, [label]), where=where)
     titles = class_names([values[name] for name in names])
     unknown = [title for title in titles if title not in wanted]
     if unknown:
@@ -200,8 +222,8 @@ def over_sets(judged: Sequence[Judged], more: Iterable[Mapping[str, np.ndarray]]
     """The published figure (Choi et al. 2020, section 4.1): the discrepancy of the judge's bare
     decisions, as mean over sets of samples.
 
-    Its 95 % interval is 1.96 standard errors over the sets: it speaks of the drawing of samples
-    only, not of the judge's errors. `more` has what the judges say of the sets after the first,
+    Its 95 % interval is Student's t over the sets: it speaks of the drawing of samples only, not of
+    the judge's errors. `more` has what the judges say of the sets after the first,
     {label: [n, k]}.
     """
     shares = [[proportions(one.samples, "hard")] for one in judged]
@@ -216,10 +238,11 @@ def over_sets(judged: Sequence[Judged], more: Iterable[Mapping[str, np.ndarray]]
         for against, target in targets.items():
             values = [discrepancy(share, target) for share in found]
             mean, error = float(np.mean(values)), float(np.std(values, ddof=1) / len(values) ** 0.5)
+            half = float(stats.t.ppf(0.975, len(values) - 1)) * error
             name = f"mean_discrepancy/{one.label}/hard/raw/{against}"
-            figures.append(Figure(name, mean, mean - 1.96 * error, mean + 1.96 * error,
-                                  n * len(values), f"mean over {len(values)} sets of {n}, standard "
-                                  f"error {error:.4f}"))  # fmt: skip
+            figures.append(Figure(name, mean, max(0.0, mean - half), mean + half, n * len(values),
+                                  f"mean over {len(values)} sets of {n}, standard error "
+                                  f"{error:.4f}"))  # fmt: skip
     return figures
 
 

@@ -12,6 +12,7 @@ from PIL import Image
 
 from fairjax.data import decode, folder, labels
 from fairjax.errors import InputError
+from fairjax.evaluate.measured import fair_part
 
 log = logging.getLogger("fairjax")
 
@@ -72,6 +73,7 @@ def images_of(
     weights in one column of these, which is no attribute."""
     where = f"--{title}={given}"
     found, rows = folder.listing(Path(given).expanduser(), title, where)
+    found = [found[i] for i in fair_part(np.arange(len(found)))]
     entry, errors = folder.images_of(found, shape, log.info)
     bad = [f"{found[i].id}: {text}" for i, text in sorted(errors.items())]
     if bad or len(found) < FEWEST:
@@ -96,7 +98,8 @@ def _weights(rows: list[dict[str, Any] | None], column: str, where: str) -> np.n
     if not any(column in row for row in rows if row):
         return None
     try:
-        found = np.array([float((row or {}).get(column) or "nan") for row in rows])
+        cells = [(row or {}).get(column) for row in rows]
+        found = np.array([float("nan" if cell in (None, "") else cell) for cell in cells])
     except ValueError as error:
         raise InputError(f"a weight that is no number ({error})", where, "Mend it") from error
     wrong = ~((found >= 0) & np.isfinite(found))

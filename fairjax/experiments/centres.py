@@ -78,6 +78,7 @@ def labelled_images(path: Path, only: str | None, generator: str) -> tuple[int, 
     try:
         made = json.loads(beside.read_text())
         seed, n, psi = int(made["seed"]), int(made["n"]), float(made["psi"])
+        drawn = np.array(made.get("index", range(n)), int)  # of --balance: which were kept
         maker = made["fingerprint"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         mend = "Keep the table in the folder that launch/sample.py wrote the images to"
@@ -110,4 +111,4 @@ def labelled_images(path: Path, only: str | None, generator: str) -> tuple[int, 
         given = "not given" if only is None else f"no image of a class {only!r}"
         mend = f"Choose one of {', '.join(names)}" if only is None else nearest(only, names)
         raise InputError(f"{given}, while {where}", "--class", mend)
-    return seed, np.array(sorted(members[only]))
+    return seed, np.sort(drawn[members[only]])

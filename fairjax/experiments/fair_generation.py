@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 from fairjax.config import arm_order, defaults, earlier_arms, taken_from, with_arm
 from fairjax.data.folder import number_columns
 from fairjax.data.prepare import Dataset
+from fairjax.errors import InputError
 from fairjax.evaluate.features import networks
 from fairjax.evaluate.figures import is_main_figure
 from fairjax.experiments import (
@@ -146,6 +147,12 @@ class _Bodies:
         dataset = data_stage.prepared(self._config, folder)
         for arm in self._config.arms:  # missing labels are refused before anything is trained
             real_examples.conditions(with_arm(self._config, arm), dataset)
+        test, roles = dataset.roles["ratio_test"], dataset.roles
+        if self._config.judge.attribute_sets and not (
+            len(roles["metric_reference"]) or (dataset.domain[test] == 1).any()
+        ):
+            raise InputError("no reference image is left to compare samples with", "data",
+                             "Give more of them, or data.folder.metric_share above 0")  # fmt: skip
         shown = {
             name: dataset.images[dataset.roles[f"train_{name}"][:64]]
             for name in ("biased", "reference")

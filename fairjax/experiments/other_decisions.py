@@ -149,7 +149,8 @@ def _repaired(
     if values.ensemble:
         fit = _ensemble(fit, values.ensemble, values.threshold)
     assert fit.scores is not None
-    k, of = len(groups.names), _groups_of(fit, groups, values.repair, f"--fit={path}")
+    by_lot = "randomised" in values.repair_with
+    k, of = len(groups.names), _groups_of(fit, groups, values.repair, by_lot, f"--fit={path}")
     said |= {"repair": values.repair, "by": by}
     if values.repair == "calibration":
         lines = repair.platt(fit.truth, fit.scores, of, k)
@@ -219,17 +220,20 @@ def _drawn(
                               values.seed)  # fmt: skip
 
 
-def _groups_of(fit: Predictions, groups: Groups, kind: str, where: str) -> np.ndarray:
+def _groups_of(
+    fit: Predictions, groups: Groups, kind: str, randomised: bool, where: str
+) -> np.ndarray:
     """int [n]: the group of each row of `fit`, numbered as in the table; -1 = none of these.
 
     Raises:
-      InputError: a group of the table has no rows there, or one class where `kind` needs both.
+      InputError: a group of the table has no rows there, or one class where `kind`, or a
+        randomised repair, needs both.
     """
     names, of = predictions.groups(fit, groups.label.split("+"), where)
     place = [groups.names.index(name) if name in groups.names else -1 for name in names]
     of = np.array([*place, -1])[of]
     counts = confusion(fit.truth, fit.decided, of, len(groups.names))
-    needed = {"rows": counts.sum(1)} if kind == "parity" else {
+    needed = {"rows": counts.sum(1)} if kind == "parity" and not randomised else {
         "positives": counts[:, [0, 2]].sum(1), "negatives": counts[:, [1, 3]].sum(1)}  # fmt: skip
     for word, count in needed.items():
         if not count.all():

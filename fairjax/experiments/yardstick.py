@@ -13,7 +13,7 @@ from fairjax.evaluate import features
 from fairjax.evaluate.distances import kid_figure
 from fairjax.evaluate.fairness import disagreement_figure, fairness_figures
 from fairjax.evaluate.figures import Figure
-from fairjax.evaluate.measured import Measured, Measuring, Rows
+from fairjax.evaluate.measured import Measured, Measuring, Rows, fair_part
 from fairjax.evaluate.neighbours import memorisation_figure, nearest
 from fairjax.evaluate.quality import by_class, overall, within
 from fairjax.evaluate.smoothness import path_length_figure
@@ -41,7 +41,8 @@ class Yardstick:
             "reference": test[dataset.domain[test] == 1],
             "biased": test[dataset.domain[test] == 0],
         }
-        if len(self._reference) < ENOUGH:  # too few images for a metric set of their own
+        # Too few images for a metric set of their own.
+        if len(self._reference) < min(ENOUGH, len(self._held["reference"])):
             self._reference = self._held["reference"]
         references = self._images(self._reference)
         self._judged_reference = [judge.score(references) for judge in self._judges]
@@ -109,17 +110,19 @@ class Yardstick:
         """
         for network, limit in self._networks:
             ours, name = seen.measured[network.name], network.name
-            for which, positions in {"": self._reference, **self._held}.items():
-                if len(positions) < ENOUGH:
+            for which, every in {"": self._reference, **self._held}.items():
+                if len(every) < ENOUGH:
                     continue
-                theirs = self._measured(network, which, positions[:limit])
+                positions = fair_part(every, limit)
+                theirs = self._measured(network, which, positions)
                 if which:
                     rows = ours.rows.x, theirs.rows.x
                     yield kid_figure(f"kid/{name}/heldout_{which}", *rows)
                     continue
                 best = name != features.UNTRAINED or len(self._networks) == 1
                 yield from overall(name, ours, theirs, best)
-                yield from self._by_class(name, ours.rows, theirs.rows, seen.scores, best)
+                yield from self._by_class(name, ours.rows, theirs.rows, positions, seen.scores,
+                                          best)  # fmt: skip
 
     def smoothness(self, ends: Iterable[tuple[np.ndarray, np.ndarray]]) -> Iterator[Figure]:
         """Path length in ImageNet features, where these are wanted."""
@@ -141,12 +144,19 @@ class Yardstick:
         return self._known[key]
 
     def _by_class(
-        self, name: str, ours: Rows, theirs: Rows, judged: Mapping[str, np.ndarray], full: bool
+        self,
+        name: str,
+        ours: Rows,
+        theirs: Rows,
+        positions: np.ndarray,
+        judged: Mapping[str, np.ndarray],
+        full: bool,
     ) -> Iterator[Figure]:
-        """KID in the features `name` within the classes, in `full` with fidelity and variety."""
+        """KID in the features `name` within the classes, in `full` with fidelity and variety;
+        `positions` are those of `theirs`."""
         size = len(ours.x), len(theirs.x)
         parts = ((of, note, ours.at(x), theirs.at(y))
-                 for of, note, x, y in self._classes(*size, self._reference, judged))  # fmt: skip
+                 for of, note, x, y in self._classes(*size, positions, judged))  # fmt: skip
         yield from within(name, parts, full)
 
     def _classes(

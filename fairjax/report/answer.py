@@ -176,8 +176,11 @@ def _compared(run: Run, proven: list[Arm], name: str, index: int) -> tuple[str, 
     if "more" in verdicts and "less" not in verdicts:
         return "More of the bias than the unweighted generator", "bad", lines
     if len(verdicts) == 1:
-        which = "penalised" if words.penalised(others[0]) else "weighted"
-        return f"The {which} generator repeats less of the bias", "good", lines
+        arm = others[0]
+        which = "penalised generator" if words.penalised(arm) else "weighted generator"
+        if not words.penalised(arm) and arm.reweight == "none":
+            which = f"generator {arm.name}"
+        return f"The {which} repeats less of the bias", "good", lines
     count = verdicts.count("less")
     headline = f"{count} of {len(verdicts)} arms repeat less of the bias than the unweighted one"
     return headline, "good", lines

@@ -113,6 +113,7 @@ def _context(run: Run) -> dict[str, Any]:
         "unmeasured": card.unmeasured(run),
         "uses": tables.ROLES,
         "trained_with_labels": card.trained_with_labels(run),
+        "true_ratio": run.config.get("weights", {}).get("true_ratio", False),
         "trained": "gan" in run.config or not run.config,  # else an audit of foreign samples
         "neighbours": [_neighbours(run, arm) for arm in run.arms],
     }

@@ -9,7 +9,10 @@ from fairjax.report.workdir import Run, insufficient
 
 def trained_with_labels(run: Run) -> list[str]:
     """Names of the arms whose training saw labels of attributes."""
-    return [arm.name for arm in run.arms if words.penalised(arm)
+    true_ratio = run.config.get("weights", {}).get("true_ratio", False)
+    return [arm.name for arm in run.arms
+            if (words.penalised(arm) and not words.by_ratio(arm))
+            or (true_ratio and arm.reweight != "none")
             or (arm.settings.get("gan.condition") or ["reference_set"])[0] != "reference_set"
             or arm.settings.get("gan.groups") == "attributes"]  # fmt: skip
 

@@ -255,6 +255,22 @@ def test_a_feedback_loop_says_on_what_each_generation_is_trained():
         assert gan_stage.programs(configuration.with_arm(config, arm)) is equi
 
 
+def test_arms_share_programs_unless_the_step_reads_what_they_differ_in():
+    def programs(**changes):
+        config = load("quickstart", "tiny")
+        config.gan.update(changes)
+        return gan_stage.programs(config)
+
+    ways = [{"reweight": way, "resample_share": 0.3} for way in ("none", "resample", "hybrid")]
+    assert len({id(programs(**way)) for way in (*ways, {"draws": "stratified"})}) == 1
+    rising = {"reweight": "hybrid", "alpha_ramp": 0.5}
+    ways = [rising | {"resample_share": 0.3}, rising, rising | {"reweight": "loss"}]
+    for way in ways:
+        gan = programs(**way)
+        assert (gan.gan.reweight, gan.gan.resample_share) == (
+            way["reweight"], way.get("resample_share", 0.5))  # fmt: skip
+
+
 def test_programs_that_never_run_are_not_counted():
     config = load("quickstart", "tiny")
     config.gan.update(path_length_weight=0.0, r1_gamma=0.0)

@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 import threading
@@ -6,6 +7,7 @@ import numpy as np
 import pytest
 
 from fairjax.data import cache
+from fairjax.experiments.program import ended
 
 
 @pytest.fixture(autouse=True)
@@ -29,6 +31,51 @@ def test_second_time_reads_what_the_first_wrote():
     np.testing.assert_array_equal(first.images, again.images)
     assert again.notes == {"note": 1}
     assert "using" in lines[-1]
+
+
+@pytest.mark.parametrize("spot", [b"note", b"blocks", b"shape", b"{", b'"a": 1'])
+def test_a_flipped_bit_in_the_record_is_damage(spot):
+    path = cache.root() / make([]).key / "entry.json"
+    whole = path.read_bytes()
+    for bit in (0x80, 1):
+        data = bytearray(whole)
+        data[data.index(spot)] ^= bit
+        path.write_bytes(data)
+        lines: list[str] = []
+        assert make(lines).notes == {"note": 1}
+        assert "are damaged" in lines[0]
+
+
+def test_the_record_of_an_older_version_needs_no_hash():
+    path = cache.root() / make([]).key / "entry.json"
+    record = json.loads(path.read_text())
+    del record["hash"]
+    cache.write_json(path, record)
+    assert cache.damage(path.parent, full=True) is None
+    del record["notes"]
+    cache.write_json(path, record)
+    assert "notes" in cache.damage(path.parent, full=True)
+
+
+def test_a_full_disk_is_told_in_one_line(monkeypatch, capsys):
+    def full(number, start, size):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(SystemExit) as end, ended("again"):
+        make([], fill=lambda images: pytest.fail("there is no room"))
+    assert end.value.code == 2
+    assert "images.u8: No space left on device. Check" in capsys.readouterr().err
+    assert not [f for f in cache.root().iterdir() if f.suffix != ".lock"]
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.EOPNOTSUPP])
+def test_a_file_system_that_takes_no_space_ahead(monkeypatch, number):
+    def unknown(*args):
+        raise OSError(number, "unknown")
+
+    monkeypatch.setattr(os, "posix_fallocate", unknown)
+    np.testing.assert_array_equal(make([]).images.ravel(), np.arange(240) % 251)
 
 
 @pytest.mark.parametrize("harm", ["truncate", "flip", "no entry", "grow"])

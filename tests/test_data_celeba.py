@@ -70,6 +70,25 @@ def test_zip_and_folder_give_the_same_pixels_and_labels(tmp_path, official):
     np.testing.assert_array_equal(again.attributes, first.attributes)
 
 
+def test_an_image_that_was_replaced_in_a_folder_is_read_again(tmp_path, official):
+    with zipfile.ZipFile(official / "img_align_celeba.zip") as archive:
+        archive.extractall(tmp_path / "extracted")
+    for name in ("list_attr_celeba.txt", "list_eval_partition.txt"):
+        shutil.copy(official / name, tmp_path / "extracted" / name)
+    images = tmp_path / "extracted/img_align_celeba"
+    whole = (images / "000007.jpg").read_bytes()
+    (images / "000007.jpg").write_bytes(whole[:100])
+    with pytest.raises(InputError, match="1 files cannot be used: 000007.jpg"):
+        run(tmp_path, tmp_path / "extracted")
+    (images / "000007.jpg").write_bytes(whole)
+    first = run(tmp_path, tmp_path / "extracted")
+    (images / "000007.jpg").write_bytes((images / "000008.jpg").read_bytes())
+    data = run(tmp_path, tmp_path / "extracted")
+    seventh, eighth = (data.ids.index(name) for name in ("000007.jpg", "000008.jpg"))
+    np.testing.assert_array_equal(data.images[seventh], data.images[eighth])
+    assert not np.array_equal(first.images[seventh], data.images[seventh])
+
+
 def test_seed_changes_the_draw_and_any_combination_works(tmp_path, official):
     first, second = (run(tmp_path, official, seed=s) for s in (0, 1))
     assert set(first.training) != set(second.training)

@@ -1,4 +1,5 @@
 import io
+import zipfile
 
 import numpy as np
 import pytest
@@ -137,7 +138,7 @@ def test_damaged_files_never_raise_anything_else():
     rng = np.random.default_rng(0)
     noise = Image.fromarray(rng.integers(0, 256, (16, 16, 3), np.uint8))
     failed = 0
-    for form in ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP"):
+    for form in ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "AVIF"):
         whole = encode(noise, form)
         for _ in range(60):
             data = bytearray(whole)
@@ -149,3 +150,31 @@ def test_damaged_files_never_raise_anything_else():
             assert made.shape == (1, 16, 16, 3)
             failed += len(wrong)
     assert failed > 50
+
+
+def test_damaged_and_locked_members_of_a_zip_are_named(tmp_path):
+    image = encode(Image.fromarray(np.repeat(gradient(64, 64), 2, axis=0)), "BMP")
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in "abcd":
+            archive.writestr(name, image)
+    data = bytearray((tmp_path / "a.zip").read_bytes())
+    with zipfile.ZipFile(tmp_path / "a.zip") as archive:
+        starts = [info.header_offset for info in archive.infolist()]
+    first = bytes(data).index(b"PK\x01\x02")
+    heads = [first]
+    for _ in range(3):
+        heads.append(bytes(data).index(b"PK\x01\x02", heads[-1] + 1))
+    for spot in range(starts[1] + 31, starts[1] + 60):  # what is packed in b
+        data[spot] ^= 0xFF
+    for at in (starts[2] + 6, heads[2] + 8):
+        data[at] |= 1  # c is encrypted
+    for at in (starts[3] + 8, heads[3] + 10):
+        data[at] = 97  # d is packed in a way that Python does not know
+    (tmp_path / "a.zip").write_bytes(data)
+    places = [decode.Place(str(tmp_path / "a.zip"), name) for name in "abcd"]
+    made, wrong = decode.render(SHAPE, places)
+    assert made[0].any()
+    assert sorted(wrong) == [1, 2, 3]
+    assert "decompressing" in wrong[1]
+    assert "password" in wrong[2]
+    assert "not supported" in wrong[3]

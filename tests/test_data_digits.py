@@ -1,5 +1,6 @@
 """Coloured digits, their groups, and what is refused."""
 
+import shutil
 import sys
 from dataclasses import replace
 
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fairjax.classifier_config import defaults, needs, source_config
+from fairjax.classifier_config import defaults, needs, source_config, with_arm
 from fairjax.data import prepare
 from fairjax.data.groups import grouped
 from fairjax.errors import InputError
@@ -130,6 +131,33 @@ def test_methods_say_which_labels_they_need_and_hidden_ones_are_hidden(digits):
     fit_stage.refuse_without_labels(tree, dataset, "x")
 
 
+def test_the_first_classifier_of_jtt_knows_no_groups(digits, tmp_path):
+    """It is plain, also where the fit has a C for each of four groups."""
+    tree, dataset = digits
+    tree = with_arm(tree, "main")
+    tree.fit.update(first="jtt", objective="group_dro", dro_c=(1.0, 2.0, 2.0, 1.0), model="linear",
+                    jtt_epochs=0.2, sampler="balanced", batch=32, groups="both")  # fmt: skip
+    fit_stage.first(tree, dataset, "main", tmp_path)
+    with np.load(tmp_path / "weights.npz") as found:
+        wrong, weights = found["wrong"], found["weights"]
+    assert 0 < wrong.sum() < len(wrong) == 2400
+    np.testing.assert_allclose(weights[wrong] / weights[~wrong][0], tree.fit.jtt_factor)
+
+
+def test_a_gamma_per_class_is_of_two_classes(digits):
+    tree, dataset = digits
+    tree = with_arm(tree, "main")
+    for names, gamma in ((("digit", "colour"), (0.44, 2.5)), (("large",), (1.0, 2.0, 3.0))):
+        tree.data.group_attributes = names
+        tree.fit.update(spectral=0.1, spectral_gamma=gamma)
+        with pytest.raises(InputError, match=f"{len(gamma)} numbers for the .* of {names[0]}"):
+            fit_stage.network(tree, dataset)
+        tree.fit.spectral_gamma = (0.5,)
+        fit_stage.network(tree, dataset)
+    tree.fit.spectral_gamma = (0.44, 2.5)
+    fit_stage.network(tree, dataset)
+
+
 def test_the_density_ratio_weighs_each_group_by_its_share_there_over_its_share_here(
     digits, tmp_path
 ):
@@ -194,6 +222,10 @@ def test_waterbirds_are_read_in_their_official_parts(tmp_path):
     assert [len(dataset.roles[r]) for r in ("train_reference", "judge_test")] == [6, 12]
     bird = dataset.attributes[:, 0]
     assert (dataset.images[bird == 1].max((1, 2, 3)) > 200).all()
+    shutil.copy(tmp_path / "w/029.Bird/29.png", tmp_path / "w/027.Bird/27.png")  # replaced
+    again = prepared(tree, tmp_path / "again")
+    before, after = (d.images[d.ids.index("027.Bird/27.png")] for d in (dataset, again))
+    assert not np.array_equal(before, after)
     for number, (change, said) in enumerate((
         (lambda line: line.replace("4,004.Bird/4.png,0,0", "4,004.Bird/4.png,0,7"), "split = '7'"),
         (lambda line: line.replace("004.Bird/4.png", "nowhere.png"), "such as nowhere.png"),

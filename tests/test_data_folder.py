@@ -285,6 +285,28 @@ def test_what_unpacks_to_too_much_is_refused_by_name(home, monkeypatch):
         run(home, biased=(str(home / "some.zip"),))
 
 
+def test_a_damaged_zip_is_refused_by_name(home):
+    path = home / "some.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for number in range(30):
+            archive.write(home / f"biased/{number}.png", f"{number}.png")
+        archive.writestr("dataset.json", '{"labels": null}' + " " * 200)
+    whole = path.read_bytes()
+    packed = whole.index(b"dataset.json") + len("dataset.json")
+    for harm, message in (
+        ((whole.index(b"PK\x01\x02"), b"no"), "cannot open.*some.zip.*download it anew"),
+        ((packed, bytes(20)), "dataset.json: .*dataset_tool"),
+    ):
+        spot, with_this = harm
+        path.write_bytes(whole[:spot] + with_this + whole[spot + len(with_this) :])
+        assert zipfile.is_zipfile(path)
+        with pytest.raises(InputError, match=message):
+            run(home, biased=(str(path),))
+    (home / "biased/dataset.json").write_bytes(b'{"labels": [["\xff.png", 0]]}')
+    with pytest.raises(InputError, match="biased/dataset.json: cannot read the labels"):
+        run(home)
+
+
 def test_names_lead_nowhere(home):
     """Paths in zips and tables only name images; links that lead round are followed once."""
     (home / "biased/again").symlink_to(home / "biased")

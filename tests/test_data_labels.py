@@ -34,6 +34,11 @@ def test_minus_one_is_unknown_unless_it_means_no(tmp_path):
     assert values == [[0, -1], [1, 0], [1, 1]]
 
 
+def test_cells_that_only_look_like_numbers_are_words(tmp_path):
+    _, names = coded(table(tmp_path, "x,g\na,--5\nb,5\nc,\u00b2\nd,5.0\n"))
+    assert names == {"g": ("--5", "5", "\u00b2")}
+
+
 def test_parquet_equals_csv(tmp_path):
     columns = {"g": [1, 0, None], "file": ["a", "b", "c"], "s": ["x", None, "y"]}
     pyarrow.parquet.write_table(pyarrow.table(columns), tmp_path / "a.parquet")

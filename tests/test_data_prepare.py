@@ -55,6 +55,13 @@ def test_load_refuses_missing_and_changed_files(folder, name):
         load(folder)
 
 
+@pytest.mark.parametrize("content", [b"\xff", b"[]", b"3", b'{"hash": []}'])
+def test_load_refuses_what_is_no_manifest(folder, content):
+    (folder / "manifest.json").write_bytes(content)
+    with pytest.raises(InputError, match=r"no complete data stage|was changed"):
+        load(folder)
+
+
 def test_load_refuses_a_cache_that_is_gone(folder, tmp_path, monkeypatch):
     monkeypatch.setenv("FAIRJAX_CACHE", str(tmp_path / "elsewhere"))
     with pytest.raises(InputError, match="gone"):

@@ -4,6 +4,7 @@ from data_config import config
 from make_shapes3d import NUMBERS, draw
 from PIL import Image
 
+from fairjax.data import tfds as tfds_source
 from fairjax.data.prepare import prepare
 from fairjax.errors import InputError
 
@@ -32,6 +33,8 @@ def prepared(tmp_path_factory):
                     "image": tfds.features.Image(shape=(None, None, 3)),
                     "kind": tfds.features.ClassLabel(names=["cat", "dog", "owl"]),
                     "attributes": {"Male": np.bool_, "size": np.int64},
+                    "name": np.object_,
+                    "negative": tfds.features.Image(shape=(None, None, 3)),
                 }
             )
             return self.dataset_info_from_configs(features=features)
@@ -47,6 +50,8 @@ def prepared(tmp_path_factory):
                         "image": Image.fromarray(pixels(i)),
                         "kind": i % 3,
                         "attributes": {"Male": i % 2 == 1, "size": 5 + i % 4},
+                        "name": "b",
+                        "negative": Image.fromarray(255 - pixels(i)),
                     },
                 )
 
@@ -83,6 +88,22 @@ def test_roles_labels_and_pixels(tmp_path, prepared):
 def test_the_name_may_stand_in_the_source(tmp_path, prepared):
     named = run(tmp_path / "a", prepared, source="tfds:tiny", tfds={"name": ""})
     assert named.ids == run(tmp_path / "b", prepared).ids
+
+
+def test_another_image_feature_gives_its_own_pixels(tmp_path, prepared):
+    data = run(tmp_path / "a", prepared)
+    negative = run(tmp_path / "b", prepared, tfds={"image": "negative"})
+    assert negative.ids == data.ids
+    np.testing.assert_array_equal(negative.images, 255 - data.images)
+
+
+def test_a_damaged_picture_that_was_mended_is_read_again(tmp_path, prepared, monkeypatch):
+    broken = lambda data, shape: (_ for _ in ()).throw(ValueError("damaged"))
+    with monkeypatch.context() as patched:
+        patched.setattr(tfds_source.decode, "decode", broken)
+        with pytest.raises(InputError, match="200 files cannot be used"):
+            run(tmp_path, prepared)
+    assert len(run(tmp_path, prepared).ids) == 200
 
 
 @pytest.fixture(scope="module")
@@ -139,6 +160,7 @@ def test_shapes3d_as_prepared_by_tfds(tmp_path, prepared_shapes3d):
         ({"tfds": {"name": "no_such_data"}}, "cannot open 'no_such_data'"),
         ({"tfds": {"split": "nowhere"}}, "cannot open"),
         ({"tfds": {"attributes": ("attributes/Female",)}}, "no feature 'attributes/Female'"),
+        ({"tfds": {"attributes": ("attributes/Male", "name")}}, "'name' of example 0 is b'b', no"),
         ({"split": "paper"}, "official parts"),
         ({"n_biased": 300}, "training needs"),
     ],

@@ -1,6 +1,7 @@
 """Stages: skipped when done, refused when changed, chained by what they read."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -218,6 +219,32 @@ def test_read_json(tmp_path):
             read_json(path)
     path.write_text('{"a": 1}')
     assert read_json(path) == {"a": 1}
+
+
+@pytest.mark.parametrize("recorded", [False, True])
+def test_checkpoints_of_a_part_of_a_stage_may_be_deleted(tmp_path, recorded):
+    """`recorded`: their hashes are in DONE, as versions before wrote it."""
+    work, other = tmp_path / "run", tmp_path / "other"
+    own = "member_1/checkpoints/3/sha256.json"
+
+    def body(folder):
+        for name in (own, "member_1/checkpoints_aside/1/x.json", "member_1/measured.json"):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_text("{}")
+
+    Stages(work, PLAN).run("data", [], body)
+    record = json.loads((work / "data/DONE").read_text())
+    assert list(record["files"]) == ["member_1/measured.json"]
+    if recorded:
+        record["files"][own] = "hash"
+        (work / "data/DONE").write_text(json.dumps(record))
+    shutil.rmtree(work / "data/member_1/checkpoints")
+    Stages(work, PLAN).check("data")
+    assert Stages(other, PLAN).take_over([work]) == ["data"]
+    (work / "data/member_1/measured.json").write_text("[]")
+    with pytest.raises(InputError, match="measured.json: not what the stage wrote"):
+        Stages(work, PLAN).check("data")
+    assert Stages(tmp_path / "third", PLAN).take_over([work]) == []
 
 
 @pytest.mark.parametrize("name", ["x.npz", "x.csv"])

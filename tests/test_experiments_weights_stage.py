@@ -1,9 +1,14 @@
 """Calibration, stacking and the true ratio, on data with a known answer."""
 
+import json
+
+import data_config
 import numpy as np
 import pytest
 from test_experiments_ratio_stage import dataset
 
+from fairjax.config import defaults
+from fairjax.data.prepare import prepare
 from fairjax.experiments import weights_stage
 
 
@@ -41,6 +46,30 @@ def test_no_calibration_is_the_mean_of_the_networks():
 def test_the_true_ratio_by_group():
     logits = weights_stage.true_logits(dataset(), np.arange(4))
     np.testing.assert_allclose(np.exp(logits), [5 / 9, 5.0, 5 / 9, 5.0])
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_group_that_the_biased_set_lacks(known, tmp_path, monkeypatch):
+    monkeypatch.setenv("FAIRJAX_CACHE", str(tmp_path / "cache"))
+    shares = {"biased_proportions": (1.0, 0.0)}
+    data = prepare(data_config.config(**shares), tmp_path / "data", lambda line: None)
+    config = defaults()
+    config.weights.true_ratio = known
+    reference = data.domain[data.training] == 1
+    logits = weights_stage.true_logits(data, data.training)
+    of = data.classes(("long_hair",), data.training)
+    np.testing.assert_array_equal(logits, np.where(of == 0, np.log(0.5), 50))
+    networks = len(config.ratio.networks)
+    rng = np.random.default_rng(0)
+    test = rng.normal(0, 1, (networks, config.ratio.folds, len(data.roles["ratio_test"])))
+    raw = rng.normal(0, 1, (networks, len(reference)))
+    monkeypatch.setattr(weights_stage, "pooled_logits", lambda *a: (raw, test))
+    weights_stage.make_weights(tmp_path, config, data, tmp_path)
+    figures = json.loads((tmp_path / "summary.json").read_text())["figures"]
+    if known:
+        assert figures["mean_ratio/biased"]["value"] == pytest.approx(0.5)
+    else:
+        assert np.isfinite(figures["bayes_gap/ratio_test"]["value"])
 
 
 def test_figures_against_the_truth_are_right_for_a_planted_error():

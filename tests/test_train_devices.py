@@ -1,3 +1,4 @@
+from dataclasses import dataclass
 from functools import partial
 
 import jax
@@ -70,6 +71,32 @@ def test_a_batch_crosses_to_the_device_as_it_is():
     assert devices.is_lead()
     assert devices.lead_says(True)
     assert not devices.lead_says(False)
+
+
+@dataclass(frozen=True)
+class Chip:
+    process_index: int
+    id: int
+    platform: str = "tpu"
+    device_kind: str = "TPU"
+    client: None = None
+
+
+def test_devices_of_a_process_are_neighbours_as_local_slice_takes_them_to_be(monkeypatch):
+    """On a slice of TPUs the order by place alternates between two hosts."""
+    by_place = [Chip(process, 4 * process + i) for i in range(4) for process in (1, 0)]
+    monkeypatch.setattr(jax, "devices", lambda: by_place)
+    devices._own_mesh.cache_clear()
+    try:
+        own = devices.mesh()
+    finally:
+        devices._own_mesh.cache_clear()
+    with devices.described(by_place):
+        described = devices.mesh()
+    for mesh in (own, described):
+        assert [chip.id for chip in mesh.devices] == list(range(8))
+        assert [chip.process_index for chip in mesh.devices] == [0] * 4 + [1] * 4
+    assert own.axis_types == (jax.sharding.AxisType.Auto,)
 
 
 def test_spread_leaves_values_alone():

@@ -1,11 +1,13 @@
 """The prepared cache: decoded uint8 images in one memory-mapped file, drawn or decoded only once.
 
 An entry is a folder `<root>/<key>/` with `images.u8` (raw uint8 `[n, H, W, C]`) and `entry.json`
-(shape, a hash for each block of 1 MiB, the facts that decided the pixels). It is filled under
-another name and renamed when complete, so an interrupted drawing never looks finished.
+(shape, a hash for each block of 1 MiB, the facts that decided the pixels, a hash of all this). It
+is filled under another name and renamed when complete, so an interrupted drawing never looks
+finished.
 """
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import json
@@ -86,12 +88,14 @@ def damage(folder: Path, full: bool) -> str | None:
         blocks spread over a larger one.
     """
     try:
-        facts = json.loads((folder / "entry.json").read_text(encoding="utf-8"))
-        shape, blocks = facts["shape"], facts["blocks"]
+        entry = json.loads((folder / "entry.json").read_text(encoding="utf-8"))
+        known = entry.pop("hash", None)  # entries of older versions have none
+        if known is not None and known != sha256(entry):
+            return "entry.json has changed"
+        wanted, blocks, _ = int(np.prod(entry["shape"])), entry["blocks"], entry["notes"]
         size = (folder / "images.u8").stat().st_size
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         return f"not complete ({error})"
-    wanted = int(np.prod(shape))
     if size != wanted:
         return f"images.u8 has {size} bytes instead of {wanted}"
     numbers = range(len(blocks))
@@ -128,6 +132,9 @@ def get(
       shape: `[n, H, W, C]`, n >= 1.
       fill: writes all images into the array that it is given; returns JSON-able notes to keep.
       log: called with one line at a time.
+
+    Raises:
+      OSError: the disk is full; nothing is left of the entry.
     """
     key = f"{name}-{sha256([facts, list(shape)])[:20]}"
     folder = root() / key
@@ -144,7 +151,7 @@ def get(
             shutil.rmtree(left, ignore_errors=True)
         draft = Path(tempfile.mkdtemp(prefix=f"{key}.partial.", dir=root()))
         try:
-            images = np.memmap(draft / "images.u8", np.uint8, "w+", shape=shape)
+            images = _blank(draft / "images.u8", shape)
             notes = fill(images)
             images.flush()
             del images
@@ -152,11 +159,41 @@ def get(
                 blocks = [_block_hash(data) for data in iter(lambda: file.read(BLOCK), b"")]
                 os.fsync(file.fileno())
             entry = {"shape": list(shape), "facts": facts, "notes": notes, "blocks": blocks}
-            write_json(draft / "entry.json", entry)
+            write_json(draft / "entry.json", entry | {"hash": sha256(entry)})
             os.rename(draft, folder)
         finally:
             shutil.rmtree(draft, ignore_errors=True)
     return read(key)
+
+
+def _blank(path: Path, shape: tuple[int, ...]) -> np.memmap:
+    """A new file of zeros, mapped for writing.
+
+    Its space is taken now: a full disk is an OSError here, while a write into a map for which the
+    disk has no room would kill the process.
+    """
+    size = int(np.prod(shape))
+    with path.open("wb") as file:
+        file.truncate(size)
+        try:
+            if hasattr(os, "posix_fallocate"):  # not on macOS
+                os.posix_fallocate(file.fileno(), 0, size)
+        except OSError as error:
+            if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP):  # a file system without it
+                raise OSError(error.errno, error.strerror, str(path)) from error
+    return np.memmap(path, np.uint8, "r+", shape=shape)
+
+
+def forget(key: str) -> None:
+    """Removes an entry, so that it is made anew; who has its images open keeps them."""
+    with only_one(key):
+        shutil.rmtree(root() / key, ignore_errors=True)
+
+
+def stamps(paths: Iterable[str | os.PathLike]) -> str:
+    """A hash of the sizes and times of files: another one when any of them was replaced."""
+    found = (os.stat(path) for path in paths)
+    return sha256([[about.st_size, about.st_mtime_ns] for about in found])
 
 
 @contextlib.contextmanager

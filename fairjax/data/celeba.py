@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from ml_collections import ConfigDict
 
-from fairjax.data import decode, labelled, storage
+from fairjax.data import cache, decode, labelled, storage
 from fairjax.data.dataset import Collected
 from fairjax.errors import InputError
 
@@ -78,7 +78,7 @@ def places(root: Path, files: list[str]) -> list[decode.Place]:
         stamp = archive.stat().st_mtime_ns
         try:
             members = set(decode.open_zip(str(archive), stamp).namelist())
-        except (OSError, ValueError, decode.zipfile.BadZipFile) as error:
+        except decode.UNREADABLE as error:
             mend = "The zip is cut off or damaged; download it anew"
             raise InputError(f"cannot open {archive}: {error}", WHERE, mend) from error
         prefix = "img_align_celeba/" if f"img_align_celeba/{files[0]}" in members else ""
@@ -119,6 +119,9 @@ def collect(config: ConfigDict, log: Callable[[str], None]) -> Collected:
     part = read_partition(root / "list_eval_partition.txt", files)
     where = places(root, files)
     about = Path(where[0].path).stat()
+    facts = {"first": [about.st_size, about.st_mtime_ns], "count": len(files)}
+    if not where[0].member:  # what changes in a zip changes the zip
+        facts["files"] = cache.stamps(place.path for place in where)
     table = labelled.Table(
         ids=tuple(files),
         labels=labels,
@@ -127,7 +130,7 @@ def collect(config: ConfigDict, log: Callable[[str], None]) -> Collected:
         items=where,
         render=decode.render,
         context=decode.Shape(data.resolution, data.crop, data.channels),
-        facts={"first": [about.st_size, about.st_mtime_ns], "count": len(files)},
+        facts=facts,
         licence=LICENCE,
     )
     return labelled.collect(config, "celeba", table, log)

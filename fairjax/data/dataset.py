@@ -123,11 +123,12 @@ def load(folder: Path) -> Dataset:
     try:
         manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
         rest = {k: v for k, v in manifest.items() if k != "hash"}
-        if cache.sha256(rest) != manifest["hash"]:
-            raise InputError("the manifest was changed", str(folder / "manifest.json"), mend)
+        whole = cache.sha256(rest) == manifest["hash"]
         packed = (folder / "index.npz").read_bytes()
-    except (OSError, KeyError, json.JSONDecodeError) as error:
+    except (OSError, KeyError, ValueError, AttributeError, TypeError) as error:
         raise InputError(f"no complete data stage ({error})", str(folder), mend) from error
+    if not whole:
+        raise InputError("the manifest was changed", str(folder / "manifest.json"), mend)
     if hashlib.sha256(packed).hexdigest() != manifest["index_sha256"]:
         raise InputError("index.npz was changed", str(folder / "index.npz"), mend)
     key = manifest["cache"]["key"]

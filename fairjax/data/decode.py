@@ -2,8 +2,10 @@
 
 import functools
 import io
+import struct
 import warnings
 import zipfile
+import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,7 +13,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
+from fairjax.errors import first_line
+
 CROPS = ("center", "celeba140", "none")
+# What a damaged, locked or unknown zip raises, be it opened or read.
+UNREADABLE = (ValueError, OSError, EOFError, KeyError, RuntimeError, zipfile.BadZipFile, zlib.error)
+# What Pillow's decoders raise on damaged files, beside ValueError.
+DAMAGED = (OSError, EOFError, SyntaxError, LookupError, ArithmeticError, TypeError, AttributeError,
+           RuntimeError, struct.error, zlib.error)  # fmt: skip
 LARGEST = 512 << 20  # bytes of one file, packed in a zip or not; pixels are limited by Pillow
 CELEBA_CROP = 140  # fairgen's crop: the central 140 x 140 of the 178 x 218 picture, then bilinear
 
@@ -42,7 +51,7 @@ def open_zip(path: str, stamp: int) -> zipfile.ZipFile:
 
 
 def read(place: Place) -> bytes:
-    """Returns the encoded bytes. Raises OSError, KeyError, BadZipFile or ValueError."""
+    """Returns the encoded bytes. Raises one of `UNREADABLE`."""
     if place.member:
         return read_member(open_zip(place.path, place.stamp), place.member)
     if Path(place.path).stat().st_size > LARGEST:
@@ -144,17 +153,15 @@ def decode(data: bytes, shape: Shape) -> np.ndarray:
             return prepare(image, shape)
     except UnidentifiedImageError as error:
         raise ValueError("not an image that Pillow can read") from error
-    except (OSError, SyntaxError, EOFError, IndexError, TypeError, AttributeError) as error:
-        # Pillow's decoders raise all of these on damaged files.
-        raise ValueError(f"damaged: {error}") from error
+    except DAMAGED as error:
+        raise ValueError(f"damaged: {first_line(error)}") from error
     except Image.DecompressionBombError as error:
         raise ValueError(f"too large: {error}") from error
 
 
 def render(shape: Shape, places: Sequence[Place]) -> tuple[np.ndarray, dict[int, str]]:
     """Decodes a chunk of files, for `pool.fill`."""
-    errors = (ValueError, OSError, KeyError, zipfile.BadZipFile)
-    return chunk(shape, places, lambda place: decode(read(place), shape), errors)
+    return chunk(shape, places, lambda place: decode(read(place), shape), UNREADABLE)
 
 
 def chunk(
@@ -173,5 +180,5 @@ def chunk(
             try:
                 out[i] = picture(item)
             except errors as error:
-                wrong[i] = str(error)
+                wrong[i] = first_line(error)
     return out, wrong

@@ -2,7 +2,6 @@
 
 import os
 import zipfile
-import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -174,10 +173,14 @@ def listing(path: Path, title: str, where: str) -> tuple[list[Found], labels.Row
                     about, key = file.stat(), file.relative_to(path).as_posix()
                     files.append((key, decode.Place(str(file)), (about.st_size, about.st_mtime_ns)))
         if (path / "dataset.json").is_file():
-            text = (path / "dataset.json").read_text(encoding="utf-8")
+            text = (path / "dataset.json").read_bytes()
     elif path.is_file() and zipfile.is_zipfile(path):
         stamp = path.stat().st_mtime_ns
-        archive = decode.open_zip(str(path), stamp)
+        try:
+            archive = decode.open_zip(str(path), stamp)
+        except decode.UNREADABLE as error:
+            mend = "The zip is cut off or damaged; make or download it anew"
+            raise InputError(f"cannot open {path}: {error}", where, mend) from error
         for member in archive.infolist():
             name = Path(member.filename).name
             if not name.startswith(".") and Path(name).suffix.lower() in endings:
@@ -185,8 +188,8 @@ def listing(path: Path, title: str, where: str) -> tuple[list[Found], labels.Row
                 files.append((member.filename, place, (member.file_size, member.CRC)))
         if "dataset.json" in archive.namelist():
             try:
-                text = decode.read_member(archive, "dataset.json").decode("utf-8")
-            except (ValueError, zipfile.BadZipFile, zlib.error) as error:
+                text = decode.read_member(archive, "dataset.json")
+            except decode.UNREADABLE as error:
                 mend = "Give the zip as StyleGAN's dataset_tool writes it"
                 raise InputError(f"dataset.json: {error}", f"{where} ({path})", mend) from error
     elif path.exists():
@@ -235,7 +238,10 @@ def _in_both(
 def _roles(
     own: ConfigDict, seed: int, domains: np.ndarray, good: np.ndarray, strata: np.ndarray
 ) -> dict[str, np.ndarray]:
-    for key in ("holdout", "metric_share", "judge_test_share"):
+    if not 0 <= own.judge_test_share <= 1:  # 1: of classifiers, which have no judge
+        raise InputError(f"{own.judge_test_share} is not a share", "data.folder.judge_test_share",
+                         "Take 0 <= x <= 1")  # fmt: skip
+    for key in ("holdout", "metric_share"):
         if not 0 <= own[key] < 1:
             raise InputError(f"{own[key]} is not a share", f"data.folder.{key}", "Take 0 <= x < 1")
     if own.holdout + own.metric_share >= 1:

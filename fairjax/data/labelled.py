@@ -230,6 +230,8 @@ def collect(config: ConfigDict, name: str, table: Table, log: Callable[[str], No
     errors = {int(i): text for i, text in entry.notes["errors"].items()}
     ids = tuple(table.ids[i] for i in used)
     bad = tuple(f"{ids[i]}: {text}" for i, text in sorted(errors.items()))
+    if bad and not data.skip_bad_files:
+        cache.forget(entry.key)  # a mended file is read again, whether or not `facts` tell of it
     stop_or_report(bad, bool(data.skip_bad_files), log)
     broken = np.array(sorted(errors), int)
     roles = {}

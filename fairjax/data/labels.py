@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -71,7 +72,7 @@ def read_lines(path: Path, where: str) -> tuple[list[str], list[Any]]:
     return head, body
 
 
-def read_dataset_json(text: str, where: str) -> Rows:
+def read_dataset_json(text: str | bytes, where: str) -> Rows:
     """Reads the labels of a StyleGAN dataset: an int -> "label"; 0/1 lists -> "label_0", ...
 
     Raises:
@@ -200,13 +201,13 @@ def plain(cell: Any) -> str | None:
         return None
     text = str(int(cell) if isinstance(cell, bool) else cell).strip()
     head, dot, tail = text.partition(".")
-    if dot and head.lstrip("-").isdigit() and set(tail) <= {"0"}:
+    if dot and _is_int(head) and set(tail) <= {"0"}:
         text = head
     return text or None
 
 
 def _is_int(text: str) -> bool:
-    return text.lstrip("-").isdigit()
+    return re.fullmatch("-?[0-9]+", text) is not None
 
 
 def _codes(

@@ -44,6 +44,12 @@ def _nested(example: Any, path: str) -> Any:
     return example
 
 
+def _is_whole(value: Any) -> bool:
+    """Whether a feature is one whole number (or bool): no text, no NaN, no array."""
+    found = np.asarray(value)
+    return found.ndim == 0 and found.dtype.kind in "biuf" and float(found).is_integer()
+
+
 def render(context: Context, indices: Sequence[int]) -> tuple[np.ndarray, dict[int, str]]:
     """Decodes a chunk of records, for `pool.fill`."""
     shape = context.shape
@@ -96,7 +102,7 @@ def collect(config: ConfigDict, log: Callable[[str], None]) -> Collected:
         example = source[i]
         for column, path in zip(columns, paths, strict=True):
             value = _nested(example, path)
-            if np.ndim(value) or value != int(value):
+            if not _is_whole(value):
                 text = f"{path!r} of example {i} is {value!r}, no whole number"
                 mend = "Name features that are groups, such as class labels"
                 raise InputError(text, "data.tfds.attributes", mend)
@@ -119,6 +125,9 @@ def collect(config: ConfigDict, log: Callable[[str], None]) -> Collected:
             values[name] = tuple(f"{name} {v}" for v in found)
         code = {v: i for i, v in enumerate(found)} | {-1: -1}
         labels[:, c] = [code[v] for v in column]
+    facts = {"tfds": info.full_name, "split": own.split, "data_dir": str(info.data_dir)}
+    if own.image != "image":  # the usual one is not named, as in entries of older versions
+        facts["image"] = own.image
     table = labelled.Table(
         ids=tuple(f"{name_of_set}/{own.split}/{i}" for i in range(count)),
         labels=labels,
@@ -133,7 +142,7 @@ def collect(config: ConfigDict, log: Callable[[str], None]) -> Collected:
             own.image,
             decode.Shape(data.resolution, data.crop, data.channels),
         ),
-        facts={"tfds": info.full_name, "split": own.split, "data_dir": str(info.data_dir)},
+        facts=facts,
         licence=f"tfds: {info.full_name}; see its page for the licence",
     )
     return labelled.collect(config, "tfds", table, log)

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from ml_collections import ConfigDict
 
-from fairjax.data import decode, labelled, storage
+from fairjax.data import cache, decode, labelled, storage
 from fairjax.data.dataset import Collected
 from fairjax.errors import InputError
 
@@ -69,7 +69,10 @@ def collect(config: ConfigDict, log: Callable[[str], None]) -> Collected:
         items=[decode.Place(str(root / name)) for name in files],
         render=decode.render,
         context=decode.Shape(data.resolution, data.crop, data.channels),
-        facts={"metadata": [about.st_size, about.st_mtime_ns]},
+        facts={
+            "metadata": [about.st_size, about.st_mtime_ns],
+            "files": cache.stamps(root / name for name in files),
+        },
         licence=LICENCE,
     )
     return labelled.collect(config, "waterbirds", table, log)

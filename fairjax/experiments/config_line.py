@@ -180,6 +180,7 @@ _ITEMS: dict[str, tuple[Any, str]] = {
     "gan.penalty_attributes": (str, "('a','b')"),
     "ratio.networks": (str, "('resnet',)"),
     "latent.flip": (str, "('a','b')"),
+    "eval.psis": ((int, float), "(0.5,0.7)"),
 }
 
 

@@ -1,6 +1,7 @@
 """Stage `data`: images are prepared by the lead process, and loaded by all."""
 
 import logging
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -20,7 +21,7 @@ def prepared(config: ConfigDict, folder: Path) -> Dataset:
     if is_lead():
         data.prepare(config, folder, log.info)
     shared()
-    return loaded(config, folder)
+    return _known(config, folder, read_json(folder / "manifest.json")["hash"])
 
 
 def loaded(config: ConfigDict, folder: Path) -> Dataset:
@@ -29,20 +30,29 @@ def loaded(config: ConfigDict, folder: Path) -> Dataset:
     Raises:
       InputError: they are no longer those on which the run began.
     """
+    return _known(config, folder, read_json(folder / "DONE")["output"]["manifest"])
+
+
+def _known(config: ConfigDict, folder: Path, known: str) -> Dataset:
+    """The images of the manifest with the hash `known`."""
     try:
-        return data.load(folder)
+        dataset = data.load(folder)
+        if dataset.manifest["hash"] == known:
+            return dataset
+        found = f"{folder}: another manifest than that of the run"
     except InputError as error:  # the cache belongs to the user, who may have cleaned it
-        log.info("%s; preparing it again", error)
-    if is_lead():
-        dataset = data.prepare(config, folder, log.info)
-    else:  # on another machine: its cache has to be filled, what the lead wrote stays
-        with tempfile.TemporaryDirectory() as scratch:
-            dataset = data.prepare(config, Path(scratch), log.info)
-    made = read_json(folder / ("DONE" if is_lead() else "manifest.json"))
-    if dataset.manifest["hash"] != (made["output"]["manifest"] if is_lead() else made["hash"]):
-        raise InputError(
-            "the images are no longer those on which this run began",
-            str(folder),
-            "Restore them, or use another --workdir",
-        )
+        found = str(error)
+    log.info("%s; preparing it again", found)
+    # Elsewhere: what the run began with stays until the same is there.
+    with tempfile.TemporaryDirectory() as scratch:
+        dataset = data.prepare(config, Path(scratch), log.info)
+        if dataset.manifest["hash"] != known:
+            raise InputError(
+                "the images are no longer those on which this run began",
+                str(folder),
+                "Restore them, or use another --workdir",
+            )
+        if is_lead():
+            for name in ("index.npz", "manifest.json"):
+                shutil.copy(Path(scratch) / name, folder / name)
     return dataset

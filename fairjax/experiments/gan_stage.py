@@ -32,16 +32,18 @@ from fairjax.train.weight_files import load_tree
 log = logging.getLogger("fairjax")
 
 # Keys of `gan` that the compiled programs do not depend on: arms that differ in these share them.
-DATA_ONLY = ("reweight", "resample_share", "draws", "train_on", "groups", "dro_bins", "dro_c",
-             "dro_start", "log_every_kimg", "save_every_kimg", "sample_every_kimg", "init_from",
-             "init_d", "init_grow", "second_from", "own_from", "own_share", "penalty_groups",
-             "penalty_attributes", "penalty_count", "penalty_target")  # fmt: skip
+DATA_ONLY = ("draws", "train_on", "groups", "dro_bins", "dro_c", "dro_start", "log_every_kimg",
+             "save_every_kimg", "sample_every_kimg", "init_from", "init_d", "init_grow",
+             "second_from", "own_from", "own_share", "penalty_groups", "penalty_attributes",
+             "penalty_count", "penalty_target")  # fmt: skip
+RAMP_ONLY = ("reweight", "resample_share")  # read by the step only with `alpha_ramp`
 _programs: dict[str, Gan] = {}
 
 
 def programs(config: ConfigDict, labels: Conditions | None = None) -> Gan:
     """The compiled programs of a config, made once per shape, objective and set of labels."""
-    shape = {k: v for k, v in config.gan.items() if k not in DATA_ONLY}
+    unread = (*DATA_ONLY, *(() if config.gan.alpha_ramp else RAMP_ONLY))
+    shape = {k: v for k, v in config.gan.items() if k not in unread}
     told = None if labels is None else labels.record()
     key = digest([shape, config.data.resolution, config.data.channels, told])
     if key not in _programs:

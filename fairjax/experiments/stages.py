@@ -7,7 +7,7 @@ import time
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path
+from pathlib import Path, PurePath
 from types import MappingProxyType
 from typing import Any
 
@@ -63,20 +63,31 @@ def _damaged(path: Path, error: Exception) -> InputError:
 
 
 def hashes(folder: Path) -> dict[str, str]:
-    """SHA-256 of the files that a stage hands on, by name.
-
-    Checkpoints have hashes of their own, and the data stage mends its two files itself.
-    """
+    """SHA-256 of the files that a stage hands on, by name."""
     names = {f: f.relative_to(folder) for f in sorted(folder.rglob("*")) if f.suffix in _KEPT}
     return {
         name.as_posix(): file_sha256(f)
         for f, name in names.items()
-        if name.parts[0] not in _OWN and f.is_file()
+        if _handed_on(name) and f.is_file()
     }
 
 
 _KEPT = (".csv", ".npy", ".npz", ".safetensors", ".json", ".jsonl", ".png")
-_OWN = ("checkpoints", "checkpoints_aside", "manifest.json", "index.npz")
+_MENDED = ("manifest.json", "index.npz")  # by the data stage itself
+
+
+def _handed_on(name: PurePath) -> bool:
+    """Whether a file of a stage is one that later stages read.
+
+    Checkpoints are not, wherever they lie: they have hashes of their own, and may be deleted.
+    """
+    return name.parts[0] not in _MENDED and not {*storage.DIRECT} & {*name.parts}
+
+
+def _recorded(record: dict[str, Any]) -> dict[str, str]:
+    """The hashes in a DONE. Those of older versions have checkpoints of parts of a stage too."""
+    return {name: known for name, known in record.get("files", {}).items()
+            if _handed_on(PurePath(name))}  # fmt: skip
 
 
 class Stages:
@@ -179,7 +190,7 @@ class Stages:
             return
         folder = self._workdir / name
         found = hashes(folder)
-        for file, known in record.get("files", {}).items():
+        for file, known in _recorded(record).items():
             if found.get(file) != known:
                 raise InputError(
                     "gone" if file not in found else "not what the stage wrote",
@@ -219,9 +230,9 @@ class Stages:
                 record["config"] == self._plan[name]
                 and all(self._record(need, "DONE") is not None and self.fingerprint(need) == made
                         for need, made in record["inputs"].items())
-                and hashes(folder) == record["files"]
+                and "files" in record and hashes(folder) == _recorded(record)
             )  # fmt: skip
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return False  # not there, not finished, or damaged
 
     def fingerprint(self, name: str) -> str:

@@ -46,11 +46,15 @@ def calibration(
 
 
 def true_logits(dataset: Dataset, positions: np.ndarray) -> np.ndarray:
-    """log density ratio of the images at `positions`, where the group proportions are known."""
+    """log density ratio of the images at `positions`, where the group proportions are known.
+
+    -50 for a group that the reference set lacks, 50 for one that the biased set lacks.
+    """
     known = dataset.manifest["true_ratio"]
     classes = dataset.classes(tuple(known["attributes"]), positions)
+    ratio_of = np.array([np.inf if r is None else r for r in known["ratio"]], np.float64)
     with np.errstate(divide="ignore"):
-        return np.clip(np.log(np.asarray(known["ratio"], np.float64))[classes], -50, 50)
+        return np.clip(np.log(ratio_of)[classes], -50, 50)
 
 
 def make_weights(workdir: Path, config: ConfigDict, dataset: Dataset, folder: Path) -> None:

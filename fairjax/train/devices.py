@@ -5,7 +5,7 @@ import functools
 import logging
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import jax
@@ -126,9 +126,16 @@ def _count(name: str) -> int:
     return int(text) if text.isdigit() else 0
 
 
+def _mesh_of(devices: Iterable[jax.Device]) -> jax.sharding.Mesh:
+    """Process by process, as `local_slice` loads a batch. `jax.make_mesh` orders TPUs by their
+    place in the slice, where the devices of a process are no neighbours on one axis."""
+    order = sorted(devices, key=lambda device: (device.process_index, device.id))
+    return jax.sharding.Mesh(np.array(order), ("data",), axis_types=(AxisType.Auto,))
+
+
 @functools.cache
 def _own_mesh() -> jax.sharding.Mesh:
-    return jax.make_mesh((jax.device_count(),), ("data",), axis_types=(AxisType.Auto,))
+    return _mesh_of(jax.devices())
 
 
 _described: jax.sharding.Mesh | None = None
@@ -140,11 +147,11 @@ def mesh() -> jax.sharding.Mesh:
 
 
 @contextlib.contextmanager
-def described(devices: Any) -> Iterator[None]:
+def described(devices: Iterable[jax.Device]) -> Iterator[None]:
     """Inside, programs are laid out for these devices, which need not be there: a description of
     them, of which nothing can be run, is enough for compiling."""
     global _described
-    _described = jax.sharding.Mesh(np.array(devices), ("data",), axis_types=(AxisType.Auto,))
+    _described = _mesh_of(devices)
     try:
         yield
     finally:

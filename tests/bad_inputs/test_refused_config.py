@@ -23,6 +23,7 @@ COMMAND_LINES = {
     "stray argument": ([QUICKSTART, "stray"], ["'stray'", "--name=value"]),
     "wrong choice": ([QUICKSTART, "--distributed=maybe"], ["maybe", "auto|on|off"]),
     "unknown stage": ([QUICKSTART, "--stage=gam"], ["'gam'", "arms/equi/gan", "report"]),
+    "words for numbers": ([QUICKSTART, "--config.eval.psis=('a',)"], ["eval.psis", "(0.5,0.7)"]),
     "mixed list": ([QUICKSTART, "--config.data.biased_proportions=(0.5,'a')"],
                    ["data.biased_proportions", "'a'"]),
     "flat list of sets": ([QUICKSTART, "--config.judge.attribute_sets=('long_hair',)"],

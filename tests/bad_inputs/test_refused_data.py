@@ -12,7 +12,9 @@ import pytest
 from answers import QUICKSTART, says
 from PIL import Image
 
+from fairjax.experiments import data_stage
 from fairjax.experiments.command import main
+from fairjax.experiments.config_line import parse
 
 
 def test_impossible_proportions(refused, celeba, tmp_path):
@@ -162,13 +164,40 @@ def test_attributes_without_labels(refused, folders, named):
 
 
 def test_images_that_changed_under_a_run(refused, folders, tmp_path, monkeypatch):
-    """The prepared images are gone, and what lies in the folder now is something else."""
+    """The prepared images are gone, and what lies in the folder now is something else.
+
+    However often the command is given: what the run began with is not replaced.
+    """
     args = [arg for arg in folders if not arg.startswith("--stage")]
     main(["launch/train.py", *folders])
+    began = (tmp_path / "run/data/manifest.json").read_bytes()
     picture(tmp_path / "biased/0.png", 700)
     monkeypatch.setenv("FAIRJAX_CACHE", str(tmp_path / "empty cache"))
-    line = refused(*args, "--stage=ratio")
-    says(line, str(tmp_path / "run/data"), "no longer those", "another --workdir")
+    for _ in range(2):
+        line = refused(*args, "--stage=ratio")
+        says(line, str(tmp_path / "run/data"), "no longer those", "another --workdir")
+        assert (tmp_path / "run/data/manifest.json").read_bytes() == began
+    # A whole manifest, of other images than those in DONE.
+    main(["launch/train.py", *folders, f"--workdir={tmp_path / 'other'}"])
+    for name in ("manifest.json", "index.npz"):
+        shutil.copy(tmp_path / "other/data" / name, tmp_path / "run/data" / name)
+    says(refused(*args, "--stage=ratio"), "no longer those", "another --workdir")
+
+
+def test_images_of_a_run_are_prepared_again_where_only_the_cache_is_gone(
+    folders, tmp_path, monkeypatch
+):
+    main(["launch/train.py", *folders])
+    there = {name: (tmp_path / "run/data" / name).read_bytes() for name in
+             ("manifest.json", "index.npz")}  # fmt: skip
+    config = parse(["launch/train.py", *folders]).config
+    before = data_stage.loaded(config, tmp_path / "run/data").images.copy()
+    monkeypatch.setenv("FAIRJAX_CACHE", str(tmp_path / "empty cache"))
+    (tmp_path / "run/data/manifest.json").write_bytes(b"\xff" + there["manifest.json"])
+    again = data_stage.loaded(config, tmp_path / "run/data")
+    np.testing.assert_array_equal(again.images, before)
+    for name, content in there.items():  # mended
+        assert (tmp_path / "run/data" / name).read_bytes() == content
 
 
 def test_label_tables(refused, folders, tmp_path):

@@ -15,6 +15,11 @@ from fairjax import config as generation
 # Keys of the other experiment's `data` tree that this one has no use for: what they would ask for
 # is set by `source_config`.
 UNUSED = ("n_ratio_test", "n_judge_fit", "n_metric_reference", "paper_setting")
+# Shares of images for what only the other experiment does: here each image trains, validates or
+# tests, whatever these keys of `data.folder` say.
+ALL_IMAGES = {"holdout": 0.0, "metric_share": 0.0, "judge_test_share": 1.0}
+# Images of the official training part, of the sources with data.split=official.
+OFFICIAL = {"celeba": 162_770, "waterbirds": 4_795}
 TARGET, PROTECTED = "target", "protected"
 SYNTHETIC = ("real", "synthetic", "synthetic_weight")  # the part of `fit` that says on what
 
@@ -145,7 +150,9 @@ def _fit() -> dict[str, Any]:
         "top_k": 32,
         # Penalties, each with a factor; 0 = off.
         "spectral": 0.0,  # spectral / 2 * mean((logits - spectral_gamma)^2)
-        "spectral_gamma": (0.0,),  # one number, or one per class
+        # One number; or, with two classes, one for each: where the difference of the outputs of the
+        # second and the first class shall be, in the mean over each class.
+        "spectral_gamma": (0.0,),
         "spectral_start": 0.0,  # share of the training after which it begins
         "l1": 0.0,
         "gap": "none",  # none | parity | opportunity | odds: spread of the mean scores over a
@@ -186,22 +193,27 @@ def with_arm(config: ConfigDict, name: str) -> ConfigDict:
     return generation.with_arm(config, name, "fit")
 
 
-def fit_steps(config: ConfigDict, arm: str) -> int:
-    """Steps of the fit of an arm, as far as its images are known beforehand: where no pair of
-    generated images is left out."""
-    fit = with_arm(config, arm).fit
+def fit_steps(config: ConfigDict, arm: str) -> int | None:
+    """Steps of the fit of an arm, as far as its images are known beforehand: where none is damaged
+    and no pair of generated images is left out. None where the images of folders are not counted
+    yet."""
+    data, fit = config.data, with_arm(config, arm).fit
+    if fit.real and data.source == "folder":
+        return None
+    real = OFFICIAL[data.source] if data.split == "official" else data.n_biased
     generated = {"none": 0, "samples": 1, "pairs": 2}[fit.synthetic] * config.latent.pairs
-    return max(1, round(fit.epochs * (config.data.n_biased * fit.real + generated) / fit.batch))
+    return max(1, round(fit.epochs * (real * fit.real + generated) / fit.batch))
 
 
 def source_config(config: ConfigDict) -> ConfigDict:
     """The config as the data sources read it: the roles of the other experiment.
 
     Training images are `train_biased`, validation images `train_reference`, test images
-    `judge_test`, which is even over the groups.
+    `judge_test`, which is even over the groups where the images are drawn from many.
     """
     tree = config.to_dict()
     tree["data"] |= {key: 0 for key in UNUSED}
+    tree["data"]["folder"] |= ALL_IMAGES
     tree["judge"] = {"attribute_sets": (tuple(config.data.group_attributes),)}
     tree["arms"] = {}  # those of the other experiment may ask for columns of numbers
     return ConfigDict(tree)

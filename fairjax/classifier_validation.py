@@ -5,7 +5,7 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from fairjax.classifier_config import defaults, needs
+from fairjax.classifier_config import OFFICIAL, defaults, needs
 from fairjax.config import sound_arms
 from fairjax.errors import InputError
 
@@ -49,7 +49,6 @@ SHARES = ("momentum", "dropout", "effective_beta", "lff_q", "lff_momentum", "spe
 # Slots that look at one head on one vector of features, which an OccamNet does not have.
 NOT_OCCAM = ("mine", "spectral", "gap", "irm", "mmd", "adversary", "transform", "head", "dropout")
 HIDDEN = {"both": (), "validation": ("training",), "none": ("training", "validation")}
-OFFICIAL = ("celeba", "waterbirds")
 RESNETS = ("resnet18", "resnet50")  # whose weights a file can give
 Need = Callable[[bool, str, str], None]
 

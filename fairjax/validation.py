@@ -192,7 +192,7 @@ def _validate_images(
 ) -> None:
     """What every experiment asks of its images."""
     data = config.data
-    need(0 <= config.seed < 2**63, "seed", "0 or more and below 2**63")
+    need(0 <= config.seed < 2**32, "seed", "0 or more and below 2**32")  # what a JAX key keeps
     need(config.bad_numbers in ("stop", "skip", "rollback"), "bad_numbers",
          "stop, skip or rollback")  # fmt: skip
     need(all(c.isalnum() or c in "_-." for c in config.name) and config.name.strip(".") != "",

@@ -10,7 +10,7 @@ from fairjax.classifier_config import with_arm
 from fairjax.classifier_presets import PRESETS
 from fairjax.errors import InputError
 from fairjax.evaluate.figures import read_figures
-from fairjax.experiments import command, robust_classification
+from fairjax.experiments import command, robust_classification, runs
 from fairjax.validation import validate
 
 pytestmark = pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
@@ -65,6 +65,36 @@ def test_the_regimes_of_group_dro(data, row):
     assert (fit.dro_eta, fit.dro_start) == (0.01, "uniform")
     found = PRESETS[data][name]
     assert (float(found.average), float(found.worst), found.run) == (average, worst, "not run")
+
+
+@pytest.mark.parametrize("data", FILES)
+def test_other_rows_balance_and_choose_as_published(data):
+    config = load(data, "subpop_crt")
+    validate(config)
+    fit = with_arm(config, "subpop_crt").fit  # with the attribute known it balances its groups
+    assert (fit.head, fit.head_balance, fit.groups) == ("crt", "groups", "both")
+    last = {"waterbirds": ["dfr"], "celeba": [n for n in PRESETS["celeba"] if "source_sgd" in n]}
+    for name in last[data]:
+        assert with_arm(load(data, name), name).fit.select == "last"
+    if data == "celeba":  # lambda 0.1 for each class, where ours is halved
+        fit = with_arm(load(data, "sd_table2"), "sd_table2").fit
+        assert (fit.spectral / 2, tuple(fit.spectral_gamma)) == (0.1, (0.44, 2.5))
+
+
+@pytest.mark.parametrize(("data", "images", "epochs"), [("waterbirds", 4795, 300),
+                                                        ("celeba", 162_770, 50)])  # fmt: skip
+def test_steps_are_those_of_the_images_that_are_trained_on(data, images, epochs):
+    config = load(data, "gdro_table1_erm")
+    steps = round(epochs * images / 128)
+    assert f"about {steps:,} steps of 128 images" in robust_classification.describe(config)
+    seconds, _ = runs.cost("cell", config, [])
+    assert seconds == pytest.approx(steps * runs.ASSUMED_STEP)
+    config.data.update(source="folder", split="proportions")
+    said = robust_classification.describe(config)
+    assert f"{epochs} epochs, in steps of 128 images; how many is known once" in said
+    seconds, why = runs.cost("cell", config, [])
+    assert seconds == 0
+    assert "images are not counted yet" in why
 
 
 def test_rows_join_as_arms_and_become_small_by_tiny():

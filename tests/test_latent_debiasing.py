@@ -9,8 +9,9 @@ import toy_generator
 from ml_collections import ConfigDict
 from PIL import Image
 
-from fairjax.classifier_config import defaults, tiny
+from fairjax.classifier_config import defaults, source_config, tiny
 from fairjax.data.dataset import load
+from fairjax.data.prepare import prepare
 from fairjax.data.synthetic import Joined
 from fairjax.errors import InputError
 from fairjax.evaluate.figures import read_figures
@@ -56,8 +57,7 @@ def config(folder):
     tree.data.update(source="folder", group_attributes=("red", "blue"))
     tree.data.folder.update(
         biased=(str(folder / "biased"),), reference=(str(folder / "reference"),),
-        judge=(str(folder / "judge"),), attributes=str(folder / "labels.csv"), holdout=0.0,
-        metric_share=0.0, judge_test_share=0.9,
+        judge=(str(folder / "judge"),), attributes=str(folder / "labels.csv"),
     )  # fmt: skip
     tree.fit.update(model="linear", epochs=5.0, learning_rate=0.05)
     tree.latent.update(generator=str(folder / "generator"), fit=600, pairs=70, epochs=10.0)
@@ -82,6 +82,17 @@ def run(made):
     (workdir / "config.json").write_text(json.dumps(tree.to_dict(), default=list))
     page = robust_classification.run(tree, workdir)
     return tree, workdir, page.read_text()
+
+
+def test_every_image_of_the_folders_trains_validates_or_tests(tmp_path):
+    """Whatever the shares are that the generator's experiment holds out of them."""
+    colours(tmp_path)
+    tree = config(tmp_path)
+    tree.data.folder.update(holdout=0.3, judge_test_share=0.2)
+    dataset = prepare(source_config(tree), tmp_path / "data", lambda line: None)
+    sizes = {role: len(positions) for role, positions in dataset.roles.items() if len(positions)}
+    given = [sum(COUNTS[part]) for part in ("biased", "reference", "judge")]
+    assert sizes == dict(zip(("train_biased", "train_reference", "judge_test"), given, strict=True))
 
 
 def table(path):

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import chisquare
 
-from fairjax.objectives.draw import balanced, draw, uniform, weighted
+from fairjax.objectives.draw import Stratum, balanced, draw, stratified, uniform, weighted
 
 WEIGHTS = np.array([0.0, 1.0, 5.0, 0.5, 0.0, 3.5])
 TABLES = {
@@ -58,8 +58,39 @@ def test_uniform_draws_are_uniform():
 def test_balanced_draws_hold_each_set_in_each_batch():
     for step in range(20):
         assert (draw(0, step, TABLES["balanced"]) < 20).sum() == 16
-    odd = balanced([np.array([0]), np.array([1]), np.array([2])], 8)
-    np.testing.assert_array_equal(np.bincount(draw(0, 0, odd)), [3, 3, 2])
+    plain = (Stratum(np.arange(20), 16), Stratum(np.arange(20, 23), 16))
+    np.testing.assert_array_equal(draw(5, 3, TABLES["balanced"]), draw(5, 3, plain))
+
+
+SETS = np.split(np.arange(100), [49, 50, 51])  # of 49, 1, 1 and 49 positions
+
+
+@pytest.mark.parametrize(
+    ("made", "sets", "batch", "expected"),
+    [
+        (balanced, SETS, 2, [0.5] * 4),
+        (balanced, SETS, 10, [2.5] * 4),
+        (balanced, SETS[:3], 8, [8 / 3] * 3),
+        (stratified, SETS, 32, [15.68, 0.32, 0.32, 15.68]),
+        (stratified, SETS[2:], 5, [0.1, 4.9]),
+    ],
+)
+def test_what_does_not_divide_is_drawn_from_each_set_at_its_rate(made, sets, batch, expected):
+    table = made(sets, batch)
+    drawn = np.stack([draw(2, step, table) for step in range(4000)])
+    counts = np.stack([np.isin(drawn, s).sum(1) for s in sets], 1)  # [steps, sets]
+    assert (counts.sum(1) == batch).all()
+    assert (counts >= np.floor(expected)).all()
+    assert (counts <= np.floor(expected) + 2).all()
+    np.testing.assert_allclose(counts.mean(0), expected, atol=0.05)
+    for s in sets:  # within a set every position is as likely
+        assert len(s) == 1 or chisquare(np.bincount(drawn.ravel(), minlength=100)[s]).pvalue > 1e-3
+
+
+def test_a_whole_number_of_draws_of_each_set_is_exact():
+    for step in range(5):
+        chosen = draw(1, step, stratified(SETS, 200))
+        assert [np.isin(chosen, s).sum() for s in SETS] == [98, 2, 2, 98]
 
 
 def test_batches_are_shuffled():

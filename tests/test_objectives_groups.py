@@ -33,6 +33,19 @@ def test_losses(seed):
         np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5, err_msg=name)
 
 
+@pytest.mark.parametrize("gamma", [0.1, 0.5, 1.0, 2.0])
+def test_focal_loss_has_a_slope_where_nothing_is_left_to_learn(gamma):
+    """At a margin of 20 the cross-entropy is 0 in float32."""
+    loss = lambda margin: of_examples("focal", gamma)(jnp.stack([margin, 0 * margin], 1), y)
+    margins, y = jnp.asarray([20.0, 1.0, -20.0]), jnp.zeros(3, int)
+    slope = jax.grad(lambda margin: loss(margin).sum())(margins)
+    m = np.asarray(margins, np.float64)
+    miss, each = 1 / (1 + np.exp(m)), np.log1p(np.exp(-m))
+    by_hand = -(miss**gamma) * (miss + gamma * (1 - miss) * each)
+    np.testing.assert_allclose(loss(margins), miss**gamma * each, rtol=1e-5, atol=1e-7)
+    np.testing.assert_allclose(slope, by_hand, rtol=1e-4, atol=1e-7)
+
+
 def test_the_generalised_cross_entropy_and_its_gradient():
     logits, labels, _, _ = batch(1)
     given = jnp.asarray(logits, jnp.float32), jnp.asarray(labels)
@@ -129,10 +142,25 @@ def test_spectral_decoupling_and_l1():
     logits, labels = jnp.asarray([[1.0, -2.0], [3.0, 0.5]]), jnp.asarray([1, 0])
     by_hand = ((1 - 0.5) ** 2 + (-2 - 0.5) ** 2 + (3 - 0.5) ** 2 + 0) / 4 / 2
     assert group_penalties.spectral(logits, labels, jnp.asarray([0.5])) == pytest.approx(by_hand)
-    per_class = ((1 - 2) ** 2 + (-2 - 2) ** 2 + (3 - 1) ** 2 + (0.5 - 1) ** 2) / 4 / 2
-    found = group_penalties.spectral(logits, labels, jnp.asarray([1.0, 2.0]))
-    assert found == pytest.approx(per_class)
     assert group_penalties.l1({"a": jnp.asarray([-1.0, 2.0]), "b": jnp.asarray(3.0)}) == 6
+
+
+def test_spectral_decoupling_with_a_gamma_per_class_is_of_the_margin():
+    """Table 2 of Pezeshki et al.: lambda (mean over y = 1 of (f - 2.5)^2 + mean over y = 0 of
+    (f - 0.44)^2), here with lambda 1/2."""
+    logits, labels, _, _ = batch(1, classes=2, n=9)
+    f = logits[:, 1] - logits[:, 0]
+    of_class = lambda y, gamma: np.square(f[labels == y] - gamma).mean()
+    given, gamma = jnp.asarray(logits, jnp.float32), jnp.asarray([0.44, 2.5])
+    expected = (of_class(1, 2.5) + of_class(0, 0.44)) / 2
+    assert group_penalties.spectral(given, jnp.asarray(labels), gamma) == pytest.approx(expected)
+    ones = group_penalties.spectral(given, jnp.ones(9, int), gamma)  # class 0 is absent
+    assert ones == pytest.approx(np.square(f - 2.5).mean() / 2)
+    # So pulled, the decision is where gamma puts it.
+    slope = jax.grad(lambda x: group_penalties.spectral(x, jnp.asarray(labels), gamma))
+    for _ in range(200):
+        given = given - slope(given)
+    np.testing.assert_allclose(given[:, 1] - given[:, 0], np.where(labels, 2.5, 0.44), atol=1e-3)
 
 
 def test_the_reversed_gradient_is_minus_factor_times_the_plain_one():
@@ -178,11 +206,3 @@ def test_epochs_take_each_position_once_and_are_functions_of_seed_and_step():
     assert len(draw.epochs(3, 0, [np.arange(3)], 8)) == 8
     with pytest.raises(ValueError, match="empty"):
         draw.epochs(0, 0, [np.zeros(0, int)], 4)
-
-
-def test_a_stratified_batch_has_the_shares_of_the_sets():
-    sets = [np.arange(70), np.arange(70, 95), np.arange(95, 100)]
-    for step in range(5):
-        chosen = draw.draw(1, step, draw.stratified(sets, 16))
-        counts = [np.isin(chosen, s).sum() for s in sets]
-        assert counts == [11, 4, 1]

@@ -26,17 +26,17 @@ def worst(head, seed=9):
 
 def test_dfr_forgets_the_attribute_that_balanced_classes_do_not():
     skewed = planted((600, 6, 6, 600))
-    spurious = heads.crt(skewed[0], skewed[1], skewed[1], 0, seed=1)
-    by_group = heads.crt(*skewed, 5, seed=1)  # of few, but of as many of each after SMOTE
+    spurious = heads.crt(skewed[0], skewed[1], skewed[1], 2, 0, seed=1)
+    by_group = heads.crt(*skewed, 2, 5, seed=1)  # of few, but of as many of each after SMOTE
     assert worst(by_group) > worst(spurious) + 0.05
     held = planted((80, 40, 40, 80), seed=3)
-    head, strength = heads.dfr(*held, seed=1)
+    head, strength = heads.dfr(*held, 2, seed=1)
     assert strength in heads.STRENGTHS
     assert worst(head) > 0.85 > 0.8 > worst(spurious)
-    again, _ = heads.dfr(*held, seed=1)
+    again, _ = heads.dfr(*held, 2, seed=1)
     np.testing.assert_array_equal(head["kernel"], again["kernel"])
     with pytest.raises(InputError, match="DFR needs four"):
-        heads.dfr(*planted((9, 3, 9, 9)), seed=1)
+        heads.dfr(*planted((9, 3, 9, 9)), 2, seed=1)
 
 
 def test_several_classes_have_a_column_each():
@@ -44,9 +44,37 @@ def test_several_classes_have_a_column_each():
     y = np.repeat(np.arange(3), 60)
     x = rng.normal(0, 0.3, (180, 4))
     x[np.arange(180), y] += 2
-    for head in (heads.dfr(x, y, y, 0)[0], heads.crt(x, y, y, 0, 0)):
+    for head in (heads.dfr(x, y, y, 3, 0)[0], heads.crt(x, y, y, 3, 0, 0)):
         assert head["kernel"].shape == (4, 3)
         assert ((x @ head["kernel"] + head["bias"]).argmax(1) == y).mean() > 0.98
+
+
+@pytest.mark.parametrize("absent", [0, 1, 3])
+def test_a_class_without_examples_has_a_column_and_is_never_decided_for(absent):
+    """Of four classes; also one between the others, and in the choice of DFR's strength."""
+    rng = np.random.default_rng(0)
+    y = np.repeat([k for k in range(4) if k != absent], 60)
+    x = rng.normal(0, 0.3, (180, 4))
+    x[np.arange(180), y] += 2
+    two = y != (absent + 1) % 4  # of two classes that are left the head has one logit
+    for rows in (slice(None), two):
+        of, classes = x[rows], y[rows]
+        for head in (
+            heads.dfr(of, classes, classes, 4, 0)[0],
+            heads.crt(of, classes, classes, 4, 0, 0),
+        ):
+            assert head["kernel"].shape == (4, 4)
+            assert ((of @ head["kernel"] + head["bias"]).argmax(1) == classes).mean() > 0.98
+            far = 100 * np.eye(4)
+            assert {*(far @ head["kernel"] + head["bias"]).argmax(1)} <= {*classes}
+
+
+def test_one_class_alone_is_refused():
+    x, y = np.random.default_rng(0).normal(size=(20, 3)), np.ones(20, int)
+    with pytest.raises(InputError, match="all of one class"):
+        heads.crt(x, y, y, 2, 0, seed=1)
+    with pytest.raises(InputError, match="all of one class"):
+        heads.dfr(x, y, np.arange(20) % 2, 2, seed=1)
 
 
 def test_smote_fills_groups_up_between_neighbours_of_the_same_group():
@@ -61,7 +89,7 @@ def test_smote_fills_groups_up_between_neighbours_of_the_same_group():
             lengths = np.linalg.norm(offsets, axis=1)
             cosines = offsets @ offsets.T / np.outer(lengths, lengths)
             assert cosines.min() == pytest.approx(-1, abs=1e-6)
-    head = heads.crt(x, (group == 2).astype(int), (group == 2).astype(int), 3, seed=1)
+    head = heads.crt(x, (group == 2).astype(int), (group == 2).astype(int), 2, 3, seed=1)
     assert head["kernel"].shape == (6, 2)
     with pytest.raises(InputError, match="Take at most 7 neighbours"):
         heads.smoted(x, group, 8, seed=0)

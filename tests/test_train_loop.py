@@ -1,6 +1,7 @@
 import os
 import signal
 import time
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -285,6 +286,17 @@ def test_a_state_that_is_not_finite_is_never_saved(tmp_path):
     with pytest.raises(stopping.Diverged, match="step 8: the state.*step 4"):
         run(poisoned(8, in_metrics=False), feed(), KEY, rhythm, tmp_path)
     assert saved_steps(tmp_path) == [4]
+
+
+def test_a_state_that_is_not_finite_is_never_measured(tmp_path):
+    def evaluate(state, i):
+        assert i < 8, "measured"
+        return state, {"figure": float(i)}
+
+    task = replace(poisoned(8, in_metrics=False), evaluate=evaluate)
+    rhythm = Rhythm(total=20, images_per_step=8, log=4, save=4, evaluate=4)
+    with pytest.raises(stopping.Diverged, match="step 8: the state.*step 4"):
+        run(task, feed(), KEY, rhythm, tmp_path)
 
 
 @pytest.mark.usefixtures("handlers")

@@ -41,6 +41,16 @@ def test_figures_of_the_validation_images():
     assert merit("last", found) == 0
 
 
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+@pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")
+def test_a_logit_that_is_not_finite_is_no_traceback(bad):
+    held = Held(np.zeros(0), np.array([0, 1, 1]), np.array([0, 1, 1]))
+    found = validation_figures(np.array([[1, 0], [bad, 0], [0, 1]], np.float32), held)
+    assert np.isnan(found["auroc/validation"])
+    assert not np.isfinite(found["loss/validation"])
+    assert found["average/validation"] == pytest.approx(2 / 3)
+
+
 def test_a_single_class_has_no_roc_curve_and_a_class_nobody_decides_for_no_precision():
     held = Held(np.zeros(0), np.array([1, 1, 1]), np.array([0, 0, 2]))
     found = validation_figures(np.array([[0, 1.0], [2, 1], [2, 1]]), held)

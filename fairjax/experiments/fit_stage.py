@@ -102,12 +102,22 @@ def refuse_without_labels(config: ConfigDict, dataset: Dataset, arm: str) -> Non
 
 
 def network(config: ConfigDict, dataset: Dataset, steps: int = 1) -> GroupClassifier:
-    """The programs of an arm (applied)."""
+    """The programs of an arm (applied).
+
+    Raises:
+      InputError: a spectral_gamma per class where there are not two classes.
+    """
     names = tuple(config.data.group_attributes)
     size = {"resolution": config.data.resolution, "channels": config.data.channels}
     values = len(dataset.class_names(names[1:])) if names[1:] else 1
-    return GroupClassifier(config.fit, classes=len(dataset.class_names(names[:1])), values=values,
-                           steps=steps, **size)  # fmt: skip
+    classes, gammas = len(dataset.class_names(names[:1])), len(config.fit.spectral_gamma)
+    if config.fit.spectral and gammas > 1 and not gammas == classes == 2:
+        raise InputError(
+            f"{gammas} numbers for the {classes} classes of {names[0]}",
+            "fit.spectral_gamma",
+            "Give one number, or where there are two classes one for each",
+        )
+    return GroupClassifier(config.fit, classes=classes, values=values, steps=steps, **size)
 
 
 def start_of(fit: ConfigDict) -> Callable[[FitState], FitState] | None:
@@ -196,11 +206,11 @@ def first(config: ConfigDict, dataset: Dataset, arm: str, folder: Path) -> None:
     plain.fit.update(
         epochs=config.fit.jtt_epochs, sampler="epoch", weights="none", objective="mean", mine=0,
         transform="none", select="last", patience=0, spectral=0.0, l1=0.0, gap="none", irm=0.0,
-        mmd=0.0, adversary=0.0, groups="target", evaluations=1,
+        mmd=0.0, adversary=0.0, groups="target", dro_c=(0.0,), evaluations=1,
     )  # fmt: skip
     best = _train(plain, dataset, arm, "first", folder, None)
     train = training(config, dataset)[0]
-    logits = network(plain, dataset).predict(best, dataset.images[train.positions])[1]
+    logits = network(plain, dataset).predict(best, dataset.images, train.positions)[1]
     wrong = logits.argmax(-1) != train.target
     log.info("arm %s: the first classifier errs on %d of %d training images", arm, wrong.sum(),
              len(wrong))  # fmt: skip
@@ -268,7 +278,7 @@ def _train(
                                                                 strict=True))))  # fmt: skip
     of_held = groups_of(config, dataset, held, tree.groups).of
     steps = max(1, round(tree.epochs * len(train.target) / tree.batch))
-    shown = Held(dataset.images[held.positions], held.target, of_held)
+    shown = Held(dataset.images, held.target, of_held, held.positions)
     task = network(config, dataset, steps).task(f"{arm} {stage}", known, shown, start_of(tree))
     # All arms see the same draws and begin alike: they differ in what their words say only.
     order = sampler(tree, groups, weights, keys.number(config.seed, "fit draw"))
@@ -290,17 +300,18 @@ def head(config: ConfigDict, dataset: Dataset, arm: str, folder: Path) -> dict[s
     variables = load_tree(folder.parent / "fit/network.safetensors")
     seen = (part(config, dataset, "train_reference") if tree.head == "dfr"
             else training(config, dataset)[0])  # fmt: skip
-    features = net.predict(variables, dataset.images[seen.positions])[0].astype(np.float64)
+    features = net.predict(variables, dataset.images, seen.positions)[0].astype(np.float64)
+    classes = len(dataset.class_names(tuple(config.data.group_attributes)[:1]))
     seed = keys.number(config.seed, "head")
     output: dict[str, Any] = {}
     if tree.head == "dfr":
         of = groups_of(config, dataset, seen, tree.groups).of
-        variables["head"], output["strength"] = heads.dfr(features, seen.target, of, seed)
+        variables["head"], output["strength"] = heads.dfr(features, seen.target, of, classes, seed)
     else:
         by = tree.groups if tree.head_balance == "groups" else "target"
         of = groups_of(config, dataset, seen, by).of
         variables["head"] = heads.crt(
-            features, seen.target, of, tree.head_smote, seed, tree.head_smote_kind
+            features, seen.target, of, classes, tree.head_smote, seed, tree.head_smote_kind
         )
     if is_lead():
         save_tree(folder / "network.safetensors", variables)
@@ -330,7 +341,7 @@ def measure(config: ConfigDict, dataset: Dataset, arm: str, folder: Path) -> Non
         ("validation", held, of_held, "train_reference"),
         ("train", known, of_train, ""),
     ):
-        features, logits = net.predict(variables, dataset.images[p.positions])
+        features, logits = net.predict(variables, dataset.images, p.positions)
         decided = logits.argmax(-1)
         shares = np.array([float(sizes.get(g, 0)) for g in groups.names])
         figures += group_figures(decided, p.target, groups, shares, name)

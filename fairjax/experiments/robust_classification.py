@@ -194,7 +194,9 @@ def describe(config: ConfigDict) -> str:
     lines = ["config:", json.dumps(config.to_dict(), indent=1, default=list), "", "stages:"]
     lines += [f"  {name}" for name in plan(config)]
     for arm in config.arms:
-        steps, batch = fit_steps(config, arm), with_arm(config, arm).fit.batch
+        steps, fit = fit_steps(config, arm), with_arm(config, arm).fit
         own = json.dumps(config.arms[arm].to_dict(), default=list)
-        lines.append(f"arm {arm}: {own}; about {steps:,} steps of {batch} images")
+        length = f"about {steps:,} steps" if steps else f"{fit.epochs:g} epochs, in steps"
+        count = "" if steps else "; how many is known once the data stage has counted them"
+        lines.append(f"arm {arm}: {own}; {length} of {fit.batch} images{count}")
     return "\n".join(lines)

@@ -67,8 +67,12 @@ def cost(cell: str, config: ConfigDict, rows: Iterable[Mapping[str, Any]]) -> tu
     if same:
         return statistics.median(row["seconds"]["run"] for row in same), "as runs before"
     if classifier:
-        steps = sum(fit_steps(config, arm) for arm in config.arms)
-        return ASSUMED_STEP * steps, f"steps at an assumed {ASSUMED_STEP} s"
+        steps = [fit_steps(config, arm) for arm in config.arms]
+        known = sum(n for n in steps if n is not None)
+        why = f"steps at an assumed {ASSUMED_STEP} s"
+        if None in steps:
+            why += ", without those on folders, whose images are not counted yet"
+        return ASSUMED_STEP * known, why
     flop = sum(_gan_flop(with_arm(config, arm)) for arm in config.arms)
     if not near:
         return flop / ASSUMED_RATE, f"GAN steps at an assumed {ASSUMED_RATE / 1e9:g} GFLOP/s"

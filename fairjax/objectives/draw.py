@@ -50,18 +50,29 @@ def weighted(weights: np.ndarray, batch: int, order: np.ndarray | None = None) -
 
 
 def balanced(sets: list[np.ndarray], batch: int) -> Table:
-    """The same number of draws from each set; the first sets take what does not divide."""
-    counts = [batch // len(sets) + (i < batch % len(sets)) for i in range(len(sets))]
-    return tuple(Stratum(_checked(s), c) for s, c in zip(sets, counts, strict=True))
+    """The same number of draws from each set, on average where the batch does not divide."""
+    return _shared_out(sets, np.ones(len(sets), int), batch)
 
 
 def stratified(sets: list[np.ndarray], batch: int) -> Table:
-    """From each set as many draws as its size demands (largest remainders; ties: first)."""
-    sizes = np.array([len(s) for s in sets], np.float64)
-    exact = batch * sizes / sizes.sum()
-    counts = np.floor(exact).astype(int)
-    counts[np.argsort(counts - exact, kind="stable")[: batch - counts.sum()]] += 1
-    return tuple(Stratum(_checked(s), int(c)) for s, c in zip(sets, counts, strict=True) if c)
+    """From each set as many draws as its size demands, on average where that is no whole number."""
+    return _shared_out(sets, np.array([len(s) for s in sets]), batch)
+
+
+def _shared_out(sets: list[np.ndarray], shares: np.ndarray, batch: int) -> Table:
+    """Set i has batch * shares[i] / sum(shares) draws on average.
+
+    The whole number below that is in every batch. What is left of all sets is one more stratum, so
+    that each has its chance in every batch and none is left out for ever.
+    """
+    sets = [_checked(s) for s in sets]
+    counts, rest = np.divmod(batch * shares, shares.sum())
+    table = [Stratum(s, int(c)) for s, c in zip(sets, counts, strict=True) if c]
+    if rest.any():
+        mass = np.repeat(rest / [len(s) for s in sets], [len(s) for s in sets])
+        left = weighted(mass, batch - int(counts.sum()), np.arange(len(mass)))[0]
+        table.append(left._replace(positions=np.concatenate(sets)[left.positions]))
+    return tuple(table)
 
 
 def epochs(seed: int, step: int, sets: list[np.ndarray], batch: int, each: int = 0) -> np.ndarray:

@@ -10,15 +10,22 @@ from fairjax.objectives import reduce
 
 
 def spectral(logits: jax.Array, labels: jax.Array, gamma: jax.Array) -> jax.Array:
-    """mean((f - gamma)^2) / 2 over the batch and the outputs (Pezeshki et al., 2021, eq. 20).
+    """Spectral decoupling: mean((f - gamma)^2) / 2 (Pezeshki et al., 2021, eq. 20).
+
+    With one gamma f are all outputs, and the mean is over them and the batch. A softmax does not
+    see a number that is added to all outputs: their differences are pulled to 0 for any gamma.
+    With a gamma for each of two classes f is the one output of the paper's table 2, which is
+    logits[:, 1] - logits[:, 0]; the means within the classes are added up.
 
     Args:
-      logits: [b, c].
-      labels: int [b]; with one gamma per class each row is pulled to that of its label.
-      gamma: [1] or [c].
+      logits: [b, c], c = 2 where gamma is [2].
+      labels: int [b].
+      gamma: [1] or [2].
     """
-    centre = gamma[0] if gamma.shape == (1,) else gamma[labels][:, None]
-    return jnp.square(logits - centre).mean() / 2
+    if gamma.shape == (1,):
+        return jnp.square(logits - gamma[0]).mean() / 2
+    off = jnp.square(logits[:, 1] - logits[:, 0] - gamma[labels])
+    return reduce.group_means(off, jnp.ones(len(off)), labels, 2)[0].sum() / 2
 
 
 def l1(params: object) -> jax.Array:

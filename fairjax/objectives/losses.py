@@ -48,7 +48,11 @@ def binary(logits: jax.Array, labels: jax.Array) -> jax.Array:
 def focal(logits: jax.Array, labels: jax.Array, gamma: float) -> jax.Array:
     """(1 - p)^gamma times the cross-entropy, p of the true class (Lin et al., 2017, eq. 4)."""
     losses = cross_entropy(logits, labels)
-    return (-jnp.expm1(-losses)) ** gamma * losses if gamma else losses
+    if not gamma:
+        return losses
+    # A cross-entropy may round to 0, where a power below 1 has an infinite slope.
+    miss = jnp.maximum(-jnp.expm1(-losses), jnp.finfo(losses.dtype).tiny)
+    return miss**gamma * losses
 
 
 def generalised_cross_entropy(logits: jax.Array, labels: jax.Array, q: float) -> jax.Array:

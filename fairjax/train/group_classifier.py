@@ -259,19 +259,27 @@ class GroupClassifier:
         return features.gates if self._exits else features, logits
 
     def predict(
-        self, variables: Any, images: np.ndarray, batch: int = 256
+        self,
+        variables: Any,
+        images: np.ndarray,
+        positions: np.ndarray | None = None,
+        batch: int = 256,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Images uint8 [n, H, W, C] -> (features [n, d], logits [n, classes]), float32; what an
-        OccamNet gives as features are the logits of its gates, [n, 4].
+        """Images -> (features [n, d], logits [n, classes]), float32; what an OccamNet gives as
+        features are the logits of its gates, [n, 4].
 
         Args:
           variables: {"encoder", "head", "stats"}, as in `FitState.best`.
+          images: uint8 [m, H, W, C], usually a memory map: a batch at a time is read.
+          positions: int [n], which of them; None = all.
+          batch: images that are computed at once.
         """
         # Empty trees leave no entry in a file.
         variables = {"encoder": {}, "head": {}, "stats": {}} | variables
         parts = []
-        for start in range(0, len(images), batch):
-            part = np.asarray(images[start : start + batch])
+        positions = np.arange(len(images)) if positions is None else positions
+        for start in range(0, len(positions), batch):
+            part = np.asarray(images[positions[start : start + batch]])
             padded = np.zeros((batch, *part.shape[1:]), np.uint8)  # one shape, one program
             padded[: len(part)] = part
             found = jax.device_get(self._forward(variables, padded))
@@ -317,13 +325,14 @@ class GroupClassifier:
             del i
             now = {name: state.params[name] for name in ("encoder", "head")}
             now["stats"] = state.stats
-            logits = self.predict(now, held.images)[1]
+            logits = self.predict(now, held.images, held.positions)[1]
             figures = validation_figures(logits, held)
-            value = merit(fit.select, figures)
+            # As it is kept, or else what is equal would seem better than it.
+            value = np.float32(merit(fit.select, figures))
             if fit.select == "last" or value > float(state.best_value):
                 state = state.replace(  # a copy: the parameters themselves are donated
                     best=jax.tree.map(jnp.copy, now),
-                    best_value=put_replicated(np.asarray(value, np.float32)),
+                    best_value=put_replicated(np.asarray(value)),
                     stale=put_replicated(np.asarray(0, np.int32)),
                 )
             else:

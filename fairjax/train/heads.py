@@ -11,6 +11,7 @@ from fairjax.errors import InputError
 # Inverse strengths of the l1 penalty that are tried, as in the published code of DFR.
 STRENGTHS = (1.0, 0.7, 0.3, 0.1, 0.07, 0.03, 0.01)
 REFITS = 20
+NEVER = -1e4  # bias of a class without examples: far below what other classes' outputs come to
 
 
 def balanced_subset(groups: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -22,7 +23,7 @@ def balanced_subset(groups: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def dfr(
-    features: np.ndarray, target: np.ndarray, groups: np.ndarray, seed: int
+    features: np.ndarray, target: np.ndarray, groups: np.ndarray, classes: int, seed: int
 ) -> tuple[dict[str, np.ndarray], float]:
     """Deep feature re-weighting (Kirichenko et al., 2023): a head for balanced held-out examples.
 
@@ -31,7 +32,8 @@ def dfr(
     and averaged.
 
     Args:
-      features: float [n, d]. target: int [n] in [0, c). groups: int [n] >= 0. seed: of the draws.
+      features: float [n, d]. target: int [n] in [0, classes); one that is not there is never
+        decided for. groups: int [n] >= 0. classes: c. seed: of the draws.
 
     Returns:
       ({"kernel" [d, c], "bias" [c]} for the features as they are, the chosen strength).
@@ -39,12 +41,13 @@ def dfr(
     Raises:
       InputError: a group has fewer than four examples, or there is one class only.
     """
+    present, target = np.unique(target, return_inverse=True)
     rng = np.random.default_rng(seed)
     sizes = np.bincount(groups)
-    if sizes[sizes > 0].min() < 4 or len(np.unique(target)) < 2:
+    if sizes[sizes > 0].min() < 4:
         raise InputError(
             f"a group of the validation images has {sizes[sizes > 0].min()} images; DFR needs four "
-            "of each, and two classes",
+            "of each",
             "fit.head=dfr",
             "Raise data.perc, or group by fewer attributes (fit.groups)",
         )
@@ -63,16 +66,19 @@ def dfr(
     kernels, biases = [], []
     for _ in range(REFITS):
         rows = balanced_subset(groups, rng)
-        kernel, bias = _fitted((features[rows] - mean) / scale, target[rows], chosen, "l1")
+        x = (features[rows] - mean) / scale
+        kernel, bias = _fitted(x, target[rows], len(present), chosen, "l1")
         kernels.append(kernel)
         biases.append(bias)
-    return _plain(np.mean(kernels, 0), np.mean(biases, 0), mean, scale), chosen
+    head = _plain(np.mean(kernels, 0), np.mean(biases, 0), mean, scale)
+    return _widened(head, present, classes), chosen
 
 
 def crt(
     features: np.ndarray,
     target: np.ndarray,
     groups: np.ndarray,
+    classes: int,
     smote: int,
     seed: int,
     kind: str = "smote",
@@ -80,8 +86,10 @@ def crt(
     """Classifier re-training (Kang et al., 2020): a head for balanced groups of training examples.
 
     Args:
-      features: float [n, d]. target: int [n] in [0, c).
+      features: float [n, d].
+      target: int [n] in [0, classes); one that is not there is never decided for.
       groups: int [n] >= 0, what is balanced: the classes, as published, or parts of them.
+      classes: c.
       smote: neighbours of SMOTE, which adds examples between neighbours until the groups are
         equally large; 0 = a balanced subset.
       seed: of the draws.
@@ -89,7 +97,11 @@ def crt(
 
     Returns:
       {"kernel" [d, c], "bias" [c]} for the features as they are.
+
+    Raises:
+      InputError: there is one class only, or what `smoted` says.
     """
+    present, target = np.unique(target, return_inverse=True)
     mean, scale = _standard(features)
     x = (features - mean) / scale
     if smote:
@@ -100,7 +112,8 @@ def crt(
     else:
         rows = balanced_subset(groups, np.random.default_rng(seed))
         x, target = x[rows], target[rows]
-    return _plain(*_fitted(x, target, 1.0, "l2"), mean, scale)
+    head = _plain(*_fitted(x, target, len(present), 1.0, "l2"), mean, scale)
+    return _widened(head, present, classes)
 
 
 def smoted(
@@ -156,22 +169,30 @@ def _standard(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _fitted(
-    x: np.ndarray, target: np.ndarray, strength: float, penalty: str
+    x: np.ndarray, target: np.ndarray, k: int, strength: float, penalty: str
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(kernel [d, c], bias [c]) of a logistic regression."""
+    """(kernel [d, k], bias [k]) of a logistic regression, 0 for a class that x lacks."""
+    if len(np.unique(target)) < 2:
+        raise InputError(
+            "the images that the head is fitted on are all of one class",
+            "fit.head",
+            "Give images of several classes, or set fit.head=none",
+        )
     l1 = penalty == "l1"
-    solver = ("saga" if target.max() > 1 else "liblinear") if l1 else "lbfgs"
+    solver = ("saga" if k > 2 else "liblinear") if l1 else "lbfgs"
     model = LogisticRegression(
         l1_ratio=float(l1), C=strength, solver=solver, max_iter=1000, random_state=0
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # the head is judged anyway
         model.fit(x, target)
+    coefficients, intercepts = model.coef_, model.intercept_
     if len(model.classes_) == 2:  # one logit, which is that of the second class over the first
-        return np.stack([0 * model.coef_[0], model.coef_[0]], 1), np.array(
-            [0.0, model.intercept_[0]]
-        )
-    return model.coef_.T, model.intercept_
+        coefficients = np.concatenate([0 * coefficients, coefficients])
+        intercepts = np.array([0.0, intercepts[0]])
+    kernel, bias = np.zeros((x.shape[1], k)), np.zeros(k)
+    kernel[:, model.classes_], bias[model.classes_] = coefficients.T, intercepts
+    return kernel, bias
 
 
 def _plain(
@@ -180,6 +201,16 @@ def _plain(
     """The head of standardised features as one of the features themselves."""
     kernel = kernel / scale[:, None]
     return {"kernel": kernel.astype(np.float32), "bias": (bias - mean @ kernel).astype(np.float32)}
+
+
+def _widened(
+    head: dict[str, np.ndarray], present: np.ndarray, classes: int
+) -> dict[str, np.ndarray]:
+    """The head of the classes that are `present` as one of all, which never says the others."""
+    kernel = np.zeros((len(head["kernel"]), classes), np.float32)
+    bias = np.full(classes, NEVER, np.float32)
+    kernel[:, present], bias[present] = head["kernel"], head["bias"]
+    return {"kernel": kernel, "bias": bias}
 
 
 def _worst_group(
@@ -194,6 +225,7 @@ def _worst_group(
     rows = np.flatnonzero(fitted)
     rows = rows[balanced_subset(groups[rows], rng)]
     mean, scale = _standard(features[fitted])
-    kernel, bias = _fitted((features[rows] - mean) / scale, target[rows], strength, "l1")
+    x = (features[rows] - mean) / scale
+    kernel, bias = _fitted(x, target[rows], target.max() + 1, strength, "l1")
     right = (((features - mean) / scale) @ kernel + bias).argmax(1) == target
     return min(float(right[~fitted & (groups == g)].mean()) for g in np.unique(groups[~fitted]))

@@ -248,6 +248,7 @@ def _steps(
                     _write(task, streams, *previous, images, checkpoints.latest)
                     previous = None
             if evaluates and task.evaluate is not None:
+                _refuse_broken(task, step, state, checkpoints)
                 state, figures = task.evaluate(state, step)
                 streams.write(step, step * images / 1000, figures)
             ends = evaluates and task.finished is not None and task.finished(state)
@@ -259,8 +260,7 @@ def _steps(
                     gray = picture.shape[-1] == 1
                     Image.fromarray(picture[..., 0] if gray else picture).save(path)
             if saves or ends:
-                if not bool(finite(state)):
-                    raise diverged(task.name, step, not_finite(state), checkpoints.latest)
+                _refuse_broken(task, step, state, checkpoints)
                 checkpoints.save(step, state)
             if stop is not None:
                 raise stopping.Interrupted(stop)
@@ -270,6 +270,12 @@ def _steps(
     finally:
         waits.close()
     return state
+
+
+def _refuse_broken(task: Task, step: int, state: Any, checkpoints: Checkpoints) -> None:
+    """Raises Diverged where a state is to be measured or saved that is not finite."""
+    if not bool(finite(state)):
+        raise diverged(task.name, step, not_finite(state), checkpoints.latest)
 
 
 def _remove_damaged(samples: Path) -> None:

@@ -14,9 +14,10 @@ FIGURES = ("average", "worst_group", "worst_class", "group_mean", "class_mean", 
 class Held(NamedTuple):
     """Validation images for choosing the parameters."""
 
-    images: np.ndarray  # uint8 [m, H, W, C]
+    images: np.ndarray  # uint8 [n, H, W, C]
     target: np.ndarray  # int [m]
     group: np.ndarray  # int [m]
+    positions: np.ndarray | None = None  # int [m], which of `images`; None = all, and n = m
 
 
 def validation_figures(logits: np.ndarray, held: Held) -> dict[str, float]:
@@ -25,8 +26,9 @@ def validation_figures(logits: np.ndarray, held: Held) -> dict[str, float]:
     Accuracies: average over the images, over the groups, over the classes, and of the worst of
     each; `class_difference` is that of the best class minus that of the worst. Precision and F1 are
     means over the classes that occur or are decided for, a class without decisions has precision 0.
-    AUROC is the mean over the classes of one against the rest, and is left out where there is one
-    class only. `loss` is the mean cross-entropy in nats, `worst_group_loss` that of a group.
+    AUROC is the mean over the classes of one against the rest; it is left out where there is one
+    class only, and NaN where a logit is not finite. `loss` is the mean cross-entropy in nats,
+    `worst_group_loss` that of a group.
     """
     target = held.target
     log_p = log_softmax(logits.astype(np.float64), 1)
@@ -52,6 +54,8 @@ def validation_figures(logits: np.ndarray, held: Held) -> dict[str, float]:
         scores = np.exp(log_p)
         found["auroc"] = float(
             np.mean([metrics.roc_auc_score(target == k, scores[:, k]) for k in np.unique(target)])
+            if np.isfinite(scores).all()
+            else np.nan
         )
     return {f"{name}/validation": value for name, value in found.items()}
 

@@ -108,6 +108,8 @@ def test_a_stage_made_before_a_key_existed_is_one_made_with_its_default(tmp_path
     newer = lambda value: PLAN | {"arms/a/gan": {"gan": PLAN["arms/a/gan"]["gan"] | {"new": value}}}
     defaults = {"gan": {"lr": 0.5, "new": (3, 4)}}
     assert Stages(tmp_path, newer((3, 4)), None, defaults).pending() == []
+    other = Stages(tmp_path / "other", newer((3, 4)), None, defaults)
+    assert other.take_over([tmp_path]) == ["data", "arms/a/gan", "arms/b/gan"]
     with pytest.raises(InputError, match=r"gan.new = \[3, 4\], now \[5\]"):
         Stages(tmp_path, newer((5,)), None, defaults)
     with pytest.raises(InputError, match="gan.lr = 0.1, now 0.5"):

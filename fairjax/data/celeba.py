@@ -75,12 +75,8 @@ def places(root: Path, files: list[str]) -> list[decode.Place]:
     """
     archive, folder = root / "img_align_celeba.zip", root / "img_align_celeba"
     if archive.is_file():
-        stamp = archive.stat().st_mtime_ns
-        try:
-            members = set(decode.open_zip(str(archive), stamp).namelist())
-        except decode.UNREADABLE as error:
-            mend = "The zip is cut off or damaged; download it anew"
-            raise InputError(f"cannot open {archive}: {error}", WHERE, mend) from error
+        opened, stamp = decode.zip_at(archive, WHERE)
+        members = set(opened.namelist())
         prefix = "img_align_celeba/" if f"img_align_celeba/{files[0]}" in members else ""
         missing = [name for name in files if prefix + name not in members]
         out = [decode.Place(str(archive), prefix + name, stamp) for name in files]

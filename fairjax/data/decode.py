@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
-from fairjax.errors import first_line
+from fairjax.errors import InputError, first_line
 
 CROPS = ("center", "celeba140", "none")
 # What a damaged, locked or unknown zip raises, be it opened or read.
@@ -48,6 +48,16 @@ class Shape(NamedTuple):
 def open_zip(path: str, stamp: int) -> zipfile.ZipFile:
     """One handle per process: opening the official CelebA zip takes seconds."""
     return zipfile.ZipFile(path)
+
+
+def zip_at(path: Path, where: str) -> tuple[zipfile.ZipFile, int]:
+    """A zip of the user's and its stamp; raises InputError where it cannot be opened."""
+    stamp = path.stat().st_mtime_ns
+    try:
+        return open_zip(str(path), stamp), stamp
+    except UNREADABLE as error:
+        mend = "The zip is cut off or damaged; make or download it anew"
+        raise InputError(f"cannot open {path}: {error}", where, mend) from error
 
 
 def read(place: Place) -> bytes:

@@ -175,12 +175,7 @@ def listing(path: Path, title: str, where: str) -> tuple[list[Found], labels.Row
         if (path / "dataset.json").is_file():
             text = (path / "dataset.json").read_bytes()
     elif path.is_file() and zipfile.is_zipfile(path):
-        stamp = path.stat().st_mtime_ns
-        try:
-            archive = decode.open_zip(str(path), stamp)
-        except decode.UNREADABLE as error:
-            mend = "The zip is cut off or damaged; make or download it anew"
-            raise InputError(f"cannot open {path}: {error}", where, mend) from error
+        archive, stamp = decode.zip_at(path, where)
         for member in archive.infolist():
             name = Path(member.filename).name
             if not name.startswith(".") and Path(name).suffix.lower() in endings:

@@ -8,6 +8,7 @@ from fairjax.evaluate.figures import Figure
 from fairjax.evaluate.moments import Moments
 
 _ROWS = 1024  # rows and columns of the kernel at a time: the memory does not depend on the sets
+ENOUGH = 3  # images of each set below which a kernel distance does not exist
 
 
 def kid(
@@ -35,8 +36,8 @@ def kid(
     x, y = np.asarray(x), np.asarray(y)
     a, b = _shares(x, u), _shares(y, v)
     n, m = np.count_nonzero(a), np.count_nonzero(b)
-    if min(n, m) < 3:
-        raise ValueError(f"KID needs at least 3 images in each set, got {n} and {m}")
+    if min(n, m) < ENOUGH:
+        raise ValueError(f"KID needs at least {ENOUGH} images in each set, got {n} and {m}")
     if x.shape[1:] != y.shape[1:] or x.ndim != 2:
         raise ValueError(f"features do not fit: {x.shape} and {y.shape}")
     xx, yy = _within(x, a), _within(y, b)

@@ -5,14 +5,13 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 
 from fairjax.evaluate import manifold
-from fairjax.evaluate.distances import frechet_figure, kid_figure
+from fairjax.evaluate.distances import ENOUGH, frechet_figure, kid_figure
 from fairjax.evaluate.features import UNTRAINED
 from fairjax.evaluate.figures import Figure
 from fairjax.evaluate.inception_score import score_figure
 from fairjax.evaluate.manifold import manifold_figures
 from fairjax.evaluate.measured import Measured, Rows
 
-ENOUGH = 3  # images of each set below which a kernel distance does not exist
 ENOUGH_IN_CLASS = 30  # samples, and reference images, below which a class gets no distance
 # (<attributes>/<class>, note, features of the samples, features of the reference images)
 Part = tuple[str, str, Rows, Rows]

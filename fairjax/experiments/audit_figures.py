@@ -113,9 +113,10 @@ class Judged(NamedTuple):
 def own_labels(samples: Rows, reference: Rows, judges: Sequence[str]) -> tuple[Rows, Rows]:
     """What is used of the labels inside zips (`dataset.json`), where no table was given: those of
     both sets, or with judges the reference set's if it has all their attributes."""
-    columns = {name for row in reference if row for name in row}
-    of_judges = bool(judges) and all(n in columns for label in judges for n in label.split("+"))
-    used = of_judges if judges else any(samples) and any(reference)
+    used = any(samples) and any(reference)
+    if judges:
+        columns = {name for row in reference if row for name in row}
+        used = columns >= {name for label in judges for name in label.split("+")}
     return (samples, reference) if used else ([None] * len(samples), [None] * len(reference))
 
 

@@ -48,7 +48,6 @@ def _run(argv: list[str]) -> None:
     from fairjax.experiments import fair_generation, robust_classification, workdir
     from fairjax.experiments.compiled_plan import compiled_facts, topology
     from fairjax.experiments.dry_run import report_plan
-    from fairjax.experiments.stages import Stages
     from fairjax.train import devices
 
     devices.initialise(values.distributed, values.coordinator, values.processes, values.process)
@@ -75,10 +74,7 @@ def _run(argv: list[str]) -> None:
     workdir.log_to(None)
     with storage.workdir(values.workdir, jax.process_index()) as given:
         folder = workdir.choose(config, given, values.stage)
-        # Refuses what was changed.
-        stages = Stages(folder, experiment.plan(config), values.stage,
-                        experiment.defaults().to_dict())  # fmt: skip
-        pending = stages.pending()
+        pending = experiment.stages_of(config, folder, values.stage).pending()
         with workdir.lock(folder):
             if devices.is_lead():
                 # A run that has nothing to do leaves the record as it is.

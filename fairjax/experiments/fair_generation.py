@@ -56,6 +56,11 @@ def plan(config: ConfigDict) -> dict[str, Any]:
     return stages
 
 
+def stages_of(config: ConfigDict, workdir: Path, only: str | None = None) -> Stages:
+    """Those of a run; raises InputError where one was made or begun under another config."""
+    return Stages(workdir, plan(config), only, defaults().to_dict())
+
+
 def run(config: ConfigDict, workdir: Path, only: str | None = None) -> Path:
     """Runs all stages that are not done (or those named `only`).
 
@@ -65,7 +70,7 @@ def run(config: ConfigDict, workdir: Path, only: str | None = None) -> Path:
     Raises:
       InputError: input that cannot be used. Interrupted, Diverged: see `fairjax.train.stopping`.
     """
-    stages = Stages(workdir, plan(config), only, defaults().to_dict())
+    stages = stages_of(config, workdir, only)
     for arm in config.arms:  # before anything is computed
         tree = with_arm(config, arm)
         waits = f"arms/{arm}/gan" in stages.pending()
@@ -147,9 +152,9 @@ class _Bodies:
         dataset = data_stage.prepared(self._config, folder)
         for arm in self._config.arms:  # missing labels are refused before anything is trained
             real_examples.conditions(with_arm(self._config, arm), dataset)
-        test, roles = dataset.roles["ratio_test"], dataset.roles
+        roles = dataset.roles
         if self._config.judge.attribute_sets and not (
-            len(roles["metric_reference"]) or (dataset.domain[test] == 1).any()
+            len(roles["metric_reference"]) or (dataset.domain[roles["ratio_test"]] == 1).any()
         ):
             raise InputError("no reference image is left to compare samples with", "data",
                              "Give more of them, or data.folder.metric_share above 0")  # fmt: skip

@@ -81,6 +81,11 @@ def _scored(config: ConfigDict) -> tuple[str, ...]:
     return tuple(config.data.group_attributes) if config.latent.generator else ()
 
 
+def stages_of(config: ConfigDict, workdir: Path, only: str | None = None) -> Stages:
+    """Those of a run; raises InputError where one was made or begun under another config."""
+    return Stages(workdir, plan(config), only, defaults().to_dict())
+
+
 def run(config: ConfigDict, workdir: Path, only: str | None = None) -> Path:
     """Runs all stages that are not done (or those named `only`).
 
@@ -90,7 +95,7 @@ def run(config: ConfigDict, workdir: Path, only: str | None = None) -> Path:
     Raises:
       InputError: input that cannot be used. Interrupted, Diverged: see `fairjax.train.stopping`.
     """
-    stages = Stages(workdir, plan(config), only, defaults().to_dict())
+    stages = stages_of(config, workdir, only)
     if "pairs" in stages.pending():
         latent_debiasing.generator(config)  # a wrong one is refused before anything is computed
     make = _Bodies(workdir, config)

@@ -19,7 +19,6 @@ from fairjax.classifier_config import TREES
 from fairjax.errors import InputError
 from fairjax.experiments import fair_generation, robust_classification, runs
 from fairjax.experiments.search_space import LOGGED, Search, problem_of, with_values
-from fairjax.experiments.stages import Stages
 from fairjax.report.formula import evaluate
 from fairjax.report.rows import QUARTER, append_rows, read_rows, rows_of
 from fairjax.train.progress import clock
@@ -111,9 +110,9 @@ def _run_trial(
         return 0, _End("failed", problem)
     changed = with_values(config, values)
     robust = changed.experiment == "robust_classification"
-    plan = (robust_classification if robust else fair_generation).plan(changed)
+    experiment = robust_classification if robust else fair_generation
     others = [p for p in sorted(workdir.parent.glob("trial_*")) if p.is_dir() and p != workdir]
-    if taken := Stages(workdir, plan).take_over(others):
+    if taken := experiment.stages_of(changed, workdir).take_over(others):
         log.info("search: made alike by other trials: %s", ", ".join(taken))
     watch = _Watch(search, config, trial, _stream(search, config, workdir))
     cell = f":{search.cell}" if search.cell else ""

@@ -161,13 +161,17 @@ class Stages:
     def _changed(self, name: str) -> list[str]:
         """Config keys in which a finished or begun stage differs from the plan, as sentences."""
         record = self._record(name, "DONE") or self._begun(name)
-        if record is None:
-            return []
-        before, now = _flat(record["config"]), _flat(self._plan[name])
+        return [] if record is None else [
+            f"stage {name} was run with {key} = {before!r}, now {now!r}"
+            for key, before, now in self._differences(name, record["config"])
+        ]  # fmt: skip
+
+    def _differences(self, name: str, config: Any) -> list[tuple[str, Any, Any]]:
+        """(key, its value in the config of a record, its value in the plan) where these differ."""
+        before, now = _flat(config), _flat(self._plan[name])
         before = {k: self._defaults[k] for k in now.keys() & self._defaults.keys()} | before
-        keys = sorted(k for k in before.keys() | now.keys() if before.get(k) != now.get(k))
-        return [f"stage {name} was run with {k} = {before.get(k)!r}, now {now.get(k)!r}"
-                for k in keys]  # fmt: skip
+        return [(k, before.get(k), now.get(k)) for k in sorted(before.keys() | now.keys())
+                if before.get(k) != now.get(k)]  # fmt: skip
 
     def done(self, name: str) -> bool:
         """Whether the stage is finished; the lead process decides for all."""
@@ -227,7 +231,7 @@ class Stages:
         try:
             record = json.loads((folder / "DONE").read_text())
             return (
-                record["config"] == self._plan[name]
+                not self._differences(name, record["config"])
                 and all(self._record(need, "DONE") is not None and self.fingerprint(need) == made
                         for need, made in record["inputs"].items())
                 and "files" in record and hashes(folder) == _recorded(record)

@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 
 from fairjax.data.prepare import Dataset
 from fairjax.evaluate import features
-from fairjax.evaluate.distances import kid_figure
+from fairjax.evaluate.distances import ENOUGH, kid_figure
 from fairjax.evaluate.fairness import disagreement_figure, fairness_figures
 from fairjax.evaluate.figures import Figure
 from fairjax.evaluate.measured import Measured, Measuring, Rows, fair_part
@@ -24,7 +24,6 @@ from fairjax.experiments.stages import read_json
 
 SHOWN = 256  # samples that are kept for the page
 RATIO = "p(reference)"  # no judge is called so
-ENOUGH = 3  # images per set below which a kernel distance does not exist
 
 
 class Yardstick:

@@ -176,9 +176,10 @@ def _compared(run: Run, proven: list[Arm], name: str, index: int) -> tuple[str, 
     if "more" in verdicts and "less" not in verdicts:
         return "More of the bias than the unweighted generator", "bad", lines
     if len(verdicts) == 1:
-        arm = others[0]
-        which = "penalised generator" if words.penalised(arm) else "weighted generator"
-        if not words.penalised(arm) and arm.reweight == "none":
+        arm, which = others[0], "weighted generator"
+        if words.penalised(arm):
+            which = "penalised generator"
+        elif arm.reweight == "none":
             which = f"generator {arm.name}"
         return f"The {which} repeats less of the bias", "good", lines
     count = verdicts.count("less")

@@ -103,22 +103,27 @@ def test_a_sweep_trains_and_leaves_its_rows(tmp_path):
     grid = tmp_path / "small.py"
     grid.write_text(
         f"import sys\nsys.path.insert(0, {str(pipeline.ROOT / 'tests')!r})\n"
-        "import pipeline\nSWEEPS, SEEDS = {'s': ('small',)}, (0,)\n"
+        "import pipeline\nSWEEPS, SEEDS = {'s': ('small', 'same')}, (0,)\n"
         "def get_config(arg=None):\n    return pipeline.get_config()\n"
     )
     command = [sys.executable, str(pipeline.ROOT / "launch/sweep.py"), f"--config={grid}",
                f"--root={tmp_path}/runs"]  # fmt: skip
     done = subprocess.run(command, env=pipeline.environment(), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    (row,) = row_files.read_rows(tmp_path / "small.jsonl")
+    row, same = row_files.read_rows(tmp_path / "small.jsonl")
     assert (row["cell"], row["seed"], row["method"]) == ("small", 0, "main")
     assert (row["discrepancy"] is None) == (row["evaluations"] == 0)  # its judge may be too weak
     assert "kid/random_conv" in row["figures"]
     assert row["seconds"]["run"] > 0
     assert "bayes_gap/ratio_test" in row["ratio"]
+    # A cell of the same stages trains nothing again, and makes a page of its own.
+    assert "taken over from other runs: data, ratio" in done.stderr
+    assert {**same, "cell": "small", "date": row["date"], "seconds": row["seconds"]} == row
+    assert (tmp_path / "runs/small/same/0/arms/main/gan/generator.json").exists()
+    assert (tmp_path / "runs/small/same/0/report/index.html").exists()
     again = subprocess.run([*command, "--dry_run"], env=pipeline.environment(),
                            capture_output=True, text=True)  # fmt: skip
-    assert "0 of 1 runs to do" in again.stderr
+    assert "0 of 2 runs to do" in again.stderr
 
 
 def test_labels_gray_images_and_clusters_through_all_stages(tmp_path):

@@ -124,6 +124,9 @@ def test_a_failed_run_is_told_and_the_others_go_on(grid):
     assert len(made) == 4
     assert not (grid / "grid.jsonl").exists()
     (grid / "code").unlink()
+    damaged = grid / "runs/grid/cpu+b/0/data/DONE"  # launch/train.py refuses it, not the sweep
+    damaged.parent.mkdir(parents=True)
+    damaged.write_text(json.dumps({"seconds": 1}))
     assert run(grid)[0] == 0
     assert len(row_files.read_rows(grid / "grid.jsonl")) == 8
 

@@ -1,6 +1,7 @@
 """One run of many: `launch/train.py` as a process of its own, who does it, and what it costs."""
 
 import fcntl
+import logging
 import os
 import signal
 import statistics
@@ -16,6 +17,8 @@ from fairjax.classifier_config import fit_steps
 from fairjax.config import with_arm
 from fairjax.experiments.bench_work import phase_flop
 from fairjax.report.rows import config_of
+
+log = logging.getLogger("fairjax")
 
 TRAIN = Path(__file__).resolve().parents[2] / "launch/train.py"
 ASSUMED_RATE = 40e9  # FLOP/s, for the cost of a cell that was never run
@@ -87,6 +90,21 @@ def cost(cell: str, config: ConfigDict, rows: Iterable[Mapping[str, Any]]) -> tu
 def _gan_flop(tree: ConfigDict) -> float:
     """The arithmetic of an arm's GAN steps."""
     return phase_flop(tree)["iteration"] * 1000 * tree.gan.kimg / tree.gan.batch
+
+
+def take_over(config: ConfigDict, workdir: Path, others: Iterable[Path]) -> None:
+    """Copies into a run what others have finished that it would make from the same, and says so.
+
+    Raises:
+      InputError: `workdir` was begun under another config.
+    """
+    # They need seconds to import, and most calls of these programs start no run.
+    from fairjax.experiments import fair_generation, robust_classification
+
+    robust = config.experiment == "robust_classification"
+    stages = (robust_classification if robust else fair_generation).stages_of(config, workdir)
+    if taken := stages.take_over([p for p in sorted(others) if p.is_dir() and p != workdir]):
+        log.info("sweep: taken over from other runs: %s", ", ".join(taken))
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from ml_collections import ConfigDict
 
 from fairjax.classifier_config import TREES
 from fairjax.errors import InputError
-from fairjax.experiments import fair_generation, robust_classification, runs
+from fairjax.experiments import runs
 from fairjax.experiments.search_space import LOGGED, Search, problem_of, with_values
 from fairjax.report.formula import evaluate
 from fairjax.report.rows import QUARTER, append_rows, read_rows, rows_of
@@ -109,11 +109,7 @@ def _run_trial(
     if problem := problem_of(search, config, values):
         return 0, _End("failed", problem)
     changed = with_values(config, values)
-    robust = changed.experiment == "robust_classification"
-    experiment = robust_classification if robust else fair_generation
-    others = [p for p in sorted(workdir.parent.glob("trial_*")) if p.is_dir() and p != workdir]
-    if taken := experiment.stages_of(changed, workdir).take_over(others):
-        log.info("search: made alike by other trials: %s", ", ".join(taken))
+    runs.take_over(changed, workdir, workdir.parent.glob("trial_*"))
     watch = _Watch(search, config, trial, _stream(search, config, workdir))
     cell = f":{search.cell}" if search.cell else ""
     code = runs.to_its_end(

@@ -6,7 +6,7 @@ import shutil
 import time
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePath
 from types import MappingProxyType
 from typing import Any
@@ -203,7 +203,7 @@ class Stages:
                 )
         self._checked.add(name)
 
-    def take_over(self, others: Iterable[Path]) -> list[str]:
+    def take_over(self, others: Sequence[Path]) -> list[str]:
         """Copies what other runs have finished and this one would make from the same.
 
         Args:

@@ -6,6 +6,7 @@ that it can be repeated, resumed and looked at by itself. It may also have SEARC
 search's name to what is searched; see `fairjax.experiments.search_space`.
 """
 
+import contextlib
 import importlib.util
 import logging
 import re
@@ -168,6 +169,9 @@ def _run(argv: list[str]) -> int:
                 continue  # another process has it, or has had it
             seconds, why = runs.cost(job.cell, config, rows)
             log.info("sweep: %s, seed %d: about %s (%s)", job.cell, job.seed, clock(seconds), why)
+            with contextlib.suppress(InputError):  # the run itself says it
+                seeds_runs = job.workdir.parents[1].glob(f"*/{job.seed}")
+                runs.take_over(config, job.workdir, seeds_runs)
             code = runs.to_its_end(
                 [sys.executable, str(runs.TRAIN), f"--config={path}:{job.cell}", *changes,
                  f"--config.seed={job.seed}", f"--workdir={job.workdir}"]

@@ -244,6 +244,7 @@ def _eval() -> dict[str, Any]:
     return {
         "every_kimg": 200.0,  # fairness and quality beside the losses
         "samples_during": 2000,
+        "features_during": False,  # beside the losses: KID in trained features, too
         "samples": 10000,  # for the final figures; none is kept, so memory does not depend on it
         "psis": (0.5, 0.7),  # truncations at which `samples_during` samples are measured as well
         "features": "efficientnet_lite0",  # none | efficientnet_lite0; the final KID and Frechet
@@ -326,6 +327,7 @@ def celeba() -> ConfigDict:
     config.gan.mapping_layers = 2
     config.gan.style_mixing = 0.9
     size(64)(config)
+    config.eval.features_during = True
     config.arms = ConfigDict({"equi": {"reweight": "none"}, "weighted": {"reweight": "resample"}})
     return config
 

@@ -91,6 +91,7 @@ def apply(config: ConfigDict, preset: Preset) -> None:
         save_every_kimg=200.0,
         sample_every_kimg=200.0,
     )
+    config.eval.features_during = True
 
 
 def _row(name: str) -> Change:

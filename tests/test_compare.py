@@ -69,13 +69,26 @@ def test_tables_and_charts(file, tmp_path, capsys):
     assert "0.012" in chain
     assert "cpu+hair+perc1.0: on the front of discrepancy and KID: resample" in said
     (lasting,) = lines(said, "| cpu+hair+perc0.1 | equi | 2 | 4 |")
-    assert lasting.endswith("| 0.253 [0.100, 0.406] | 0.90 |")
+    assert lasting.endswith("| 0.253 [0.100, 0.406] | 0.90 (random_conv) |")
     charts = {path.name for path in (tmp_path / "out").glob("*.png")}
     assert charts == {
         "discrepancy_kimg_cpu+hair+perc0.1.png", "discrepancy_kimg_cpu+hair+perc1.0.png",
         "kid_kimg_cpu+hair+perc0.1.png", "kid_kimg_cpu+hair+perc1.0.png",
         "discrepancy_perc_cpu+hair.png", "kid_perc_cpu+hair.png", "pareto_cpu+hair.png",
     }  # fmt: skip
+
+
+def test_the_best_kid_of_the_training_tells_whether_images_still_get_better(tmp_path, capsys):
+    """Not a mean over two kinds of features: runs with the better one speak for all."""
+    file = tmp_path / "rows.jsonl"
+    better = row("a+perc0.1", 1, "equi", 0.4) | {
+        "curve": [[1.0, 0.5, 9.0], [3.0, 0.3, 4.0], [4.0, 0.4, 2.0]],
+        "curve_kid": "kid/efficientnet_lite0",
+    }
+    row_files.append_rows(file, [row("a+perc0.1", 0, "equi", 0.4), better])
+    compare.main(["compare.py", str(file)])
+    (lasting,) = lines(capsys.readouterr().out, "| a+perc0.1 | equi | 2 | 4 |")
+    assert lasting.endswith("| 0.50 (efficientnet_lite0) |")
 
 
 def test_the_page_answers_first_and_needs_no_other_file(file, tmp_path):

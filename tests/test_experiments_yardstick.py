@@ -5,9 +5,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from fairjax.evaluate import features
 from fairjax.evaluate.distances import kid
 from fairjax.evaluate.manifold import manifold_figures
-from fairjax.evaluate.measured import Measured, Rows
+from fairjax.evaluate.measured import Measured, Rows, fair_part
 from fairjax.evaluate.moments import moments
 from fairjax.experiments.observed import Observed
 from fairjax.experiments.yardstick import Yardstick
@@ -93,6 +94,23 @@ def test_a_part_of_a_sorted_set_has_the_shares_of_the_whole():
     for k in (0, 1):  # each class beside its own
         expected = kid(images[truth == k], images[positions][truth[positions] == k])[0]
         assert kids[f"kid/f/hair/{k}"].value == pytest.approx(expected)
+
+
+def test_during_training_the_trained_features_are_used_where_asked(monkeypatch):
+    rng = np.random.default_rng(5)
+    images, samples = rng.normal(size=(50, 4)), rng.normal(size=(60, 4)) + 1
+    bare = yardstick(np.zeros(50, int))
+    bare._networks = [(SimpleNamespace(name="f"), 40), (SimpleNamespace(name="random_conv"), 1000)]
+    bare._random_reference = images
+    bare._measured = lambda network, which, at: Measured(Rows(images[at]), moments(images[at]))
+    monkeypatch.setattr(features, "extract", lambda network, x: x)
+    plain = kid(samples, images)[0]
+    expected = kid(samples[:40], images[fair_part(np.arange(50), 40)])[0]
+    for asked, values in ((False, [plain]), (True, [plain, expected])):
+        bare._config = SimpleNamespace(eval=SimpleNamespace(features_during=asked))
+        found = list(bare.quality_during(samples))
+        assert [f.name for f in found] == ["kid/random_conv", "kid/f"][: len(values)]
+        assert [f.value for f in found] == pytest.approx(values)
 
 
 def test_copies_of_one_class_are_seen_in_that_class():

@@ -506,3 +506,6 @@ def test_a_generator_is_searched_by_what_its_training_logs(tmp_path, monkeypatch
         (tmp_path / "toy.py").write_text(GAN.replace('f"{BIAS} + 0.1 * {KID}"', f'"{text}"'))
         assert run(tmp_path, "gan") == (2, [])
         assert words in capsys.readouterr().err
+    logged = GAN.replace("config.gan.kimg = 100.0", "config.eval.features_during = True")
+    (tmp_path / "toy.py").write_text(logged.replace("kid/random_conv", "kid/efficientnet_lite0"))
+    search_space.load(*sweep.opened(f"{tmp_path}/toy.py:gan")[:3])

@@ -84,14 +84,14 @@ def full(config: ConfigDict) -> None:
     config.gan.update(batch=32, kimg=200.0, mapping_layers=2, channel_base=8192, channel_max=256,
                       r1_gamma=2.0, decay_from=0.5, save_every_kimg=25.0,
                       sample_every_kimg=25.0)  # fmt: skip
-    config.eval.update(every_kimg=10.0, samples=10_000)
+    config.eval.update(every_kimg=10.0, samples=10_000, features_during=True)
 
 
 def long(config: ConfigDict) -> None:
     """400 kimg of the default beside no weights: does the effect last?"""
     del config.arms["loss"], config.arms["steered"]
     config.gan.update(kimg=400.0, save_every_kimg=50.0, sample_every_kimg=50.0)
-    config.eval.every_kimg = 16.0
+    config.eval.update(every_kimg=16.0, features_during=True)
 
 
 def control(config: ConfigDict) -> None:

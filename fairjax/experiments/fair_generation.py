@@ -48,6 +48,7 @@ def plan(config: ConfigDict) -> dict[str, Any]:
     for one in penalty_stage.all_asked(config):
         stages[one.stage] = seed | {"judge": c["judge"]} | one.plan
     during = {k: c["eval"][k] for k in ("every_kimg", "samples_during", "batch")}
+    del c["eval"]["features_during"]  # what is logged only may change between the parts of a run
     for name in arm_order(config):
         gan = with_arm(config, name).gan.to_dict()
         stages[f"arms/{name}/gan"] = seed | {"gan": gan, "eval": during}

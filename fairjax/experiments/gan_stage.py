@@ -102,7 +102,7 @@ def train_arm(
     def evaluate(ema: Any, step: int) -> dict[str, float]:
         samples = gan.sample(ema, sample_key, config.eval.samples_during, config.eval.batch)
         fairness = yardstick.fairness(yardstick.judged(samples), draws=200)
-        figures = [*fairness, *yardstick.cheap_quality(samples)]
+        figures = [*fairness, *yardstick.quality_during(samples)]
         kimg = step * config.gan.batch / 1000
         for figure in figures:
             if is_main_figure(figure.name) or figure.name.startswith("kid/"):

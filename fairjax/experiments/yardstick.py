@@ -93,10 +93,20 @@ class Yardstick:
             )
 
     def cheap_quality(self, samples: np.ndarray) -> Iterator[Figure]:
-        """KID to the metric reference in fixed random features; for use during training."""
+        """KID to the metric reference in fixed random features."""
         if len(self._random_reference) >= ENOUGH:
             ours = features.extract(features.random_conv(), samples)
             yield kid_figure(f"kid/{features.UNTRAINED}", ours, self._random_reference)
+
+    def quality_during(self, samples: np.ndarray) -> Iterator[Figure]:
+        """The same for use during training, with `eval.features_during` in all features."""
+        yield from self.cheap_quality(samples)
+        if self._config.eval.features_during and len(self._reference) >= ENOUGH:
+            for network, limit in self._networks:
+                if network.name != features.UNTRAINED:
+                    ours = features.extract(network, samples[:limit])
+                    theirs = self._measured(network, "", fair_part(self._reference, limit)).rows.x
+                    yield kid_figure(f"kid/{network.name}", ours, theirs)
 
     def quality(self, seen: Observed) -> Iterator[Figure]:
         """Distances to the reference images and to both held-out sets, fidelity and variety.

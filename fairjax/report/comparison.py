@@ -19,10 +19,10 @@ from fairjax.evaluate.comparison import (
     slope_per_doubling,
 )
 from fairjax.report.answer import Answer
+from fairjax.report.rows import KIDS
 from fairjax.report.tables import Table, text_table
 
 Rows = Sequence[Mapping[str, Any]]
-KIDS = ("kid/efficientnet_lite0", "kid/random_conv")
 CHAIN = ("biased set alone", "union of both sets, unweighted",
          "union of both sets, weighted, by its true labels")  # fmt: skip
 
@@ -50,6 +50,13 @@ def kid_within(row: Mapping[str, Any]) -> float:
         if found:
             return float(np.mean(found))
     return float("nan")
+
+
+def kid_during(rows: Rows) -> tuple[str, Rows]:
+    """The best KID that rows have over their training, and the rows that have it there."""
+    of = [(row.get("curve_kid", KIDS[-1]), row) for row in rows if row.get("curve")]
+    best = min((name for name, _ in of), key=KIDS.index, default=KIDS[-1])
+    return best, [row for name, row in of if name == best]
 
 
 class _Pairs:
@@ -219,8 +226,9 @@ def chain_table(rows: Rows) -> Table:
 def lasting_table(rows: Rows) -> Table:
     """Per cell and method, over the second half of training: does the discrepancy rise again?
 
-    The mean of the runs' slopes per doubling of kimg, and the KID in random features of the last
-    quarter over that of the third: near 1 the images no longer get better.
+    The mean of the runs' slopes per doubling of kimg, and the KID of the last quarter over that of
+    the third: near 1 the images no longer get better. Random features cannot tell: late in the
+    training KID in them is near 0 (`eval.features_during` logs a better one).
     """
     lines = []
     for cell in dict.fromkeys(row["cell"] for row in rows):
@@ -229,14 +237,14 @@ def lasting_table(rows: Rows) -> Table:
             mine = [row for row in here if row["method"] == method and row.get("curve")]
             late = [[(k, d) for k, d, _ in row["curve"] if k > row["kimg"] / 2 and d is not None]
                     for row in mine]  # fmt: skip
-            kids = [[v for row in mine for k, _, v in row["curve"]
+            name, rated = kid_during(mine)
+            kids = [[v for row in rated for k, _, v in row["curve"]
                      if low < k / row["kimg"] <= high and v is not None]
                     for low, high in ((0.5, 0.75), (0.75, 1.0))]  # fmt: skip
             third, last = (float(np.mean(v)) if v else np.nan for v in kids)
-            lines.append([cell, method, str(len(mine)), str(sum(map(len, late))),
-                          _words(slope_per_doubling(late)) + (" (one run)" if len(mine) == 1
-                                                              else ""),
-                          f"{last / third:.2f}" if third > 0 else "-"])  # fmt: skip
+            slope = _words(slope_per_doubling(late)) + (" (one run)" if len(mine) == 1 else "")
+            change = f"{last / third:.2f} ({name.split('/')[1]})" if third > 0 else "-"
+            lines.append([cell, method, str(len(mine)), str(sum(map(len, late))), slope, change])
     head = ["cell", "method", "seeds", "evaluations", "slope per doubling of kimg",
             "KID, last / third quarter"]  # fmt: skip
     return text_table(head, lines)

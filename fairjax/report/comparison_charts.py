@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from fairjax.report.comparison import Rows, group_of, kid
+from fairjax.report.comparison import Rows, group_of, kid, kid_during
 from fairjax.report.drawing import COLOURS, Line, Picture, curves, scatter
 
 
@@ -15,11 +15,12 @@ def pictures(rows: Rows) -> dict[str, Picture]:
     out: dict[str, Picture] = {}
     for cell in dict.fromkeys(row["cell"] for row in rows):
         here = [row for row in rows if row["cell"] == cell]
-        for which, index, title in (
-            ("discrepancy", 1, "Fairness discrepancy"),
-            ("kid", 2, "KID, random features"),
+        name, rated = kid_during(here)
+        for which, index, title, rows_of in (
+            ("discrepancy", 1, "Fairness discrepancy", here),
+            ("kid", 2, f"KID in {name.split('/')[1]} features", rated),
         ):
-            shown = [line for m in methods if (line := _curve(here, m, index, colour[m])).x]
+            shown = [line for m in methods if (line := _curve(rows_of, m, index, colour[m])).x]
             alt = f"{title} of {', '.join(methods)} over training in {cell}, mean over seeds"
             if shown:
                 out[f"{which}_kimg_{cell}"] = curves(shown, f"{title}: {cell}", alt, top=np.nan)

@@ -14,6 +14,7 @@ from fairjax.evaluate.figures import main_figure, without_nan
 from fairjax.report.workdir import Arm, Run, flat, read
 
 QUARTER = 0.75  # the figure of a run is a mean over the evaluations after this share of it
+KIDS = ("kid/efficientnet_lite0", "kid/random_conv")  # the best first
 KEYS = ("cell", "seed", "method", "attribute")
 MEASURED = ("discrepancy", "worst_group")  # one of the two: of a generator, of a classifier
 
@@ -28,7 +29,8 @@ def rows_of(workdir: Path, cell: str = "") -> list[dict[str, Any]]:
     Returns:
       dicts of JSON values: cell, seed, method, attribute, perc, kimg, discrepancy (mean over the
       evaluations of the last quarter: hard, corrected, against the reference), swing (their
-      standard deviation), evaluations, curve [[kimg, discrepancy, kid/random_conv]], figures
+      standard deviation), evaluations, curve [[kimg, discrepancy, KID]], curve_kid (the name of
+      that KID, the best of KIDS that was logged; rows before it have random_conv), figures
       {name: [value, low, high]}, chain, ratio, seconds, settings (those that differ from the
       defaults), hardware, versions, date. Those of classifiers: cell, seed, method, attribute (the
       target), worst_group and average (accuracies on the test images), figures, collapsed, and the
@@ -52,6 +54,7 @@ def _row(run: Run, arm: Arm, cell: str) -> dict[str, Any]:
     evaluated = [line for line in arm.stream if name in line]
     kimg = float(arm.settings["gan.kimg"])
     last = [line[name] for line in evaluated if line["kimg"] > QUARTER * kimg]
+    kid = next((k for k in KIDS if any(k in line for line in evaluated)), KIDS[-1])
     wanted = (
         "kid/",
         "frechet/",
@@ -76,7 +79,8 @@ def _row(run: Run, arm: Arm, cell: str) -> dict[str, Any]:
         "discrepancy": float(np.mean(last)) if last else None,
         "swing": float(np.std(last, ddof=1)) if len(last) > 1 else None,
         "evaluations": len(last),
-        "curve": [[line["kimg"], line[name], line.get("kid/random_conv")] for line in evaluated],
+        "curve": [[line["kimg"], line[name], line.get(kid)] for line in evaluated],
+        "curve_kid": kid,
         "figures": figures,
         "chain": chain,
         "ratio": ratio,
@@ -114,14 +118,14 @@ def changed(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Dotted settings as JSON values, without those that have their default.
 
     So a row stays comparable when the program gets new settings. The seed and the name of the run
-    are left out, and where a machine keeps the official files; so are the arms: the settings are
-    those of one.
+    are left out, where a machine keeps the official files, and what is logged only; so are the
+    arms: the settings are those of one.
     """
     defaults = TREES[settings.get("experiment", "fair_generation")].defaults()
     usual, found = (json.loads(json.dumps(dict(tree), default=list))
                     for tree in (flat(defaults.to_dict()), settings))  # fmt: skip
     apart = ("seed", "name", "data.celeba.dir", "data.waterbirds.dir", "data.shapes3d.file",
-             "data.tfds.data_dir")  # fmt: skip
+             "data.tfds.data_dir", "eval.features_during")  # fmt: skip
     return {key: value for key, value in sorted(found.items())
             if value != usual.get(key) and key not in apart
             and not key.startswith("arms.")}  # fmt: skip

@@ -10,7 +10,7 @@ networks, a few thousand steps).
 
 from ml_collections import ConfigDict
 
-from fairjax.config import defaults, variant, variants
+from fairjax.config import ARMS, defaults, variant, variants
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
@@ -23,7 +23,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.ratio.update(width=32, stem="small", folds=5, learning_rate=1e-3)
     config.judge.update(width=32, stem="small")
     config.gan.update(kimg=2000.0, r1_gamma=0.1, mapping_layers=2)
-    config.arms = ConfigDict({"equi": {"reweight": "none"}, "weighted": {"reweight": "resample"}})
+    config.arms = ConfigDict(ARMS)
     return variant(config, arg, variants() | {"small": small})
 
 

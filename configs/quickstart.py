@@ -2,12 +2,13 @@
 
 Command: python launch/train.py --config=configs/quickstart.py
 Arms: `equi` trains on the plain union of both sets, `weighted` on reals drawn by their estimated
-importance weight. Everything else, the seeds included, is the same.
+importance weight, with a penalty on the shares of two groups of these weights' ratios. Everything
+else, the seeds included, is the same.
 """
 
 from ml_collections import ConfigDict
 
-from fairjax.config import defaults, tiny, variant
+from fairjax.config import ARMS, defaults, tiny, variant
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
@@ -35,5 +36,5 @@ def get_config(arg: str | None = None) -> ConfigDict:
     )  # fmt: skip
     config.eval.update(every_kimg=5.0, samples_during=1000, samples=2000, feature_samples=500)
     config.eval.feature_resolution = 96
-    config.arms = ConfigDict({"equi": {"reweight": "none"}, "weighted": {"reweight": "resample"}})
+    config.arms = ConfigDict(ARMS)
     return variant(config, arg, {"tiny": tiny})

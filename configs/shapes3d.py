@@ -13,7 +13,7 @@ px: no variant enlarges them.
 
 from ml_collections import ConfigDict
 
-from fairjax.config import defaults, size, variant, variants
+from fairjax.config import ARMS, defaults, size, variant, variants
 
 ENLARGED = ("128", "256", "paper256", "paper512", "paper1024")
 
@@ -31,6 +31,6 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.judge.attribute_sets = (("floor_hue",),)
     config.gan.mapping_layers = 2
     size(64)(config)
-    config.arms = ConfigDict({"equi": {"reweight": "none"}, "weighted": {"reweight": "resample"}})
+    config.arms = ConfigDict(ARMS)
     offered = {name: change for name, change in variants().items() if name not in ENLARGED}
     return variant(config, arg, offered)

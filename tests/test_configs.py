@@ -128,7 +128,7 @@ def test_a_change_of_a_leaf_changes_one_stage():
     for key, value, stages in (
         ("eval.samples", 7, ["arms/equi/eval", "arms/weighted/eval"]),
         ("weights.clip", 5.0, ["weights"]),
-        ("judge.epochs", 1.0, ["judge/long_hair"]),
+        ("judge.epochs", 1.0, ["judge/long_hair", "penalty_judge/ratio_2"]),
         ("ratio.epochs", 1.0, ["ratio/fold_0", "ratio/fold_1"]),
         ("ratio.feature_resolution", 64, ["ratio/efficientnet_lite0"]),
         ("ratio.calibration", "none", ["weights"]),

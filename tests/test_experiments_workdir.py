@@ -54,6 +54,17 @@ def test_unfinished_run_with_the_same_config_is_resumed(config, tmp_path):
     assert workdir.choose(config, "", root=tmp_path) == mine
 
 
+def test_unfinished_run_of_an_older_version_is_resumed(config, tmp_path):
+    """What it was begun with lacks a key; it goes on only where that has its default."""
+    mine = begin(tmp_path / "small-1", config, finished=False)
+    record = json.loads((mine / "config.json").read_text())
+    del record["eval"]["features_during"]
+    (mine / "config.json").write_text(json.dumps(record))
+    assert workdir.choose(config, "", root=tmp_path) == mine
+    config.eval.features_during = True
+    assert workdir.choose(config, "", root=tmp_path) != mine
+
+
 def test_newest_of_several(config, tmp_path):
     paths = [begin(tmp_path / name, config, finished=False) for name in ("small-9", "small-10")]
     for age, path in enumerate(paths):

@@ -34,6 +34,7 @@ def test_workdir_contract(quickstart):
         "ratio/efficientnet_lite0/heads.safetensors ratio/efficientnet_lite0/logits.npz "
         "ratio/random_conv/heads.safetensors ratio/random_conv/logits.npz "
         "weights/summary.json judge/long_hair/summary.json judge/long_hair/network.safetensors "
+        "penalty_judge/ratio_2/network.safetensors "
         "report/index.html report/model_card.md report/metrics.json"
     ).split():
         assert (quickstart / name).stat().st_size > 0, name
@@ -51,7 +52,7 @@ def test_workdir_contract(quickstart):
         assert 0 <= figures["judge_disagreement/long_hair"]["value"] <= 1
         assert all({"value", "low", "high", "n"} <= figure.keys() for figure in figures.values())
     stages = pipeline.finished(quickstart)
-    assert len(stages) == 12
+    assert len(stages) == 13
     # 0.32 kimg in batches of 8, logged every 0.08 kimg, evaluated every 0.16.
     lines = (quickstart / "arms/equi/gan/metrics.jsonl").read_text().splitlines()
     steps = {json.loads(line)["step"] for line in lines if "loss/g" in line}
@@ -88,7 +89,7 @@ def test_rerun_repeats_nothing(quickstart):
     before = stamps()
     said = pipeline.ok(pipeline.run(quickstart, QUICKSTART, "--config.eval.features_during"))
     assert stamps() == before
-    assert said.count("done before") == 12
+    assert said.count("done before") == 13
     assert "finished in" not in said
 
 

@@ -111,6 +111,16 @@ def test_a_row_holds_the_last_quarter_and_what_it_cost(grid):
     assert weighted["settings"] == {"gan.kimg": 100.0, "gan.channel_max": 16}
 
 
+def test_a_cell_that_gets_another_arm_gets_its_row_only(grid):
+    run(grid, "--cells=cpu+a", "--seeds=0")
+    rows = grid / "grid.jsonl"
+    equi, weighted = rows.read_text().splitlines()
+    rows.write_text(equi + "\n")  # as it was before the cell had `weighted`
+    assert run(grid, "--cells=cpu+a", "--seeds=0") == (0, ["cpu+a/0"])
+    again = [json.loads(line)["method"] for line in rows.read_text().splitlines()]
+    assert again == ["equi", "weighted"]
+
+
 def test_the_choice_of_cells_seeds_and_number_of_runs(grid):
     assert run(grid, "--cells=cpu+b", "--seeds=3,0", "--limit=1") == (0, ["cpu+b/3"])
     assert run(grid, "--cells=cpu+b", "--seeds=3,0") == (0, ["cpu+b/0"])

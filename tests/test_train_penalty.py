@@ -343,6 +343,14 @@ def test_groups_of_the_ratios_are_those_that_the_bias_has():
         penalty_stage.ratio_groups(np.log([2.0, 0.5, 2.0]), 3)
 
 
+def test_a_group_of_the_ratios_with_too_few_images_is_refused(monkeypatch, tmp_path):
+    """An image of an extreme ratio is a group of its own, which no network learns to tell."""
+    log_ratio = np.append(np.zeros(500), 9.0)
+    monkeypatch.setattr(penalty_stage, "load_weights", lambda workdir, dataset: (None, log_ratio))
+    with pytest.raises(InputError, match=r"1 training images of ratio about 8\.1e\+03, 10 needed"):
+        penalty_stage.train(tmp_path, defaults(), None, penalty_stage.Asked((), 2), tmp_path)
+
+
 def test_each_step_asks_the_next_network_of_a_judge():
     kernels = [KERNEL, 2 * KERNEL, -KERNEL]
     several = frozen_judge(

@@ -11,7 +11,7 @@ core; `full` is 64 px and 200 kimg, for a GPU.
 
 from ml_collections import ConfigDict
 
-from fairjax.config import defaults, tiny, variant
+from fairjax.config import STEERED, defaults, tiny, variant
 
 SETTINGS = ("hair09", "hair08", "multi")
 PERCS = ("perc0.1", "perc0.25", "perc0.5", "perc1.0")
@@ -34,13 +34,7 @@ METHODS = {
     "equi": {"reweight": "none"},
     "loss": {"reweight": "loss"},
     "resample": {"reweight": "resample"},
-    "steered": {
-        "reweight": "resample",
-        "penalty": "marginals",
-        "penalty_groups": "ratio",
-        "penalty_weight": 2.0,
-        "penalty_momentum": 0.99,
-    },
+    "steered": STEERED,
 }
 # What the paper compares with: the reference set alone, and a generator told of the sets.
 BASELINES = {
@@ -89,7 +83,7 @@ def full(config: ConfigDict) -> None:
 
 def long(config: ConfigDict) -> None:
     """400 kimg of the default beside no weights: does the effect last?"""
-    del config.arms["loss"], config.arms["steered"]
+    del config.arms["loss"], config.arms["resample"]
     config.gan.update(kimg=400.0, save_every_kimg=50.0, sample_every_kimg=50.0)
     config.eval.update(every_kimg=16.0, features_during=True)
 

@@ -26,6 +26,7 @@ from fairjax.train.penalty import FrozenJudge, frozen_judge
 log = logging.getLogger("fairjax")
 
 ROLE = "penalty_judge"
+FEW = 10  # images of a group of the ratios, below which no network can learn to tell it
 CHUNK = 4096  # reference images in memory at a time
 
 
@@ -78,7 +79,7 @@ def train(workdir: Path, config: ConfigDict, dataset: Dataset, one: Asked, folde
     """Trains the judge of a penalty; writes network.safetensors and summary.json.
 
     Raises:
-      InputError: too few labelled images of a class, or fewer different ratios than groups.
+      InputError: too few images of a class or of a group, or fewer different ratios than groups.
     """
     if one.attributes:
         judge_stage.train_judge(config, dataset, one.attributes, folder, ROLE, one.members)
@@ -89,6 +90,11 @@ def train(workdir: Path, config: ConfigDict, dataset: Dataset, one: Asked, folde
     names = tuple(f"ratio about {mean:.2g}" for mean in means)
     for name, size in zip(names, np.bincount(groups), strict=True):
         log.info("%s: %d training images of %s", one.label, size, name)
+        if size < FEW:
+            raise InputError(
+                f"{size} training images of {name}, {FEW} needed", "gan.penalty_groups=ratio",
+                "Train without the penalty (--config.arms.NAME.penalty=none), or with more images",
+            )  # fmt: skip
     found = Labelled(one.label, names, dataset.training, groups)
     _, networks = judge_stage.fitted(config, dataset, found, folder, ROLE, one.members)
     judge_stage.write(folder, networks, {"classes": list(names)})

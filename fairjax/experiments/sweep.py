@@ -183,7 +183,8 @@ def _run(argv: list[str]) -> int:
                 log.error("sweep: %s, seed %d ended with exit code %d", job.cell, job.seed, code)
                 failed.append(job)
                 continue
-            fresh = rows_of(job.workdir, job.cell)
+            known = _methods(job, read_rows(out) if out.exists() else [])  # of a cell with new arms
+            fresh = [r for r in rows_of(job.workdir, job.cell) if r["method"] not in known]
             append_rows(out, fresh)
             rows += fresh
             ran += 1
@@ -229,9 +230,13 @@ def _refuse_others(
                 )
 
 
+def _methods(job: Job, rows: list[dict[str, Any]]) -> set[str]:
+    """Those of a run that have rows."""
+    return {row["method"] for row in rows if (row["cell"], row["seed"]) == (job.cell, job.seed)}
+
+
 def _recorded(job: Job, rows: list[dict[str, Any]]) -> bool:
-    there = {row["method"] for row in rows if (row["cell"], row["seed"]) == (job.cell, job.seed)}
-    return there >= {*job.methods}
+    return _methods(job, rows) >= {*job.methods}
 
 
 def _show(

@@ -19,9 +19,11 @@ import numpy as np
 from ml_collections import ConfigDict
 
 import fairjax
+from fairjax.classifier_config import TREES
 from fairjax.config import digest
 from fairjax.data.cache import write_json
 from fairjax.errors import InputError
+from fairjax.experiments.stages import differences
 from fairjax.train.devices import is_lead
 
 log = logging.getLogger("fairjax")
@@ -34,6 +36,7 @@ def choose(
 ) -> Path:
     """The folder given, or the unfinished run with the same config, or a new one under `root`.
 
+    Keys that a run of an older version lacks count as their defaults, as for its stages.
     A new folder is named after the config and the date. A finished run is reused only for a single
     `stage` of it. In a run of many processes the lead process chooses for all.
     """
@@ -41,10 +44,10 @@ def choose(
 
 
 def _unfinished(config: ConfigDict, stage: str | None, root: Path) -> Path:
-    wanted = digest(config)
+    defaults = TREES[config.experiment].defaults().to_dict()
     for path in sorted(root.glob("*/config.json"), key=_newest_last, reverse=True):
         try:
-            same = digest(json.loads(path.read_text())) == wanted
+            same = not differences(json.loads(path.read_text()), config.to_dict(), defaults)
         except (OSError, ValueError):
             continue  # a foreign or damaged file is not this run
         if same and (stage or not (path.parent / "report" / "DONE").exists()):

@@ -177,10 +177,8 @@ def _compared(run: Run, proven: list[Arm], name: str, index: int) -> tuple[str, 
         return "More of the bias than the unweighted generator", "bad", lines
     if len(verdicts) == 1:
         arm, which = others[0], "weighted generator"
-        if words.penalised(arm):
-            which = "penalised generator"
-        elif arm.reweight == "none":
-            which = f"generator {arm.name}"
+        if arm.reweight == "none":
+            which = "penalised generator" if words.penalised(arm) else f"generator {arm.name}"
         return f"The {which} repeats less of the bias", "good", lines
     count = verdicts.count("less")
     headline = f"{count} of {len(verdicts)} arms repeat less of the bias than the unweighted one"

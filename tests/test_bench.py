@@ -46,7 +46,7 @@ def config_of(**gan):
 @pytest.mark.parametrize("off", [pytest.param(set(), marks=pytest.mark.long), {"path_length"}])
 def test_one_json_line_with_figures_that_fit_together(tmp_path, off):
     command = [sys.executable, str(pipeline.ROOT / "launch/bench.py"), "--seconds=0.2",
-               f"--config={pipeline.ROOT}/configs/quickstart.py:tiny", "--arm=weighted",
+               f"--config={pipeline.ROOT}/configs/quickstart.py:tiny", "--arm=equi",
                f"--config.gan.path_length_weight={0.0 if off else 2.0}",
                f"--out={tmp_path / 'bench.jsonl'}", *TINY]  # fmt: skip
     if off:
@@ -55,7 +55,7 @@ def test_one_json_line_with_figures_that_fit_together(tmp_path, off):
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
     assert report == json.loads((tmp_path / "bench.jsonl").read_text())
-    assert (report["arm"], report["shape"]["batch"], report["rounds"] >= 3) == ("weighted", 8, True)
+    assert (report["arm"], report["shape"]["batch"], report["rounds"] >= 3) == ("equi", 8, True)
     assert report["compilations"] == 4 - len(off)
     assert report["recompilations"] == 0
     assert len(report["compile_seconds"]) == 4 - len(off)

@@ -7,6 +7,7 @@ at once; tests/test_pipeline_stopped.py has one that trains.
 import fcntl
 import json
 import os
+import shutil
 import signal
 import threading
 import time
@@ -116,6 +117,7 @@ def test_a_cell_that_gets_another_arm_gets_its_row_only(grid):
     rows = grid / "grid.jsonl"
     equi, weighted = rows.read_text().splitlines()
     rows.write_text(equi + "\n")  # as it was before the cell had `weighted`
+    shutil.rmtree(grid / "runs")
     assert run(grid, "--cells=cpu+a", "--seeds=0") == (0, ["cpu+a/0"])
     again = [json.loads(line)["method"] for line in rows.read_text().splitlines()]
     assert again == ["equi", "weighted"]

@@ -3,6 +3,7 @@
 import base64
 import io
 import math
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -228,7 +229,8 @@ def shares(
                 fontsize=9,
                 color=theme["strong"],
             )
-        axes.set_yticks(range(len(rows)), [row[0] for row in rows])
+        # A long label would leave the scale no room.
+        axes.set_yticks(range(len(rows)), [textwrap.fill(row[0], 42) for row in rows])
         axes.tick_params(axis="y", labelsize=9.5, colors=theme["strong"])
         axes.set_ylim(len(rows) - 0.4, -0.75)
         axes.set_xlim(0, 101)

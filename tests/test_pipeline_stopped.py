@@ -118,7 +118,8 @@ def test_a_sweep_trains_and_leaves_its_rows(tmp_path):
     assert "bayes_gap/ratio_test" in row["ratio"]
     # A cell of the same stages trains nothing again, and makes a page of its own.
     assert "taken over from other runs: data, ratio" in done.stderr
-    assert {**same, "cell": "small", "date": row["date"], "seconds": row["seconds"]} == row
+    for key in ("figures", "curve", "chain", "ratio", "settings"):
+        assert same[key] == row[key]
     assert (tmp_path / "runs/small/same/0/arms/main/gan/generator.json").exists()
     assert (tmp_path / "runs/small/same/0/report/index.html").exists()
     again = subprocess.run([*command, "--dry_run"], env=pipeline.environment(),

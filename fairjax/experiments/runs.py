@@ -104,7 +104,7 @@ def take_over(config: ConfigDict, workdir: Path, others: Iterable[Path]) -> None
     robust = config.experiment == "robust_classification"
     stages = (robust_classification if robust else fair_generation).stages_of(config, workdir)
     if taken := stages.take_over([p for p in sorted(others) if p.is_dir() and p != workdir]):
-        log.info("sweep: taken over from other runs: %s", ", ".join(taken))
+        log.info("taken over from other runs: %s", ", ".join(taken))
 
 
 @contextmanager

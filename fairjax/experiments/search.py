@@ -20,7 +20,7 @@ from fairjax.errors import InputError
 from fairjax.experiments import runs
 from fairjax.experiments.search_space import LOGGED, Search, problem_of, with_values
 from fairjax.report.formula import evaluate
-from fairjax.report.rows import QUARTER, append_rows, read_rows, rows_of
+from fairjax.report.rows import QUARTER, append_rows, rows_of, rows_so_far
 from fairjax.train.progress import clock
 from fairjax.train.streams import read
 
@@ -218,7 +218,7 @@ def _append(
 
 
 def _rows(search: Search, out: Path) -> list[dict[str, Any]]:
-    rows = read_rows(out) if out.exists() else []
+    rows = rows_so_far(out)
     return [row for row in rows if row["cell"] == search.name and "trial" in row]
 
 

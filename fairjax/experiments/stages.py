@@ -112,7 +112,7 @@ class Stages:
         defaults: Mapping[str, Any] = MappingProxyType({}),
     ):
         self._workdir, self._only = workdir, only
-        self._defaults = defaults
+        self._usual = leaves(dict(defaults))
         self._plan = {name: json.loads(json.dumps(tree, default=list, sort_keys=True))
                       for name, tree in plan.items()}  # fmt: skip
         if only is not None and not any(self._selected(name) for name in plan):
@@ -163,8 +163,11 @@ class Stages:
         record = self._record(name, "DONE") or self._begun(name)
         return [] if record is None else [
             f"stage {name} was run with {key} = {before!r}, now {now!r}"
-            for key, before, now in differences(record["config"], self._plan[name], self._defaults)
+            for key, before, now in self._differences(name, record["config"])
         ]  # fmt: skip
+
+    def _differences(self, name: str, config: Any) -> list[tuple[str, Any, Any]]:
+        return differences(leaves(config), leaves(self._plan[name]), self._usual)
 
     def done(self, name: str) -> bool:
         """Whether the stage is finished; the lead process decides for all."""
@@ -224,7 +227,7 @@ class Stages:
         try:
             record = json.loads((folder / "DONE").read_text())
             return (
-                not differences(record["config"], self._plan[name], self._defaults)
+                not self._differences(name, record["config"])
                 and all(self._record(need, "DONE") is not None and self.fingerprint(need) == made
                         for need, made in record["inputs"].items())
                 and "files" in record and hashes(folder) == _recorded(record)
@@ -298,14 +301,19 @@ class Stages:
         log.info("stage %s: finished in %s", name, clock(seconds))
 
 
-def differences(before: Any, now: Any, defaults: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
+def differences(
+    before: Mapping[str, Any], now: Mapping[str, Any], usual: Mapping[str, Any]
+) -> list[tuple[str, Any, Any]]:
     """(key, its value in a config of before, its value now) where these differ; a key that the one
-    of before lacks had its default."""
-    before, now, usual = (_flat(json.loads(json.dumps(tree, default=list)))
-                          for tree in (before, now, dict(defaults)))  # fmt: skip
-    before = {k: usual[k] for k in now.keys() & usual.keys()} | before
+    of before lacks had its default. All three are `leaves`."""
+    before = {k: usual[k] for k in now.keys() & usual.keys()} | dict(before)
     return [(k, before.get(k), now.get(k)) for k in sorted(before.keys() | now.keys())
             if before.get(k) != now.get(k)]  # fmt: skip
+
+
+def leaves(tree: Any) -> dict[str, Any]:
+    """The values of a config by dotted key, as JSON has them; that of no dict is named ""."""
+    return _flat(json.loads(json.dumps(tree, default=list)))
 
 
 def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:

@@ -25,7 +25,7 @@ from fairjax.errors import InputError
 from fairjax.experiments import runs, search_space
 from fairjax.experiments.config_line import parse, split_config
 from fairjax.experiments.program import read_flags, run_program
-from fairjax.report.rows import append_rows, read_rows, rows_of, settings_of
+from fairjax.report.rows import append_rows, rows_of, rows_so_far, settings_of
 from fairjax.train.progress import clock
 from fairjax.validation import validate
 
@@ -153,7 +153,7 @@ def _run(argv: list[str]) -> int:
     seeds = [int(s) for s in _numbers(values.seeds)] if values.seeds else list(module.SEEDS)
     if of_seed := [arg for arg in changes if re.match(r"--?config\.seed\b", arg)]:
         raise InputError("the seeds are those of the sweep", of_seed[0], "Use --seeds=0,1")
-    rows = read_rows(out) if out.exists() else []
+    rows = rows_so_far(out)
     planned = jobs(path, cells, seeds, local(values.root, "--root"), changes)
     _refuse_others(planned, rows, out)
     logging.basicConfig(format=FORMAT, datefmt="%H:%M:%S", level=logging.INFO)
@@ -165,7 +165,7 @@ def _run(argv: list[str]) -> int:
         if values.limit and ran >= values.limit:
             break
         with runs.claimed(job.workdir) as mine:
-            if not mine or _recorded(job, read_rows(out) if out.exists() else []):
+            if not mine or _recorded(job, rows_so_far(out)):
                 continue  # another process has it, or has had it
             seconds, why = runs.cost(job.cell, config, rows)
             log.info("sweep: %s, seed %d: about %s (%s)", job.cell, job.seed, clock(seconds), why)
@@ -183,7 +183,7 @@ def _run(argv: list[str]) -> int:
                 log.error("sweep: %s, seed %d ended with exit code %d", job.cell, job.seed, code)
                 failed.append(job)
                 continue
-            known = _methods(job, read_rows(out) if out.exists() else [])  # of a cell with new arms
+            known = _methods(job, rows_so_far(out))  # of a cell with new arms
             fresh = [r for r in rows_of(job.workdir, job.cell) if r["method"] not in known]
             append_rows(out, fresh)
             rows += fresh

@@ -23,7 +23,7 @@ from fairjax.classifier_config import TREES
 from fairjax.config import digest
 from fairjax.data.cache import write_json
 from fairjax.errors import InputError
-from fairjax.experiments.stages import differences
+from fairjax.experiments.stages import differences, leaves
 from fairjax.train.devices import is_lead
 
 log = logging.getLogger("fairjax")
@@ -44,10 +44,11 @@ def choose(
 
 
 def _unfinished(config: ConfigDict, stage: str | None, root: Path) -> Path:
-    defaults = TREES[config.experiment].defaults().to_dict()
+    wanted = leaves(config.to_dict())
+    usual = leaves(TREES[config.experiment].defaults().to_dict())
     for path in sorted(root.glob("*/config.json"), key=_newest_last, reverse=True):
         try:
-            same = not differences(json.loads(path.read_text()), config.to_dict(), defaults)
+            same = not differences(leaves(json.loads(path.read_text())), wanted, usual)
         except (OSError, ValueError):
             continue  # a foreign or damaged file is not this run
         if same and (stage or not (path.parent / "report" / "DONE").exists()):

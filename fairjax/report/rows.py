@@ -181,6 +181,11 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
+def rows_so_far(path: Path) -> list[dict[str, Any]]:
+    """The rows of a file to which rows are added; none where it is not there yet."""
+    return read_rows(path) if path.exists() else []
+
+
 def _no_row(path: Path, number: int, why: str) -> InputError:
     return InputError(f"line {number} is no row ({why})", str(path), "Remove or mend the line")
 

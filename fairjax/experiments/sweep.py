@@ -1,9 +1,10 @@
 """The command line of `launch/sweep.py`: many runs of a grid, by any number of processes.
 
 A sweep file is a config file with two more names: SWEEPS, a dict from a sweep's name to its cells
-(each a variant of the file), and SEEDS. A run is a cell with a seed; `launch/train.py` does it, so
-that it can be repeated, resumed and looked at by itself. It may also have SEARCHES, a dict from a
-search's name to what is searched; see `fairjax.experiments.search_space`.
+(each a variant of the file), and SEEDS. SEEDS_OF may give some sweeps seeds of their own. A run is
+a cell with a seed; `launch/train.py` does it, so that it can be repeated, resumed and looked at by
+itself. It may also have SEARCHES, a dict from a search's name to what is searched; see
+`fairjax.experiments.search_space`.
 """
 
 import contextlib
@@ -50,7 +51,7 @@ def sweep_flags() -> flags.FlagValues:
                         "FILE:NAME for another of its sweeps than the first.",
                         flag_values=values)  # fmt: skip
     flags.DEFINE_list("cells", None, "Only these cells.", flag_values=values)
-    flags.DEFINE_list("seeds", None, "Only these seeds; default: SEEDS of the file.",
+    flags.DEFINE_list("seeds", None, "Only these seeds; default: SEEDS_OF, SEEDS of the file.",
                       flag_values=values)  # fmt: skip
     flags.DEFINE_string("root", "runs/sweeps", "Where the runs' folders are.", flag_values=values)
     flags.DEFINE_string("out", None, "File of the rows; default: the sweep file with the ending "
@@ -150,7 +151,8 @@ def _run(argv: list[str]) -> int:
             wanted, config, local(values.root, "--root"), out, values.limit, values.dry_run
         )
     cells = _chosen(values.cells, cells, "--cells")
-    seeds = [int(s) for s in _numbers(values.seeds)] if values.seeds else list(module.SEEDS)
+    seeds_of = getattr(module, "SEEDS_OF", {})
+    seeds = [int(s) for s in _numbers(values.seeds or seeds_of.get(which, module.SEEDS))]
     if of_seed := [arg for arg in changes if re.match(r"--?config\.seed\b", arg)]:
         raise InputError("the seeds are those of the sweep", of_seed[0], "Use --seeds=0,1")
     rows = rows_so_far(out)
@@ -204,9 +206,9 @@ def _chosen(given: list[str] | None, known: tuple[str, ...], where: str) -> tupl
     return tuple(given) if given else known
 
 
-def _numbers(given: list[str]) -> list[str]:
+def _numbers(given: Sequence[str | int]) -> Sequence[str | int]:
     for text in given:
-        if not text.isdigit():
+        if not str(text).isdigit():
             raise InputError(f"{text!r} is no seed", "--seeds", "Give numbers, as in --seeds=0,1")
     return given
 

@@ -101,7 +101,7 @@ def control(config: ConfigDict) -> None:
 
 def confirm(config: ConfigDict) -> None:
     """The default beside no weights, on seeds that nothing was chosen on."""
-    del config.arms["loss"], config.arms["resample"]
+    config.arms = ConfigDict({"equi": METHODS["equi"], "steered": STEERED})
 
 
 def baselines(config: ConfigDict) -> None:
@@ -234,8 +234,8 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config = defaults()
     config.name = "paper_grid"
     config.arms = ConfigDict(METHODS)
-    changes = {"cpu": cpu, "full": full, "tiny": tiny, "long": long, "control": control, "confirm": confirm,
-               "hair09": hair09, "hair08": hair08,
+    changes = {"cpu": cpu, "full": full, "tiny": tiny, "long": long, "control": control,
+               "confirm": confirm, "hair09": hair09, "hair08": hair08,
                "beard09": beard09, "skin09": skin09, "multi": multi, "hairskin": hairskin,
                "baselines": baselines, "menu": menu, "more": more, "flattened": flattened,
                "clipped": clipped, "rivals": rivals}  # fmt: skip

@@ -181,6 +181,9 @@ def _gan() -> dict[str, Any]:
         "own_from": "",
         "own_share": 1.0,
         "r1_gamma": 1.0,
+        # Hinge: gamma follows the share of reals with D(x) < 1, which is to be this; 0 = fixed
+        "r1_target": 0.0,
+        "r1_kimg": 10.0,  # thousand images in which gamma can change tenfold
         "r1_every": 16,
         "r1_weighted": False,  # with reweight=loss: w on the penalty too
         "path_length_weight": 2.0,

@@ -161,6 +161,10 @@ def _optimiser(gan: ConfigDict, need: Need) -> None:
         need(0 < gan[key] < float("inf"), key, "positive and finite")
     for key in ("r1_gamma", "path_length_weight", "ema_rampup"):
         need(gan[key] >= 0, key, "0 or more")
+    need(0 <= gan.r1_target < 1, "r1_target", "from 0 to below 1, as a share of the reals")
+    need(not gan.r1_target or gan.loss == "hinge", "r1_target", "0 unless gan.loss is hinge")
+    need(not gan.r1_target or gan.r1_gamma > 0, "r1_gamma", "above 0, where gan.r1_target starts")
+    need(0 < gan.r1_kimg < float("inf"), "r1_kimg", "positive and finite")
 
 
 def _penalty(config: ConfigDict, need: Need) -> None:

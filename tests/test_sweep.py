@@ -129,6 +129,13 @@ def test_the_choice_of_cells_seeds_and_number_of_runs(grid):
     assert run(grid, "--dry_run") == (0, [])
 
 
+def test_a_sweep_may_have_seeds_of_its_own(grid):
+    (grid / "grid.py").write_text(GRID + "\nSEEDS_OF = {'one': (5,)}\n")
+    assert run(grid, f"--config={grid}/grid.py:one") == (0, ["cpu+a/5"])
+    assert run(grid, f"--config={grid}/grid.py:one", "--seeds=0") == (0, ["cpu+a/0"])
+    assert run(grid, "--limit=1") == (0, ["cpu+b/0"])
+
+
 def test_a_failed_run_is_told_and_the_others_go_on(grid):
     (grid / "code").write_text("2")
     code, made = run(grid)
@@ -241,6 +248,7 @@ def test_a_search_and_a_cell_of_one_name_are_refused(tmp_path):
         (["--config=CONFIG"], "Give it SWEEPS and SEEDS"),
         (["--cells=cpu+c"], "no cell is named 'cpu+c'"),
         (["--seeds=one"], "'one' is no seed"),
+        (["--seeds=-1"], "'-1' is no seed"),
         (["--config.seed=1"], "Use --seeds"),
         (["--config.gan.kmig=1"], "gan.kimg"),
         (["--sedes=1"], "unknown flag --sedes"),

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from fairjax.train import ada, second
+from fairjax.train import ada, margin, second
 from fairjax.train.conditions import Conditions
 from fairjax.train.gan_discriminator import DiscriminatorStep
 from fairjax.train.gan_generator import GeneratorStep
@@ -76,6 +76,7 @@ class Gan(GeneratorStep, DiscriminatorStep):
             pl_mean=jnp.zeros(()),
             q=jnp.asarray(q, float),
             ada=ada.start(self.gan),
+            margin=margin.start(self.gan),
             second=second.start(self.gan, d, another, self.second_adam),
             group_losses=-jnp.ones(len(q)) if self.gan.dro and self.gan.dro_momentum else None,
             penalty=penalty_start(self.gan, key, judged),

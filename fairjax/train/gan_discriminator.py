@@ -14,7 +14,7 @@ from fairjax.objectives.reduce import (
     self_normalised,
     weighted_mean,
 )
-from fairjax.train import ada, second
+from fairjax.train import ada, margin, second
 from fairjax.train.conditions import moved_mean
 from fairjax.train.gan_pair import W_AVG_BETA, Pair
 from fairjax.train.gan_state import GanState, Reals
@@ -105,6 +105,10 @@ class DiscriminatorStep(Pair):
             controller, of_ada = ada.observe(state.ada, self.gan, on_real, w, state.step)
             state = state.replace(ada=controller)
             metrics |= of_ada
+        if state.margin is not None:
+            follower, of_r1 = margin.observe(state.margin, self.gan, inside, state.step)
+            state = state.replace(margin=follower)
+            metrics |= of_r1
         w_avg = moved_mean(state.w_avg, w_fake, fake_classes, W_AVG_BETA)
         return state.replace(step=state.step + 1, q=q, w_avg=w_avg), metrics
 
@@ -124,7 +128,7 @@ class DiscriminatorStep(Pair):
             return self._logits(d, image, classes, w).sum()
 
         slopes = jax.grad(on_augmented)(x)
-        return 0.5 * self.gan.r1_gamma * jnp.square(slopes).sum((1, 2, 3))
+        return 0.5 * margin.gamma(state.margin, self.gan) * jnp.square(slopes).sum((1, 2, 3))
 
     def _second_step(
         self,

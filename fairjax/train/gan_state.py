@@ -16,6 +16,7 @@ from fairjax.models.discriminator import Discriminator
 from fairjax.models.stylegan2 import Generator, block_resolutions
 from fairjax.train.ada import Ada
 from fairjax.train.devices import put_replicated
+from fairjax.train.margin import Margin
 from fairjax.train.penalty import PenaltyState
 from fairjax.train.second import Second
 
@@ -33,6 +34,7 @@ class GanState(struct.PyTreeNode):
     pl_mean: jax.Array  # running mean path length
     q: jax.Array  # group weights of group DRO [k], sum 1
     ada: Ada | None = None  # controller of the augmentation, with gan.augment="ada" only
+    margin: Margin | None = None  # controller of R1, with gan.r1_target only
     second: Second | None = None  # with gan.second_d only
     group_losses: jax.Array | None = None  # running [k], with gan.dro_momentum only
     penalty: PenaltyState = None  # of gan.penalty, where it has one

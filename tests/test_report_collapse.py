@@ -14,18 +14,25 @@ RNG = np.random.default_rng(0)
 IMAGES = RNG.integers(0, 256, (20, 8, 8, 3)).astype(np.uint8)
 
 
-def run(confusion=((40, 10), (5, 45)), effective=500.0, samples=IMAGES):
+def run(
+    confusion=((40, 10), (5, 45)), effective=500.0, samples=IMAGES, inside=(0.9, 0.3), loss="hinge"
+):
+    shares = np.linspace(*inside, 9)
+    stream = [{"kimg": float(i), "real_inside_margin": s} for i, s in enumerate(shares)]
     judge = Judge("hair", ("short", "long"), np.array(confusion), "")
-    arm = Arm("main", {}, [], {}, samples, {}, None, [])
+    arm = Arm("main", {"gan.loss": loss}, stream, {}, samples, {}, None, [])
     size = Figure("effective_sample_size/biased", effective, np.nan, np.nan, 1000, "")
     return Run(Path("."), "t", "", {}, "", {}, {}, {"biased": IMAGES}, {}, {size.name: size},
                {"hair": judge}, (arm,))  # fmt: skip
 
 
 def test_a_sound_run_is_not_blamed():
-    """A weak judge, uneven weights and a dull generator are no collapse."""
+    """A weak judge, uneven weights and a dull generator are no collapse; nor are logits above 1
+    without a margin."""
     dull = (128 + (IMAGES.astype(float) - 128) * 0.3).astype(np.uint8)
     assert collapsed(run(((30, 20), (20, 30)), 20.0, dull)) == []
+    assert collapsed(run(inside=(0.0, 0.9))) == []
+    assert collapsed(run(inside=(0.9, 0.0), loss="logistic")) == []
     assert collapsed(replace(run(), examples={}, judges={}, weight_figures={})) == []
 
 
@@ -37,6 +44,8 @@ def test_each_collapse_is_named_with_its_figure():
             run(confusion=((0, 50), (0, 50))),
         "The weights rest on few images: those of the 1,000 biased images count as 4.2 (effective "
         "sample size).": run(effective=4.2),
+        "The discriminator of main tells almost everything apart: 6% of the reals are inside":
+            run(inside=(0.9, 0.0)),
         "The generator of main is collapsed: its samples hardly differ": run(samples=one),
     }  # fmt: skip
     for words, broken in cases.items():

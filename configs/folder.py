@@ -10,19 +10,19 @@ networks, a few thousand steps).
 
 from ml_collections import ConfigDict
 
-from fairjax.config import ARMS, defaults, variant, variants
+from fairjax.config import ARMS, defaults, size, variant, variants
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
     config = defaults()
     config.name = "folder"
     config.data.source = "folder"
-    config.data.resolution = 64
     config.data.group_attributes = ()
     config.judge.attribute_sets = ()
     config.ratio.update(width=32, stem="small", folds=5, learning_rate=1e-3)
     config.judge.update(width=32, stem="small")
-    config.gan.update(kimg=2000.0, r1_gamma=0.1, mapping_layers=2)
+    config.gan.update(kimg=2000.0, mapping_layers=2)
+    size(64)(config)
     config.arms = ConfigDict(ARMS)
     return variant(config, arg, variants() | {"small": small})
 

@@ -76,6 +76,7 @@ def apply(config: ConfigDict, preset: Preset) -> None:
         conv_clamp=256.0,
         loss="logistic",
         r1_gamma=float(preset.gamma),
+        r1_target=0.0,
         r1_every=16,
         path_length_weight=2.0,
         path_length_every=4,

@@ -279,7 +279,12 @@ def test_variants():
     large = variant(defaults(), "128", changes)
     validate(large)
     assert large.data.resolution == 128
-    assert large.gan.r1_gamma == pytest.approx(0.0002 * 128**2 / 32)
+    assert large.gan.r1_gamma == pytest.approx(0.01 * 128**2)
+    assert large.gan.r1_target == 0.6
+    published = variant(defaults(), "128+auto", changes)  # the logistic loss has no margin
+    validate(published)
+    assert published.gan.r1_gamma == pytest.approx(0.0002 * 128**2 / 32)
+    assert published.gan.r1_target == 0
 
 
 def test_digest_is_of_the_values():

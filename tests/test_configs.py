@@ -143,6 +143,15 @@ def test_a_change_of_a_leaf_changes_one_stage():
         assert [s for s in plan if plan[s] != other[s]] == stages, key
 
 
+def test_r1_of_full_size_configs_follows_the_margin_of_the_hinge():
+    full = [name for name in FILES if name not in ("quickstart", "feedback")]
+    assert {"celeba_bias09", "folder", "shapes3d"} <= {*full}
+    grid = module("sweeps/paper_grid").get_config("full+hair09+perc0.1")
+    for config in [grid, *(load(name, None) for name in full)]:
+        assert (config.gan.loss, config.gan.r1_target) == ("hinge", 0.6), config.name
+        assert config.gan.r1_gamma == pytest.approx(0.01 * config.data.resolution**2)
+
+
 # Totals of the published networks (Karras et al., 2020a), as their own printouts count them.
 PUBLISHED = {
     ("g", 64, 2): 22_243_608, ("g", 128, 2): 22_949_277, ("g", 256, 8): 24_767_458,

@@ -11,7 +11,7 @@ core; `full` is 64 px and 200 kimg, for a GPU.
 
 from ml_collections import ConfigDict
 
-from fairjax.config import STEERED, defaults, tiny, variant
+from fairjax.config import STEERED, defaults, size, tiny, variant
 
 SETTINGS = ("hair09", "hair08", "multi")
 PERCS = ("perc0.1", "perc0.25", "perc0.5", "perc1.0")
@@ -76,12 +76,13 @@ def cpu(config: ConfigDict) -> None:
 def full(config: ConfigDict) -> None:
     """64 px and 200 kimg, with the paper's baselines as well; for a GPU."""
     config.arms = ConfigDict(METHODS | BASELINES)
-    config.data.update(resolution=64, n_biased=40_000, n_ratio_test=4000, n_judge_fit=6000,
+    size(64)(config)
+    config.data.update(n_biased=40_000, n_ratio_test=4000, n_judge_fit=6000,
                        n_judge_test=4000, n_metric_reference=5000)  # fmt: skip
     config.ratio.update(width=16, stem="stride2", epochs=3.0, learning_rate=1e-3)
     config.judge.update(width=16, stem="stride2")
     config.gan.update(batch=32, kimg=200.0, mapping_layers=2, channel_base=8192, channel_max=256,
-                      r1_gamma=2.0, decay_from=0.5, save_every_kimg=25.0,
+                      decay_from=0.5, save_every_kimg=25.0,
                       sample_every_kimg=25.0)  # fmt: skip
     config.eval.update(every_kimg=10.0, samples=10_000, features_during=True)
 

@@ -112,6 +112,7 @@ def curves(run: Run) -> list[drawing.Picture]:
         else None,
         _chart(run, kid, f"KID in {kid.split('/')[1]} features") if kid else None,
         _chart(run, "real_inside_margin", "Share of reals inside the margin, D(x) < 1", top=1.02),
+        _chart(run, "r1/gamma", "Strength of R1, gamma"),
         _chart(run, "loss/g", "Generator loss"),
         _drawn(run, "Discriminator loss, real + fake", _discriminator_loss),
     ]

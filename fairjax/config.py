@@ -180,8 +180,9 @@ def _gan() -> dict[str, Any]:
         # Feedback loop: arm:NAME, whose samples replace a share of the training images; "" = none
         "own_from": "",
         "own_share": 1.0,
-        "r1_gamma": 1.0,
-        # Hinge: gamma follows the share of reals with D(x) < 1, which is to be this; 0 = fixed
+        "r1_gamma": 1.0,  # with r1_target where it starts: it stays within a factor of 10^4 of it
+        # Hinge: gamma follows the share of reals with D(x) < 1, which is to be this; 0 = fixed. A
+        # second discriminator has the same gamma; an arm that starts from another starts its own.
         "r1_target": 0.0,
         "r1_kimg": 10.0,  # thousand images in which gamma can change tenfold
         "r1_every": 16,
@@ -307,9 +308,9 @@ def tiny(config: ConfigDict) -> None:
 
 
 def size(resolution: int) -> Change:
-    """The change of a full-size config to another resolution, for the hinge loss.
+    """The change of a full-size config to another resolution.
 
-    Karras et al., 2020a ("auto") have gamma = 0.0002 resolution^2 / batch for the logistic loss,
+    Karras et al., 2020b ("auto") have gamma = 0.0002 resolution^2 / batch for the logistic loss,
     whose logits grow until R1 holds them. Those of the hinge need not pass 1 and -1, where so small
     a gamma holds nothing: at 64 px and batch 32 a gamma of 2 left 2 % of the reals inside the
     margin, and generators made one kind of image. So it starts high and follows that share.
@@ -317,7 +318,10 @@ def size(resolution: int) -> Change:
 
     def change(config: ConfigDict) -> None:
         config.data.resolution = resolution
-        config.gan.update(r1_gamma=0.01 * resolution**2, r1_target=0.6)
+        if config.gan.loss == "hinge":
+            config.gan.update(r1_gamma=0.01 * resolution**2, r1_target=0.6)
+        else:
+            config.gan.r1_gamma = 0.0002 * resolution**2 / config.gan.batch
 
     return change
 

@@ -89,6 +89,9 @@ def test_all_problems_are_reported_at_once():
         ("data.channels", 4),  # avatars have no transparency
         ("gan.kimg", 0.0),
         ("gan.r1_gamma", -1.0),
+        ("gan.r1_target", 1.0),
+        ("gan.r1_target", -0.1),
+        ("gan.r1_kimg", 0.0),
         ("gan.augment", "sometimes"),
         ("gan.augment_categories", "bg,blur"),
         ("gan.augment_categories", "hue*2"),
@@ -122,6 +125,18 @@ def test_a_bad_value_is_named_with_its_key(key, value):
     text = problems(config)
     assert "1 problem(s)" in text
     assert f"{key} (={config_value(config, key)!r}) must be" in text
+
+
+def test_r1_follows_the_margin_of_the_hinge_only_and_from_above_0():
+    for change, words in (
+        ({"loss": "logistic"}, "gan.r1_target (=0.6) must be 0 unless gan.loss is hinge"),
+        ({"r1_gamma": 0.0}, "gan.r1_gamma (=0.0) must be above 0, where gan.r1_target starts"),
+    ):
+        config = defaults()
+        config.gan.update(change, r1_target=0.6)
+        text = problems(config)
+        assert "1 problem(s)" in text
+        assert words in text
 
 
 def config_value(config, key):
@@ -281,10 +296,11 @@ def test_variants():
     assert large.data.resolution == 128
     assert large.gan.r1_gamma == pytest.approx(0.01 * 128**2)
     assert large.gan.r1_target == 0.6
-    published = variant(defaults(), "128+auto", changes)  # the logistic loss has no margin
-    validate(published)
-    assert published.gan.r1_gamma == pytest.approx(0.0002 * 128**2 / 32)
-    assert published.gan.r1_target == 0
+    for names in ("128+auto", "auto+128"):  # the logistic loss has no margin
+        published = variant(defaults(), names, changes)
+        validate(published)
+        assert published.gan.r1_gamma == pytest.approx(0.0002 * 128**2 / 32)
+        assert published.gan.r1_target == 0
 
 
 def test_digest_is_of_the_values():

@@ -14,13 +14,11 @@ RNG = np.random.default_rng(0)
 IMAGES = RNG.integers(0, 256, (20, 8, 8, 3)).astype(np.uint8)
 
 
-def run(
-    confusion=((40, 10), (5, 45)), effective=500.0, samples=IMAGES, inside=(0.9, 0.3), loss="hinge"
-):
+def run(confusion=((40, 10), (5, 45)), effective=500.0, samples=IMAGES, inside=(0.9, 0.3), **gan):
     shares = np.linspace(*inside, 9)
     stream = [{"kimg": float(i), "real_inside_margin": s} for i, s in enumerate(shares)]
     judge = Judge("hair", ("short", "long"), np.array(confusion), "")
-    arm = Arm("main", {"gan.loss": loss}, stream, {}, samples, {}, None, [])
+    arm = Arm("main", {"gan.loss": "hinge"} | gan, stream, {}, samples, {}, None, [])
     size = Figure("effective_sample_size/biased", effective, np.nan, np.nan, 1000, "")
     return Run(Path("."), "t", "", {}, "", {}, {}, {"biased": IMAGES}, {}, {size.name: size},
                {"hair": judge}, (arm,))  # fmt: skip
@@ -32,7 +30,7 @@ def test_a_sound_run_is_not_blamed():
     dull = (128 + (IMAGES.astype(float) - 128) * 0.3).astype(np.uint8)
     assert collapsed(run(((30, 20), (20, 30)), 20.0, dull)) == []
     assert collapsed(run(inside=(0.0, 0.9))) == []
-    assert collapsed(run(inside=(0.9, 0.0), loss="logistic")) == []
+    assert collapsed(run(inside=(0.9, 0.0), **{"gan.loss": "logistic"})) == []
     assert collapsed(replace(run(), examples={}, judges={}, weight_figures={})) == []
 
 
@@ -53,3 +51,10 @@ def test_each_collapse_is_named_with_its_figure():
         assert sentence.startswith(words)
         assert answer(broken).caveats[0] == sentence
     assert "1.6% of that" in sentence or "1.5% of that" in sentence
+
+
+def test_a_saturated_discriminator_is_mended_by_what_the_run_does_not_do():
+    (fixed,) = collapsed(run(inside=(0.9, 0.0)))
+    (following,) = collapsed(run(inside=(0.9, 0.0), **{"gan.r1_target": 0.6}))
+    assert fixed.endswith("let it follow that share with gan.r1_target=0.6.")
+    assert following.endswith("a smaller gan.r1_kimg.")

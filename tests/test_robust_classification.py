@@ -228,7 +228,7 @@ def test_group_dro_costs_no_more_operations_than_plain_training(monkeypatch):
 
 @pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
 def test_the_sweep_of_the_digits_is_planned_and_costed(tmp_path):
-    path, module, _, cells = sweep.opened(str(pipeline.ROOT / "configs/coloured_digits.py"))
+    path, module, _, cells, _ = sweep.opened(str(pipeline.ROOT / "configs/coloured_digits.py"))
     planned = sweep.jobs(path, cells, module.SEEDS, tmp_path)
     assert [job.seed for job, _ in planned] == [0, 1, 2]
     assert {"erm", "dro_l2_c", "dfr"} <= set(planned[0][0].methods)

@@ -365,7 +365,7 @@ def test_a_key_that_the_arm_sets_itself_and_one_of_the_arm(toy):
         "    return config", "    config.arms.main.learning_rate = 0.1\n    return config"
     )
     (toy / "toy.py").write_text(text.replace('"fit.learning_rate"', '"arms.main.learning_rate"'))
-    path, module, which, _ = sweep.opened(f"{toy}/toy.py:tpe")
+    path, module, which, *_ = sweep.opened(f"{toy}/toy.py:tpe")
     search, config = search_space.load(path, module, which)
     changed = search_space.with_values(config, {"arms.main.learning_rate": 0.3})
     assert (changed.arms.main.learning_rate, config.arms.main.learning_rate) == (0.3, 0.1)

@@ -136,6 +136,13 @@ def test_a_sweep_may_have_seeds_of_its_own(grid):
     assert run(grid, "--limit=1") == (0, ["cpu+b/0"])
 
 
+@pytest.mark.parametrize("wrong", ["{'on': (5,)}", "{'one': ()}", "{'one': 5}"])
+def test_seeds_of_no_sweep_and_no_seeds_are_refused(grid, capsys, wrong):
+    (grid / "grid.py").write_text(GRID + f"\nSEEDS_OF = {wrong}\n")
+    assert run(grid, f"--config={grid}/grid.py:one") == (2, [])
+    assert "SEEDS" in capsys.readouterr().err
+
+
 def test_a_failed_run_is_told_and_the_others_go_on(grid):
     (grid / "code").write_text("2")
     code, made = run(grid)
@@ -291,19 +298,35 @@ def test_the_real_grid_has_valid_cells():
     file, module, *_ = sweep.opened(str(path))
     usual = ("equi", "loss", "resample", "steered")
     count = {"cpu": 5, "baselines": 2, "menu": 3, "more": 1, "small": 12, "full": 12, "rivals": 2,
-             "long": 2, "beards": 3, "tiny": 2}  # fmt: skip
+             "long": 2, "beards": 3, "tiny": 2, "confirm": 5, "margin": 1}  # fmt: skip
     assert count.keys() == module.SWEEPS.keys()
+    assert not {*module.SEEDS_OF["confirm"]} & {*module.SEEDS, 0, 1}
     for name, cells in module.SWEEPS.items():
         planned = sweep.jobs(file, cells, [0], Path("runs"))
         assert len({str(config) for _, config in planned}) == len(planned) == count[name]
         if name in ("cpu", "small", "tiny"):
             assert all(job.methods == usual for job, _ in planned)
+        if name == "confirm":
+            assert all(job.methods == ("equi", "steered") for job, _ in planned)
         if name == "full":
             assert all({*job.methods} == {*usual, "reference", "conditional"} for job, _ in planned)
 
 
+def test_cells_whose_r1_is_fixed_are_so_at_64_px_too():
+    """There R1 follows the margin otherwise."""
+    path = pipeline.ROOT / "configs/sweeps/paper_grid.py"
+    for name in ("full+more+hair09+perc0.1", "full+long+control+hair09+perc0.1"):
+        ((job, config),) = sweep.jobs(path, [name], [0], Path("runs"))
+        assert (config.gan.r1_target == 0) == ("control" in name)
+    ((_, config),) = sweep.jobs(path, ["full+margin+hair09+perc0.1"], [0], Path("runs"))
+    targets = {name: arm.get("r1_target", config.gan.r1_target) for name, arm in
+               config.arms.items()}  # fmt: skip
+    assert targets == {"equi": 0.6, "loss": 0.6, "equi_weak": 0, "loss_weak": 0,
+                       "loss_following": 0.65}  # fmt: skip
+
+
 def test_the_celeba_configs_run_the_same_grid_at_the_papers_counts():
-    file, module, _, cells = sweep.opened(str(pipeline.ROOT / "configs/sweeps/celeba_grid.py"))
+    file, module, _, cells, _ = sweep.opened(str(pipeline.ROOT / "configs/sweeps/celeba_grid.py"))
     planned = sweep.jobs(file, cells, [0], Path("runs"), ["--config.data.celeba.dir=somewhere"])
     found = {(c.data.paper_setting, c.data.perc, len(c.arms), c.data.split) for _, c in planned}
     assert found == {(setting, perc, 6, "paper") for setting in ("90_10", "80_20", "multi")

@@ -74,9 +74,18 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
 
 
-def opened(given: str) -> tuple[Path, ModuleType, str, tuple[str, ...] | None]:
-    """(file, its module, name of one of its sweeps or searches, cells) of FILE or FILE:NAME; a
-    search has no cells (None).
+class Opened(NamedTuple):
+    """A sweep or a search of a file; a search has no cells (None) and no seeds."""
+
+    path: Path
+    module: ModuleType
+    name: str
+    cells: tuple[str, ...] | None
+    seeds: tuple[int, ...]
+
+
+def opened(given: str) -> Opened:
+    """What FILE or FILE:NAME names; without a name the file's first.
 
     Raises:
       InputError: it is no file with sweeps or searches, none has this name, or two share one.
@@ -94,7 +103,8 @@ def opened(given: str) -> tuple[Path, ModuleType, str, tuple[str, ...] | None]:
         spec.loader.exec_module(module)
         searches = dict(getattr(module, "SEARCHES", {}))
         sweeps = {} if searches and not hasattr(module, "SWEEPS") else dict(module.SWEEPS)
-        seeds = tuple(module.SEEDS) if sweeps else ()
+        seeds = dict.fromkeys(sweeps, tuple(module.SEEDS)) if sweeps else {}
+        own = {name: tuple(of) for name, of in getattr(module, "SEEDS_OF", {}).items()}
     except Exception as error:  # a sweep file is a program: it can fail in any way
         found = f"{type(error).__name__}: {error}"
         mend = "Give it SWEEPS and SEEDS, or SEARCHES"
@@ -103,13 +113,20 @@ def opened(given: str) -> tuple[Path, ModuleType, str, tuple[str, ...] | None]:
     if shared := sorted(searches.keys() & (sweeps.keys() | cells)):
         raise InputError(f"'{shared[0]}' names a search and a sweep or a cell", f"--config={given}",
                          "Rename one: they share a file of rows and folders")  # fmt: skip
+    if unknown := sorted(own.keys() - sweeps.keys()):
+        raise InputError(f"SEEDS_OF has '{unknown[0]}', which is no sweep", f"--config={given}",
+                         nearest(unknown[0], list(sweeps)))  # fmt: skip
+    seeds |= own
     names = [*sweeps, *searches]
     which = which or next(iter(names), "")
     if which not in names:
         raise InputError(f"no sweep is named '{which}'", f"--config={given}", nearest(which, names))
-    if which in sweeps and (not seeds or not sweeps[which]):
-        raise InputError("no cells or no seeds", f"--config={given}", "Give at least one of each")
-    return path, module, which, None if which in searches else tuple(sweeps[which])
+    if which in searches:
+        return Opened(path, module, which, None, ())
+    if not seeds[which] or not sweeps[which]:
+        raise InputError("no cells or no seeds", f"--config={given}",
+                         "Give at least one of each in SWEEPS, SEEDS and SEEDS_OF")  # fmt: skip
+    return Opened(path, module, which, tuple(sweeps[which]), seeds[which])
 
 
 def jobs(
@@ -135,7 +152,7 @@ def _run(argv: list[str]) -> int:
     (_, *changes), others = split_config(argv, file=False)
     values = sweep_flags()
     read_flags(values, others, needed=("config",))
-    path, module, which, cells = opened(values.config)
+    path, module, which, cells, seeds = opened(values.config)
     out = local(values.out, "--out") if values.out else path.with_suffix(".jsonl")
     if cells is None:
         for flag in ("cells", "seeds"):
@@ -151,8 +168,7 @@ def _run(argv: list[str]) -> int:
             wanted, config, local(values.root, "--root"), out, values.limit, values.dry_run
         )
     cells = _chosen(values.cells, cells, "--cells")
-    seeds_of = getattr(module, "SEEDS_OF", {})
-    seeds = [int(s) for s in _numbers(values.seeds or seeds_of.get(which, module.SEEDS))]
+    seeds = tuple(int(s) for s in _numbers(values.seeds)) if values.seeds else seeds
     if of_seed := [arg for arg in changes if re.match(r"--?config\.seed\b", arg)]:
         raise InputError("the seeds are those of the sweep", of_seed[0], "Use --seeds=0,1")
     rows = rows_so_far(out)
@@ -206,9 +222,9 @@ def _chosen(given: list[str] | None, known: tuple[str, ...], where: str) -> tupl
     return tuple(given) if given else known
 
 
-def _numbers(given: Sequence[str | int]) -> Sequence[str | int]:
+def _numbers(given: list[str]) -> list[str]:
     for text in given:
-        if not str(text).isdigit():
+        if not text.isdigit():
             raise InputError(f"{text!r} is no seed", "--seeds", "Give numbers, as in --seeds=0,1")
     return given
 

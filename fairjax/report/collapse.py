@@ -6,8 +6,8 @@ from fairjax.report.workdir import Arm, Run
 
 FEW = 0.01  # effective share of the biased images below which the weights use hardly any of them
 FLAT = 0.1  # of the training images' variety, below which a generator makes one image
-# Share of reals inside the hinge's margin below which little is left to weight: at 0.4 the weights
-# of the quickstart wore off, at 0.05 generators of 64 px made one kind of image.
+# Share of reals inside the hinge's margin below which hardly any is left to weight: at 0.02 a
+# generator of 64 px made one kind of image. Weights can wear off well above it, at 0.4 (README).
 LITTLE = 0.25
 
 
@@ -44,10 +44,14 @@ def _discriminator(arm: Arm) -> list[str]:
     inside = float(np.mean([share for kimg, share in logged if kimg > 0.75 * logged[-1][0]]))
     if inside >= LITTLE:
         return []
+    follows = float(arm.settings.get("gan.r1_target") or 0) > 0
+    mend = "let it follow that share with gan.r1_target=0.6"
+    if follows:
+        mend = "let it follow that share faster with a smaller gan.r1_kimg"
     return [f"The discriminator of {arm.name} tells almost everything apart: {inside:.0%} of the "
-            "reals are inside its margin over the last quarter of the training, so that weights "
-            "have little left to scale and the generator little to learn from. Raise "
-            "gan.r1_gamma, or let it follow that share with gan.r1_target=0.6."]  # fmt: skip
+            "reals are inside its margin over the last quarter of its steps so far, so that "
+            "weights have little left to scale and the generator little to learn from. Raise "
+            f"gan.r1_gamma, or {mend}."]  # fmt: skip
 
 
 def _generator(run: Run, arm: Arm) -> list[str]:

@@ -13,7 +13,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from fairjax.errors import InputError
-from fairjax.presets import Change, presets
+from fairjax.presets import Change, presets, published_gamma
 
 
 def defaults() -> ConfigDict:
@@ -310,10 +310,10 @@ def tiny(config: ConfigDict) -> None:
 def size(resolution: int) -> Change:
     """The change of a full-size config to another resolution.
 
-    Karras et al., 2020b ("auto") have gamma = 0.0002 resolution^2 / batch for the logistic loss,
-    whose logits grow until R1 holds them. Those of the hinge need not pass 1 and -1, where so small
-    a gamma holds nothing: at 64 px and batch 32 a gamma of 2 left 2 % of the reals inside the
-    margin, and generators made one kind of image. So it starts high and follows that share.
+    The published gamma is for the logistic loss, whose logits grow until R1 holds them. Those of
+    the hinge need not pass 1 and -1, where so small a gamma holds nothing: at 64 px and batch 32 a
+    gamma of 2 left 2 % of the reals inside the margin, and generators made one kind of image. So it
+    starts high and follows that share.
     """
 
     def change(config: ConfigDict) -> None:
@@ -321,7 +321,7 @@ def size(resolution: int) -> Change:
         if config.gan.loss == "hinge":
             config.gan.update(r1_gamma=0.01 * resolution**2, r1_target=0.6)
         else:
-            config.gan.r1_gamma = 0.0002 * resolution**2 / config.gan.batch
+            config.gan.r1_gamma = published_gamma(resolution, config.gan.batch)
 
     return change
 

@@ -40,6 +40,11 @@ TABLE = {
 }
 
 
+def published_gamma(resolution: int, batch: int) -> float:
+    """R1's strength in "auto", for the logistic loss."""
+    return 0.0002 * resolution**2 / batch
+
+
 def auto(resolution: int, devices: int = 1) -> Preset:
     """The row that follows from the resolution and the number of devices."""
     batch = max(min(devices * min(4096 // resolution, 32), 64), devices)
@@ -50,7 +55,7 @@ def auto(resolution: int, devices: int = 1) -> Preset:
         mbstd=min(batch // devices, 4),
         channel_base=WIDE if resolution >= 512 else NARROW,
         learning_rate=0.002 if resolution >= 1024 else 0.0025,
-        gamma=0.0002 * resolution**2 / batch,
+        gamma=published_gamma(resolution, batch),
         ema_kimg=batch * 10 / 32,
         ramp=0.05,
         mapping_layers=2,

@@ -82,8 +82,7 @@ def full(config: ConfigDict) -> None:
     config.ratio.update(width=16, stem="stride2", epochs=3.0, learning_rate=1e-3)
     config.judge.update(width=16, stem="stride2")
     config.gan.update(batch=32, kimg=200.0, mapping_layers=2, channel_base=8192, channel_max=256,
-                      decay_from=0.5, save_every_kimg=25.0,
-                      sample_every_kimg=25.0)  # fmt: skip
+                      decay_from=0.5, save_every_kimg=25.0, sample_every_kimg=25.0)  # fmt: skip
     config.eval.update(every_kimg=10.0, samples=10_000, features_during=True)
 
 

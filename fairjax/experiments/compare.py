@@ -63,9 +63,9 @@ def _run(argv: list[str]) -> None:
     rows = list({_identity(row): row for row in reversed(rows)}.values())[::-1]
     planned = {}
     if values.config:
-        _, module, which, cells, _ = sweep.opened(values.config)
-        planned = {cell: list(module.get_config(cell).arms) for cell in cells or ()}
-        rows = [row for row in rows if row["cell"] in planned or row["cell"] == which]
+        file = sweep.opened(values.config)
+        planned = {cell: list(file.module.get_config(cell).arms) for cell in file.cells or ()}
+        rows = [row for row in rows if row["cell"] in planned or row["cell"] == file.name]
     kinds = {"worst_group" in row for row in rows}
     if len(kinds) > 1:
         raise InputError("rows of generators and of classifiers", "command line",

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from fairjax.report.rows import QUARTER
 from fairjax.report.workdir import Arm, Run
 
 FEW = 0.01  # effective share of the biased images below which the weights use hardly any of them
@@ -41,7 +42,7 @@ def _discriminator(arm: Arm) -> list[str]:
               if "real_inside_margin" in line]  # fmt: skip
     if not logged or arm.settings.get("gan.loss") != "hinge":
         return []
-    inside = float(np.mean([share for kimg, share in logged if kimg > 0.75 * logged[-1][0]]))
+    inside = float(np.mean([share for kimg, share in logged if kimg > QUARTER * logged[-1][0]]))
     if inside >= LITTLE:
         return []
     follows = float(arm.settings.get("gan.r1_target") or 0) > 0

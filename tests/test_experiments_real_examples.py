@@ -13,6 +13,7 @@ from fairjax.errors import InputError
 from fairjax.experiments import fair_generation, gan_stage, keys, ratio_stage
 from fairjax.experiments.real_examples import conditions, generated, groups, real_examples
 from fairjax.objectives import draw
+from fairjax.train.streams import Streams
 from fairjax.train.weight_files import save_tree
 
 WEIGHT = np.array([0.5, 0.5, 0.5, 2.5, 1.0, 1.0])
@@ -268,21 +269,31 @@ def test_the_losses_of_groups_are_those_of_real_images():
     assert np.asarray(examples.group).tolist() == expected.tolist()
 
 
-@pytest.mark.parametrize("share", [0.5, 1.0])
-def test_an_arm_is_fed_samples_of_the_named_generator(share, tmp_path, monkeypatch):
-    """Up to the first batches of the training: those images in those places, the rest as it was."""
-    tree, rng = loop_config(share), np.random.default_rng(0)
-    data = dataset()
+def trainable(workdir):
+    """Images of the six training examples and their weights, as the stages before leave them."""
+    rng, data = np.random.default_rng(0), dataset()
     data.images = rng.integers(0, 256, (9, 8, 8, 3), np.uint8)
     data.training = np.array([8, 1, 5, 0, 3, 6])
     data.domain = np.array([0] * 5 + [1] * 4)
     data.ids, data.manifest = [str(i) for i in range(9)], {"hash": "h"}
-    (tmp_path / "weights").mkdir()
-    np.savez(tmp_path / "weights/weights.npz", manifest="h", weight=WEIGHT, log_ratio=LOG_RATIO,
+    (workdir / "weights").mkdir()
+    np.savez(workdir / "weights/weights.npz", manifest="h", weight=WEIGHT, log_ratio=LOG_RATIO,
              id=[data.ids[i] for i in data.training])  # fmt: skip
-    gan = gan_stage.programs(tree)
+    return data
+
+
+def random_generator(gan):
+    rng = np.random.default_rng(0)
     shapes = jax.eval_shape(gan.init, jax.eval_shape(lambda: jax.random.key(0)), np.ones(1))
-    params = jax.tree.map(lambda x: rng.normal(size=x.shape).astype(x.dtype), shapes.ema)
+    return jax.tree.map(lambda x: rng.normal(size=x.shape).astype(x.dtype), shapes.ema)
+
+
+@pytest.mark.parametrize("share", [0.5, 1.0])
+def test_an_arm_is_fed_samples_of_the_named_generator(share, tmp_path, monkeypatch):
+    """Up to the first batches of the training: those images in those places, the rest as it was."""
+    tree, data = loop_config(share), trainable(tmp_path)
+    gan = gan_stage.programs(tree)
+    params = random_generator(gan)
     for arm in "abc":
         (tmp_path / f"arms/{arm}/gan").mkdir(parents=True)
     save_tree(tmp_path / "arms/a/gan/generator.safetensors", {"generator": params})
@@ -314,6 +325,36 @@ def test_an_arm_is_fed_samples_of_the_named_generator(share, tmp_path, monkeypat
     assert np.array_equal(real[positions], data.images[data.training])
     with pytest.raises(InputError, match="arms/c/gan/generator.safetensors: not a readable"):
         gan_stage.training_images(tmp_path, tree, data, "b")
+
+
+def test_a_discriminator_that_tells_everything_apart_is_named_once_while_it_trains(
+    tmp_path, monkeypatch, caplog
+):
+    """After the second of three evaluations, in the words of the report."""
+    tree, data = loop_config(1.0), trainable(tmp_path)
+    told = []
+
+    class Silent:
+        """A yardstick without figures."""
+
+        judged = fairness = quality_during = staticmethod(lambda *_, **__: ())
+
+    def trained(task, feed, key, rhythm, folder, bad_numbers):
+        state = SimpleNamespace(ema=random_generator(gan_stage.programs(tree)))
+        with Streams(folder, 0) as streams:
+            for step, inside in enumerate((0.9, 0.1, 0.1), 1):
+                streams.write(step, float(step), {"real_inside_margin": inside})
+                task.evaluate(state, step)
+                told.append(len(caplog.messages))
+        raise InterruptedError
+
+    monkeypatch.setattr(gan_stage.loop, "run", trained)
+    with caplog.at_level("WARNING", "fairjax"), pytest.raises(InterruptedError):
+        gan_stage.train_arm(tmp_path, tree, data, "a", Silent(), tmp_path / "arms/a/gan")
+    assert told == [0, 1, 1]
+    assert caplog.messages[0].startswith(
+        "The discriminator of a tells almost everything apart: 10% of the reals are inside"
+    )
 
 
 def test_an_arm_needs_the_generator_that_it_is_trained_on(tmp_path, monkeypatch):

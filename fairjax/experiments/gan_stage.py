@@ -21,7 +21,8 @@ from fairjax.experiments.real_examples import conditions, for_second, generated,
 from fairjax.experiments.stages import read_json
 from fairjax.experiments.weights_stage import load_weights
 from fairjax.experiments.yardstick import RATIO, Yardstick
-from fairjax.train import loop
+from fairjax.report.collapse import tells_apart
+from fairjax.train import loop, streams
 from fairjax.train.conditions import Conditions
 from fairjax.train.devices import is_lead
 from fairjax.train.gan import Gan
@@ -99,7 +100,15 @@ def train_arm(
     seed = keys.number(config.seed, "gan")
     sample_key = keys.root(config.seed, "gan samples")
 
+    warned = False  # once a run, not after every evaluation
+
     def evaluate(ema: Any, step: int) -> dict[str, float]:
+        nonlocal warned
+        if not warned and is_lead():
+            sofar = streams.read(folder / "metrics.jsonl")
+            for sentence in tells_apart(name, sofar, config.gan.loss, config.gan.r1_target):
+                log.warning("%s", sentence)
+                warned = True
         samples = gan.sample(ema, sample_key, config.eval.samples_during, config.eval.batch)
         fairness = yardstick.fairness(yardstick.judged(samples), draws=200)
         figures = [*fairness, *yardstick.quality_during(samples)]

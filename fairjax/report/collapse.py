@@ -1,5 +1,8 @@
 """What has collapsed in a run, in words: a judge, the weights, a discriminator, a generator."""
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import numpy as np
 
 from fairjax.report.rows import QUARTER
@@ -37,19 +40,32 @@ def _weights(run: Run) -> list[str]:
 
 
 def _discriminator(arm: Arm) -> list[str]:
-    """By the share of reals with D(x) < 1 over the last quarter of the training."""
-    logged = [(line["kimg"], line["real_inside_margin"]) for line in arm.stream
+    loss, target = arm.settings.get("gan.loss"), float(arm.settings.get("gan.r1_target") or 0)
+    return tells_apart(arm.name, arm.stream, loss, target)
+
+
+def tells_apart(
+    name: str, stream: Sequence[Mapping[str, Any]], loss: str | None, r1_target: float
+) -> list[str]:
+    """[a sentence] where hardly any real is left inside the hinge's margin, D(x) < 1; else [].
+
+    Args:
+      name: of the arm.
+      stream: its records so far, as in `metrics.jsonl`; the last quarter of them counts.
+      loss: `gan.loss`; only the hinge has a margin.
+      r1_target: `gan.r1_target`; what is advised depends on it.
+    """
+    logged = [(line["kimg"], line["real_inside_margin"]) for line in stream
               if "real_inside_margin" in line]  # fmt: skip
-    if not logged or arm.settings.get("gan.loss") != "hinge":
+    if not logged or loss != "hinge":
         return []
     inside = float(np.mean([share for kimg, share in logged if kimg > QUARTER * logged[-1][0]]))
     if inside >= LITTLE:
         return []
-    follows = float(arm.settings.get("gan.r1_target") or 0) > 0
     mend = "let it follow that share with gan.r1_target=0.6"
-    if follows:
+    if r1_target > 0:
         mend = "let it follow that share faster with a smaller gan.r1_kimg"
-    return [f"The discriminator of {arm.name} tells almost everything apart: {inside:.0%} of the "
+    return [f"The discriminator of {name} tells almost everything apart: {inside:.0%} of the "
             "reals are inside its margin over the last quarter of its steps so far, so that "
             "weights have little left to scale and the generator little to learn from. Raise "
             f"gan.r1_gamma, or {mend}."]  # fmt: skip

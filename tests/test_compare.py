@@ -38,6 +38,12 @@ ROWS = [
 ]
 
 
+def written(tmp_path, rows):
+    path = tmp_path / "rows.jsonl"
+    row_files.append_rows(path, rows)
+    return path
+
+
 @pytest.fixture
 def file(tmp_path):
     path = tmp_path / "grid.jsonl"
@@ -89,6 +95,26 @@ def test_the_best_kid_of_the_training_tells_whether_images_still_get_better(tmp_
     compare.main(["compare.py", str(file)])
     (lasting,) = lines(capsys.readouterr().out, "| a+perc0.1 | equi | 2 | 4 |")
     assert lasting.endswith("| 0.50 (efficientnet_lite0) |")
+
+
+def test_kids_of_different_networks_are_never_compared(tmp_path, capsys):
+    """The best one that all rows of a group have, or none; other groups keep their own."""
+    rows = [dict(row) for row in ROWS]
+    for i, (name, value) in enumerate([("inception", 1.0), ("inception", 0.5), ("dino", 0.1)]):
+        rows[i]["figures"] = rows[i]["figures"] | {
+            f"kid/{name}": [value] * 3, f"kid/{name}/long_hair/0": [value] * 3,
+        }  # fmt: skip
+    other = [row("b+perc1.0", seed, method, 0.3) | {"figures": {"kid/inception": [kid] * 3}}
+             for seed in (0, 1) for method, kid in (("equi", 2.0), ("resample", 1.0))]  # fmt: skip
+    nothing = [dict(one, cell="c+perc1.0", swing=0.1) for one in other]
+    nothing[0]["figures"] = {"kid/efficientnet_lite0": [4.0] * 3}
+    compare.main(["compare.py", str(written(tmp_path, [*rows, *other, *nothing]))])
+    said = capsys.readouterr().out
+    ratios = {"cpu+hair+perc0.1": "| 0.75 [0.75, 0.75] | 0.86", "b+perc1.0": "| 0.50 [0.50",
+              "c+perc1.0": "| - | - |"}  # fmt: skip
+    for cell, ratio in ratios.items():
+        first = lines(said, f"| {cell} | resample | 2 |")[0]  # of all tables that of the methods
+        assert ratio in first, first
 
 
 def test_the_page_answers_first_and_needs_no_other_file(file, tmp_path):

@@ -87,6 +87,7 @@ def _run(argv: list[str]) -> None:
         said = Answer("Accuracies of the methods", "open", fronts(rows), [], [])
         notes.append(NOTES)
     elif rows or planned:
+        rows = comparison.in_one_kid(rows)
         sections += comparison.sections(rows, baseline, planned)
         charts |= comparison_charts.pictures(rows)
         said = comparison.answer(rows, baseline)

@@ -22,6 +22,7 @@ from fairjax.experiments.stages import read_json
 from fairjax.experiments.weights_stage import load_weights
 from fairjax.experiments.yardstick import RATIO, Yardstick
 from fairjax.report.collapse import tells_apart
+from fairjax.report.rows import KIDS
 from fairjax.train import loop, streams
 from fairjax.train.conditions import Conditions
 from fairjax.train.devices import is_lead
@@ -275,5 +276,5 @@ def measure_arm(
             save_centres(folder, label, np.concatenate(w), probabilities)
         write_figures(folder / "metrics.json", figures)
     for figure in figures:
-        if figure.name.startswith(("fairness", "kid/eff", "ratio_score", "memor")):
+        if figure.name.startswith(("fairness", *KIDS[:-1], "ratio_score", "memor")):
             log.info("eval %s: %s = %.4f [%.4f, %.4f]", name, *figure[:4])

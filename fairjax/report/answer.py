@@ -6,6 +6,7 @@ from typing import NamedTuple
 from fairjax.evaluate.figures import Figure, main_figure
 from fairjax.report import words
 from fairjax.report.collapse import collapsed
+from fairjax.report.rows import KIDS
 from fairjax.report.workdir import Arm, Run, insufficient
 
 DOUBTFUL = 0.05  # share of samples on which the networks of a judge differ that is worth a word
@@ -187,7 +188,7 @@ def _compared(run: Run, proven: list[Arm], name: str, index: int) -> tuple[str, 
 
 def _quality(arms: list[Arm]) -> list[str]:
     """One sentence on KID, in features that were not trained on the attribute."""
-    for key in ("kid/inception", "kid/efficientnet_lite0", "kid/random_conv"):
+    for key in KIDS:
         having = [arm for arm in arms if key in arm.figures]
         if having:
             values = ", ".join(f"{_led(arm.figures[key])} ({arm.name})" for arm in having)

@@ -32,6 +32,23 @@ def group_of(cell: str) -> str:
     return "+".join(part for part in cell.split("+") if not part.startswith("perc"))
 
 
+def in_one_kid(rows: Rows) -> list[dict[str, Any]]:
+    """The rows without the final KIDs that others of their group of cells lack: those in features
+    of different networks must not be compared."""
+    shared: dict[str, set[str]] = {}
+    for row in rows:
+        if names := {*KIDS} & {*row.get("figures", {})}:
+            group = group_of(row["cell"])
+            shared[group] = shared.get(group, names) & names
+    out = []
+    for row in rows:
+        dropped = {*KIDS} - shared.get(group_of(row["cell"]), set())
+        figures = {key: value for key, value in row.get("figures", {}).items()
+                   if "/".join(key.split("/")[:2]) not in dropped}  # fmt: skip
+        out.append({**row, "figures": figures})
+    return out
+
+
 def kid(row: Mapping[str, Any]) -> float:
     """The final KID of a row in the best features that it has; NaN without one."""
     for name in KIDS:

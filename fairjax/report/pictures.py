@@ -7,6 +7,7 @@ import numpy as np
 
 from fairjax.evaluate.figures import main_figure
 from fairjax.report import drawing, words
+from fairjax.report.rows import KIDS
 from fairjax.report.workdir import Arm, Run, insufficient
 
 _POINTS = 100  # points of a curve that the page can show
@@ -97,9 +98,8 @@ def curves(run: Run) -> list[drawing.Picture]:
         ],
     )
     logged = {name for arm in run.arms for line in arm.stream for name in line}
-    kid = _first_logged(
-        run, sorted(name for name in logged if name.startswith("kid/") and "heldout" not in name)
-    )
+    others = sorted(name for name in logged if name.startswith("kid/"))
+    kid = _first_logged(run, [*KIDS, *others])
     charts = [
         _chart(
             run,

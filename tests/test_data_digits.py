@@ -28,9 +28,14 @@ def prepared(tree, folder):
 
 
 @pytest.fixture(scope="module")
-def digits(tmp_path_factory):
-    tree = config(correlation=0.95, label_noise=0.1)
-    return tree, prepared(tree, tmp_path_factory.mktemp("digits"))
+def dataset(tmp_path_factory):
+    return prepared(config(correlation=0.95, label_noise=0.1), tmp_path_factory.mktemp("digits"))
+
+
+@pytest.fixture
+def digits(dataset):
+    """A config that the test may change, and its images."""
+    return config(correlation=0.95, label_noise=0.1), dataset
 
 
 def test_counts_of_the_groups_are_those_of_the_options(digits):
@@ -126,9 +131,9 @@ def test_methods_say_which_labels_they_need_and_hidden_ones_are_hidden(digits):
     assert (fit_stage.part(tree, dataset, "train_reference").protected >= 0).all()
     tree.fit.update(sampler="balanced", groups="both")
     with pytest.raises(InputError, match="arm x needs the protected attribute of training"):
-        fit_stage.refuse_without_labels(tree, dataset, "x")
+        fit_stage.refuse_misfits(tree, dataset, "x")
     tree.data.protected_known = "both"
-    fit_stage.refuse_without_labels(tree, dataset, "x")
+    fit_stage.refuse_misfits(tree, dataset, "x")
 
 
 def test_the_first_classifier_of_jtt_knows_no_groups(digits, tmp_path):
@@ -151,11 +156,11 @@ def test_a_gamma_per_class_is_of_two_classes(digits):
         tree.data.group_attributes = names
         tree.fit.update(spectral=0.1, spectral_gamma=gamma)
         with pytest.raises(InputError, match=f"{len(gamma)} numbers for the .* of {names[0]}"):
-            fit_stage.network(tree, dataset)
+            fit_stage.refuse_misfits(tree, dataset, "main")
         tree.fit.spectral_gamma = (0.5,)
-        fit_stage.network(tree, dataset)
+        fit_stage.refuse_misfits(tree, dataset, "main")
     tree.fit.spectral_gamma = (0.44, 2.5)
-    fit_stage.network(tree, dataset)
+    fit_stage.refuse_misfits(tree, dataset, "main")
 
 
 def test_the_density_ratio_weighs_each_group_by_its_share_there_over_its_share_here(

@@ -89,8 +89,17 @@ def groups_of(config: ConfigDict, dataset: Dataset, of: Part, by: str) -> Groupi
     return grouped(of.target, of.protected, by, *titles)
 
 
-def refuse_without_labels(config: ConfigDict, dataset: Dataset, arm: str) -> None:
-    """Raises InputError where an arm (applied) needs protected labels that no image has."""
+def refuse_misfits(config: ConfigDict, dataset: Dataset, arm: str) -> None:
+    """Raises InputError where an arm (applied) needs protected labels that no image has, or has a
+    spectral_gamma per class where there are not two classes."""
+    target = tuple(config.data.group_attributes)[:1]
+    classes, gammas = len(dataset.class_names(target)), len(config.fit.spectral_gamma)
+    if config.fit.spectral and gammas > 1 and not gammas == classes == 2:
+        raise InputError(
+            f"arm {arm} has {gammas} numbers for the {classes} classes of {target[0]}",
+            "fit.spectral_gamma",
+            "Give one number, or where there are two classes one for each",
+        )
     for where, key in needs(config.fit).items():
         role = {"training": "train_biased", "validation": "train_reference"}[where]
         if not (part(config, dataset, role).protected >= 0).any():
@@ -102,21 +111,11 @@ def refuse_without_labels(config: ConfigDict, dataset: Dataset, arm: str) -> Non
 
 
 def network(config: ConfigDict, dataset: Dataset, steps: int = 1) -> GroupClassifier:
-    """The programs of an arm (applied).
-
-    Raises:
-      InputError: a spectral_gamma per class where there are not two classes.
-    """
+    """The programs of an arm (applied)."""
     names = tuple(config.data.group_attributes)
     size = {"resolution": config.data.resolution, "channels": config.data.channels}
     values = len(dataset.class_names(names[1:])) if names[1:] else 1
-    classes, gammas = len(dataset.class_names(names[:1])), len(config.fit.spectral_gamma)
-    if config.fit.spectral and gammas > 1 and not gammas == classes == 2:
-        raise InputError(
-            f"{gammas} numbers for the {classes} classes of {names[0]}",
-            "fit.spectral_gamma",
-            "Give one number, or where there are two classes one for each",
-        )
+    classes = len(dataset.class_names(names[:1]))
     return GroupClassifier(config.fit, classes=classes, values=values, steps=steps, **size)
 
 

@@ -156,9 +156,12 @@ class _Bodies:
         dataset = data_stage.prepared(source_config(self._config), folder)
         if self._config.latent.generator:
             latent_debiasing.refuse_many_values(self._config, dataset)
-        for arm in self._config.arms:  # missing labels are refused before anything is trained
-            fit_stage.refuse_without_labels(with_arm(self._config, arm), dataset, arm)
+        self._refuse_misfits(dataset)  # before anything is trained
         return {"manifest": dataset.manifest["hash"]}
+
+    def _refuse_misfits(self, dataset: Dataset) -> None:
+        for arm in self._config.arms:
+            fit_stage.refuse_misfits(with_arm(self._config, arm), dataset, arm)
 
     @cached_property
     def _ratio_programs(self) -> tuple[Classifier, int]:
@@ -179,6 +182,7 @@ class _Bodies:
 
     def arm(self, body: Any, arm: str, folder: Path) -> dict[str, Any] | None:
         config = with_arm(self._config, arm)
+        self._refuse_misfits(self._dataset)  # arms may have changed since the stage data
         dataset = self._dataset if config.fit.synthetic == "none" else self._with_generated
         output: dict[str, Any] | None = body(config, dataset, arm, folder)
         return output

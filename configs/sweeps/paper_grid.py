@@ -98,10 +98,10 @@ def long(config: ConfigDict) -> None:
 
 
 def steady(config: ConfigDict) -> None:
-    """The rate never falls, so that images get better by training alone and the weights are never
-    spared by small steps; the average over weights is 5 % of the training, as long as StyleGAN2-ADA
-    lets it grow."""
-    config.gan.update(decay_from=1.0, ema_kimg=20.0)
+    """600 kimg at a rate that never falls, so that images get better by training alone and the
+    weights are never spared by small steps. Instead, the average over the generator's parameters
+    grows with the training."""
+    config.gan.update(kimg=600.0, decay_from=1.0, ema_kimg=20.0)
     config.eval.every_kimg = 8.0
 
 

@@ -179,6 +179,79 @@ def test_a_folder_shows_its_samples_and_is_the_run_of_its_row(tmp_path, monkeypa
     assert ">grid<" not in page
 
 
+def test_folders_of_one_name_and_seed_are_told_apart(tmp_path, monkeypatch, capsys):
+    """By their names; one in the folder of a sweep by its cell; other methods belong together."""
+    found = {"a": [("equi", 0.4), ("loss", 0.2)], "b": [("equi", 0.3), ("loss", 0.3)],
+             "other": [("resample", 0.1)], "grid/cpu+perc0.5/3": [("equi", 0.7)]}  # fmt: skip
+    for name in found:
+        (tmp_path / name).mkdir(parents=True)
+
+    def rows_of(folder):
+        own = found[str(folder.relative_to(tmp_path))]
+        return [row("perc0.5", 3, method, value) | {"cell": "grid"} for method, value in own]
+
+    monkeypatch.setattr(row_files, "rows_of", rows_of)
+    monkeypatch.chdir(tmp_path)
+    compare.main(["compare.py", *(str(tmp_path / name) for name in found)])
+    said = capsys.readouterr().out
+    assert lines(said, f"| {tmp_path}/a | loss | 1 | 0.200 |", "| 50 % |")
+    assert lines(said, f"| {tmp_path}/b | loss | 1 | 0.300 |", "| 0 % |")
+    assert lines(said, "| cpu+perc0.5 | equi | 1 | 0.700 |")
+    compare.main(["compare.py", str(tmp_path / "a"), str(tmp_path / "other")])
+    assert lines(capsys.readouterr().out, "| grid | resample | 1 | 0.100 |", "| 75 % |")
+
+
+def test_classifiers_of_two_cells_that_began_together_both_count(tmp_path, capsys):
+    wanted = ("cell", "seed", "method", "attribute", "seconds", "settings")
+    figures = {f"{of}_accuracy/{part}": [0.8, 0.7, 0.9] for of in ("worst_group", "average")
+               for part in ("train", "test")}  # fmt: skip
+    measured = {"worst_group": 0.8, "average": 0.9, "date": "2026-11-28 10:00", "figures": figures}
+    rows = [
+        {key: row(cell, 0, method, 0.0)[key] for key in wanted} | measured
+        for cell in ("easy+perc1.0", "hard+perc1.0")
+        for method in ("erm", "group_dro")
+    ]
+    compare.main(["compare.py", str(written(tmp_path, rows))])
+    said = capsys.readouterr().out
+    assert lines(said, "| easy+perc1.0 |", "| erm |")
+    assert lines(said, "| hard+perc1.0 |", "| erm |")
+
+
+def test_three_runs_of_which_one_did_nothing_are_no_proof(tmp_path):
+    """The bootstrap's interval reaches from one run to the other; the t test has p = 0.11."""
+    rows = [row("a+perc0.1", seed, method, value)
+            for seed, pair in enumerate([(0.5, 0.03), (0.48, 0.07), (0.49, 0.4)])
+            for method, value in zip(("equi", "loss"), pair, strict=True)]  # fmt: skip
+    compare.main(["compare.py", str(written(tmp_path, rows)), f"--out={tmp_path}/out"])
+    page = page_of(tmp_path / "out")
+    assert re.search(r"a: loss has 66 \[18, 94\] % less discrepancy", page)
+    assert "No method is proven to repeat less of the bias than equi" in page
+
+
+def test_kids_within_classes_are_of_the_classes_that_both_runs_have(tmp_path, capsys):
+    rows = [row("a+perc0.1", 0, "equi", 0.4), row("a+perc0.1", 0, "loss", 0.2)]
+    rows[0]["figures"] |= {"kid/efficientnet_lite0/long_hair/0": [8.0] * 3,
+                           "kid/efficientnet_lite0/long_hair/1": [4.0] * 3}  # fmt: skip
+    rows[1]["figures"] |= {"kid/efficientnet_lite0/long_hair/1": [5.0] * 3}
+    del rows[1]["figures"]["kid/efficientnet_lite0/long_hair/0"]
+    compare.main(["compare.py", str(written(tmp_path, rows))])
+    assert lines(capsys.readouterr().out, "| a+perc0.1 | loss | 1 |")[0].endswith("| 1.25 |")
+
+
+def test_a_kid_that_is_missing_or_near_0_is_no_ratio_and_no_front(tmp_path, capsys):
+    rows = [row("a+perc0.1", seed, m, v, kid) for seed in (0, 1)
+            for m, v, kid in (("equi", 0.4, -0.001), ("loss", 0.2, 0.02))]  # fmt: skip
+    bare = [one | {"cell": "b+perc0.1", "figures": {}, "swing": 0.1} for one in rows]
+    compare.main(["compare.py", str(written(tmp_path, [*rows, *bare])), f"--out={tmp_path}/out"])
+    said = capsys.readouterr().out
+    assert "| - | " in lines(said, "| a+perc0.1 | loss | 2 |")[0]
+    assert "a+perc0.1: on the front of discrepancy and KID: equi, loss" in said
+    assert "b+perc0.1: on the front" not in said
+    page = page_of(tmp_path / "out")
+    assert "b: loss has 50 [50, 50] % less discrepancy than equi (2 pairs of runs)." in page
+    assert ">nan<" not in page
+
+
 def test_what_has_no_row_is_not_run_and_what_has_no_value_is_no_evidence(tmp_path, capsys):
     grid = tmp_path / "grid.py"
     grid.write_text(

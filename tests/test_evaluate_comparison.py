@@ -22,6 +22,12 @@ def test_a_planted_reduction_is_found_and_its_interval_covers_it():
     assert inside >= 85
 
 
+def test_a_ratio_to_what_may_be_0_has_no_interval():
+    kids = comparison.ratio_of_means([0.03, 0.02, 0.01], [0.012, -0.004, 0.004], ["a"] * 3)
+    assert kids.value == pytest.approx(5)
+    assert np.isnan([kids.low, kids.high]).all()
+
+
 def test_cells_that_differ_make_the_interval_wider_than_seeds_alone():
     rng = np.random.default_rng(0)
     cells = np.repeat(["a", "b", "c", "d"], 5)

@@ -45,7 +45,8 @@ def ratio_of_means(
     """mean(method) / mean(baseline) over pairs, with a hierarchical bootstrap interval.
 
     Cells are drawn with replacement, then pairs within each (Davison and Hinkley 1997, section
-    3.8). With fewer than two pairs in a cell there is no interval.
+    3.8). With fewer than two pairs in a cell there is no interval, nor where the mean of the
+    baseline could be 0 or less, as that of a KID near 0.
 
     Args:
       method, baseline: [n], value of the same pair at the same place. cells: [n] names.
@@ -56,7 +57,10 @@ def ratio_of_means(
     if min(counts) < 2:
         return Interval(value, float("nan"), float("nan"))
     rows = _drawn(cells, draws, seed)
-    low, high = np.quantile(m[rows].mean(1) / b[rows].mean(1), [0.025, 0.975])
+    below = b[rows].mean(1)
+    if not (below > 0).all():
+        return Interval(value, float("nan"), float("nan"))
+    low, high = np.quantile(m[rows].mean(1) / below, [0.025, 0.975])
     return Interval(value, float(low), float(high))
 
 

@@ -1,5 +1,6 @@
 """The command line of `launch/compare.py`: tables and charts of many runs."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -56,11 +57,7 @@ def _run(argv: list[str]) -> None:
     if not given:
         raise InputError("nothing to compare", "command line",
                          "Give .jsonl files of launch/sweep.py or folders of runs")  # fmt: skip
-    rows = [row for name in given for row in read_rows(Path(name))]
-    # The last holds.
-    rows = list({(r["cell"], r["seed"], r["method"], r.get("trial")): r for r in rows}.values())
-    # A run of a sweep that is given as a folder too goes by the name of its cell.
-    rows = list({_identity(row): row for row in reversed(rows)}.values())[::-1]
+    rows = _rows(given)
     planned = {}
     if values.config:
         file = sweep.opened(values.config)
@@ -119,9 +116,34 @@ def _run(argv: list[str]) -> None:
         print(f"page: {page}")
 
 
+def _rows(given: Sequence[str]) -> list[dict[str, Any]]:
+    """The rows of the files, of which the last of a run holds, and of the folders that no file has.
+
+    A folder's cell has the name of its config, or in a sweep's folder, ROOT/CONFIG/CELL/SEED, that
+    of the cell. Folders that share a cell, a seed and a method are cells of their own names.
+    """
+    folders = {name: read_rows(Path(name)) for name in dict.fromkeys(given) if Path(name).is_dir()}
+    rows = [row for name in given if name not in folders for row in read_rows(Path(name))]
+    rows = list({(r["cell"], r["seed"], r["method"], r.get("trial")): r for r in rows}.values())
+    known = {_identity(row) for row in rows}
+    fresh = {name: [row for row in own if _identity(row) not in known]
+             for name, own in folders.items()}  # fmt: skip
+    for name, own in fresh.items():
+        path = Path(name).resolve()
+        for row in own:
+            if (path.parents[1].name, path.name) == (row["cell"], str(row["seed"])):
+                row["cell"] = path.parent.name
+    held = Counter((r["cell"], r["seed"], r["method"]) for own in fresh.values() for r in own)
+    shared = {(cell, seed) for (cell, seed, _), count in held.items() if count > 1}
+    for name, own in fresh.items():
+        rows += [row | {"cell": name} if (row["cell"], row["seed"]) in shared else row
+                 for row in own]  # fmt: skip
+    return rows
+
+
 def _identity(row: Mapping[str, Any]) -> tuple[Any, ...]:
     """The same for the rows of one run, whatever its cell is called."""
-    keys = ("seed", "method", "perc", "date", "discrepancy", "swing")
+    keys = ("seed", "method", "perc", "date", "discrepancy", "swing", "worst_group", "average")
     return tuple(row.get(key) for key in (("cell", "trial") if "trial" in row else keys))
 
 

@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from fairjax.report import comparison, sheets, words
 from fairjax.report.answer import Answer
 from fairjax.report.comparison import Rows, Section
@@ -59,7 +61,8 @@ def _rows_table(rows: Rows) -> Table:
     heads = ["cell", "seed", "method", "discrepancy", "swing", "KID", "hours", "hardware", "date"]
 
     def text(value: Any, digits: int = 3) -> Cell:
-        return Cell("-", faint=True) if value is None else Cell(f"{value:.{digits}f}")
+        missing = value is None or np.isnan(value)
+        return Cell("-", faint=True) if missing else Cell(f"{value:.{digits}f}")
 
     body = []
     for row in sorted(rows, key=lambda row: (row["cell"], row["seed"])):

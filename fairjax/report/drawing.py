@@ -103,13 +103,16 @@ def curves(
 
 
 def scatter(points: Sequence[Line], title: str, across: str, alt: str) -> Picture:
-    """Points of several kinds; those of a `Line` have one colour and its label."""
+    """Points of several kinds; those of a `Line` have one colour and its label. The vertical axis
+    starts at 0, or where a value is negative below it."""
+    negative = any(y < 0 for kind in points for y in kind.y)
 
     def draw(axes: Axes, theme: Mapping[str, str]) -> None:
         for kind in points:
             axes.scatter(kind.x, kind.y, color=kind.colour, label=kind.label, s=18)
         axes.set_xlabel(across)
-        axes.set_ylim(0, None)
+        if not negative:
+            axes.set_ylim(0, None)
         axes.legend(loc="best", frameon=False, fontsize=8, labelcolor=theme["text"])
 
     return _picture(draw, title, alt, width=470, height=290)

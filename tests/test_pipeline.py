@@ -1,5 +1,6 @@
 """All stages as a user runs them, in a subprocess, on several kinds of data."""
 
+import fcntl
 import json
 import re
 from pathlib import Path
@@ -112,6 +113,12 @@ def test_default_workdir(tmp_path):
     assert re.fullmatch(r"small-\d{8}", run.name)
     assert f"run runs/{run.name};" in first
     pipeline.ok(pipeline.run(None, *args, "--stage=weights", cwd=tmp_path))
+    assert pipeline.finished(run).keys() == {"data", "weights"}
+    with (run / "lock").open("a") as held:  # as by a run that goes on
+        fcntl.flock(held, fcntl.LOCK_EX)
+        said = pipeline.ok(pipeline.run(None, *args, "--stage=report", cwd=tmp_path))
+    assert "what is there so far, without judge/long_hair, arms/main/gan, arms/main/eval" in said
+    assert "weighted, by its true labels" in (run / "report/index.html").read_text()
     assert pipeline.finished(run).keys() == {"data", "weights"}
     other = pipeline.ok(pipeline.run(None, *args, "--config.seed=1", "--stage=data", cwd=tmp_path))
     assert f"run runs/{run.name}-2;" in other

@@ -75,6 +75,14 @@ def _run(argv: list[str]) -> None:
     with storage.workdir(values.workdir, jax.process_index()) as given:
         folder = workdir.choose(config, given, values.stage)
         pending = experiment.stages_of(config, folder, values.stage).pending()
+        missing = [stage for stage in experiment.stages_of(config, folder).pending()
+                   if stage != "report"]  # fmt: skip
+        if values.stage == "report" and missing and (folder / "config.json").exists():
+            # Only read, so a run that goes on need not be waited for.
+            if devices.is_lead():
+                log.info("a page of what is there so far, without %s", ", ".join(missing))
+                log.info("open %s", storage.original(experiment.build(folder)))
+            return
         with workdir.lock(folder):
             if devices.is_lead():
                 # A run that has nothing to do leaves the record as it is.

@@ -27,7 +27,7 @@ from fairjax.experiments import (
 )
 from fairjax.experiments.stages import Stages
 from fairjax.models import pretrained
-from fairjax.report import classifiers
+from fairjax.report.classifiers import build
 from fairjax.train.classifier import Classifier
 from fairjax.train.devices import is_lead
 
@@ -193,7 +193,7 @@ class _Bodies:
     def report(self, folder: Path) -> None:
         if not is_lead():
             return
-        page = classifiers.build(self._workdir)
+        page = build(self._workdir)
         found = json.loads((page.parent / "metrics.json").read_text())
         log.info("report: %s", found["answer"])
 

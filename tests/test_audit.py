@@ -492,13 +492,16 @@ def figure(name, value, half):
 
 def test_verdicts_by_the_whole_interval():
     figures = {f.name: f for f in (figure("a", 0.5, 0.1), figure("b", math.nan, 0.0),
-                                   Figure("c", 3.0, math.nan, math.nan, 5))}  # fmt: skip
+                                   Figure("c", 3.0, math.nan, math.nan, 5),
+                                   Figure("kl", 0.0, 0.0, math.inf, 40))}  # fmt: skip
     ruled = lambda low, high, name="a": verdicts.judged(figures, {name: (low, high)})[0]
     assert ruled(0.3, 0.7).verdict == verdicts.PASS
     assert ruled(0.61, math.inf).verdict == ruled(-math.inf, 0.39).verdict == verdicts.FAIL
     assert ruled(0.45, 0.7).verdict == ruled(-math.inf, 0.5).verdict == verdicts.OPEN
     assert ruled(0.0, 1.0, "b").verdict == ruled(0.0, 1.0, "none").verdict == verdicts.OPEN
     assert (ruled(0, 4, "c").verdict, ruled(0, 2, "c").verdict) == (verdicts.PASS, verdicts.FAIL)
+    # What a class without a share in the reference does to KL.
+    assert ruled(-math.inf, 0.01, "kl").verdict == verdicts.OPEN
 
 
 def test_an_unchanged_generator_rarely_moves():

@@ -58,6 +58,8 @@ def test_projection_is_the_nearest_point_of_the_simplex():
         np.testing.assert_allclose(
             project_to_simplex(point), oracle.nearest_on_simplex(point), atol=1e-9
         )
+    there = np.array([[0.5, 1 / 6, 1 / 3, 0], [0.1, 0.2, 0.3, 0.4]])
+    assert np.array_equal(project_to_simplex(there), there)
     corrected, unclipped, outside = correct(
         np.array([0.99, 0.01]), np.array([[0.9, 0.1], [0.1, 0.9]])
     )
@@ -324,3 +326,6 @@ def test_networks_that_differ_on_samples_are_counted_in_pairs():
     assert figure.value == pytest.approx((2 / 3 + 2 / 3) / 4)
     assert (figure.n, figure.note) == (4, "on real images 0.4 %")
     assert disagreement_figure(votes, "hair", math.nan).note == "on real images unknown"
+    none = disagreement_figure(votes[[0, 2]], "hair", 0.0)
+    assert none[1:3] == (0, 0)
+    assert none.high == pytest.approx(1.96**2 / (2 + 1.96**2))  # Wilson's, of 0 of 2

@@ -33,8 +33,11 @@ def test_new_samples_give_a_twentieth_and_copies_one():
     assert figure.value == pytest.approx(0.05, abs=0.03)
     assert figure.note == ""
     copies = memorisation_figure("memorisation/x", np.full(100, 1e-3), held_out)
-    assert copies.value == copies.low == copies.high == 1
-    assert copies.n == 100
+    assert (copies.value, copies.high, copies.n) == (1, 1, 100)
+    assert copies.low == pytest.approx(100 / (100 + 1.96**2))  # Wilson's, of 100 of 100
+    none = memorisation_figure("memorisation/x", np.full(60, 1e3), held_out)
+    assert (none.value, none.low) == (0, 0)
+    assert none.high == pytest.approx(1.96**2 / (60 + 1.96**2))
 
 
 def test_few_held_out_images_are_insufficient_evidence():

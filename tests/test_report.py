@@ -12,7 +12,7 @@ from fairjax.data.cache import write_json
 from fairjax.errors import InputError
 from fairjax.evaluate.fairness import JudgeErrors, fairness_figures
 from fairjax.evaluate.figures import Figure, write_figures
-from fairjax.report import words
+from fairjax.report import card, words
 from fairjax.report.answer import answer
 from fairjax.report.build import build
 from fairjax.report.workdir import read
@@ -511,6 +511,47 @@ def test_an_arm_that_was_trained_with_labels_says_so(tmp_path):
     assert "labels" not in words.kind_of_arm(arm)
     arm.settings["gan.condition"] = ["hair", "age"]
     assert words.kind_of_arm(arm).endswith(", trained with labels of hair and age")
+
+
+def test_labels_reach_an_arm_through_true_ratios_and_through_other_arms(tmp_path):
+    run = read(whole_run(tmp_path))
+    first = run.arms[0]
+
+    def arm(name, **settings):
+        return dataclasses.replace(
+            first, name=name, settings=first.settings | {"gan.reweight": "none"} | settings
+        )
+
+    penalty = {"gan.penalty": "marginals", "gan.penalty_groups": "ratio"}
+    arms = (arm("plain"), arm("steered", **penalty), arm("bins", **{"gan.groups": "ratio_bins"}),
+            arm("tuned", **{"gan.init_from": "arm:fed"}),
+            arm("fed", **{"gan.own_from": "arm:labelled"}),
+            arm("labelled", **{"gan.groups": "attributes"}))  # fmt: skip
+    run = dataclasses.replace(run, arms=arms)
+    run.config["weights"] = {"true_ratio": False}
+    assert card.trained_with_labels(run) == ["tuned", "fed", "labelled"]
+    run.config["weights"] = {"true_ratio": True}
+    assert card.trained_with_labels(run) == ["steered", "bins", "tuned", "fed", "labelled"]
+
+
+def test_a_threat_on_few_images_is_said_to_be_no_evidence(tmp_path):
+    run = read(whole_run(tmp_path))
+    note = "insufficient evidence: 10 held-out images, 50 needed"
+    figure = Figure("memorisation/random_conv", 0.3, 0.0, 0.6, 100, note)
+    run.arms[0].figures[figure.name] = figure
+    (copied,) = (said for said in card.threats(run) if f"of {run.arms[0].name} are closer" in said)
+    assert copied.endswith(f"than 95 % of new images are ({note}).")
+
+
+def test_intervals_that_overlap_are_no_proof_of_equal_distances(tmp_path):
+    run = read(whole_run(tmp_path, labels=False))
+    for end, value in (("reference", (0.1, 0.02, 0.18)), ("biased", (0.3, 0.15, 0.45))):
+        for arm in run.arms:
+            name = f"kid/random_conv/heldout_{end}"
+            arm.figures[name] = Figure(name, *value, 100, "")
+    said = " ".join(answer(run).evidence)
+    assert "are not proven to be closer to held-out reference images (KID" in said
+    assert "as far" not in said
 
 
 def test_an_arm_with_a_penalty_says_so_and_is_no_baseline(tmp_path):

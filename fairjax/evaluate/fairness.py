@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import rel_entr
 
-from fairjax.evaluate.figures import Figure
+from fairjax.evaluate.figures import Figure, score_interval
 
 KINDS = ("hard", "soft")
 TOO_WEAK = "judge too weak"
@@ -85,7 +85,12 @@ def project_to_simplex(points: np.ndarray) -> np.ndarray:
     descending = -np.sort(-points, axis=-1)
     excess = (np.cumsum(descending, -1) - 1) / np.arange(1, points.shape[-1] + 1)
     last = (descending > excess).sum(-1, keepdims=True) - 1
-    return np.maximum(points - np.take_along_axis(excess, last, -1), 0)
+    nearest = np.maximum(points - np.take_along_axis(excess, last, -1), 0)
+    # What is there already stays to the bit: a share of 0 must not become 1e-17.
+    there = (points >= 0).all(-1, keepdims=True) & np.isclose(
+        points.sum(-1, keepdims=True), 1, rtol=0, atol=1e-12
+    )
+    return np.where(there, points, nearest)
 
 
 def discrepancy(shares: np.ndarray, target: np.ndarray) -> float:
@@ -222,10 +227,13 @@ def disagreement_figure(votes: np.ndarray, attribute: str, real: float) -> Figur
     k]; `real` is that over real images, NaN where there are none."""
     differ = disagreement(votes)
     value, spread = float(differ.mean()), float(1.96 * differ.std() / np.sqrt(len(differ)))
+    low, high = max(value - spread, 0.0), min(value + spread, 1.0)
+    if spread == 0:  # all alike, which is no certainty
+        low, high = score_interval(value, len(differ), 1.96)
     note = "on real images unknown" if np.isnan(real) else f"on real images {100 * real:.2g} %"
     return Figure(
-        f"judge_disagreement/{attribute}", value, max(value - spread, 0.0),
-        min(value + spread, 1.0), len(differ), note,
+        f"judge_disagreement/{attribute}", value, min(low, value), max(high, value), len(differ),
+        note,
     )  # fmt: skip
 
 

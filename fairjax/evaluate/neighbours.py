@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from fairjax.evaluate.figures import Figure
+from fairjax.evaluate.figures import Figure, score_interval
 
 ENOUGH_HELD_OUT = 50
 _ROWS = 1024
@@ -77,6 +77,8 @@ def memorisation_figure(
         for _ in range(draws)
     ]
     low, high = np.quantile(drawn, [0.025, 0.975])
+    if low == high:  # all samples alike, which is no certainty
+        low, high = score_interval(value, len(own), 1.96)
     note = ""
     if len(held_out) < ENOUGH_HELD_OUT:
         note = f"insufficient evidence: {len(held_out)} held-out images, {ENOUGH_HELD_OUT} needed"

@@ -144,10 +144,10 @@ def as_json(verdicts: list[Verdict], changed: list[Moved], compared: int) -> dic
 
 
 def _ends(figure: Figure) -> tuple[float, float]:
-    """The interval, the value twice where there is none; NaN where nothing was measured."""
-    if math.isfinite(figure.low) and math.isfinite(figure.high):
-        return figure.low, figure.high
-    return figure.value, figure.value
+    """The interval, with the value for an end that is none; NaN where nothing was measured. An
+    infinite end stays: the figure may be as large as that."""
+    low, high = (figure.value if math.isnan(end) else end for end in (figure.low, figure.high))
+    return low, high
 
 
 def _known(*figures: Figure) -> bool:

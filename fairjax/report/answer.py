@@ -207,17 +207,16 @@ def _without_labels(arms: list[Arm]) -> Answer:
             biased = arm.figures.get(key.replace("/heldout_reference", "/heldout_biased"))
             if not key.endswith("/heldout_reference") or biased is None:
                 continue
-            closer = "as far from"
+            which = f"The samples of the {words.described(arm)} are"
+            to = f"held-out reference images (KID {_led(reference)})"
+            other = f"held-out biased ones (KID {_led(biased)})"
             if reference.high < biased.low:
-                closer = "closer to"
+                sentences.append(f"{which} closer to {to} than to {other}.")
             elif reference.low > biased.high:
-                closer = "farther from"
-            sentences.append(
-                f"The samples of the {words.described(arm)} are {closer} held-out reference images "
-                f"(KID {_led(reference)}) {'as' if closer.startswith('as') else 'than'} "
-                f"{'from' if closer != 'closer to' else 'to'} held-out biased ones "
-                f"(KID {_led(biased)})."
-            )
+                sentences.append(f"{which} farther from {to} than from {other}.")
+            else:
+                sentences.append(f"{which} not proven to be closer to {to} than to {other}, or "
+                                 "the other way round.")  # fmt: skip
     caveats = ["Intervals are 95 % and say nothing about other training seeds.",
                *_on_training(arms)]  # fmt: skip
     return Answer("No attribute was measured", "open", sentences[:1], sentences[1:], caveats)

@@ -2,19 +2,41 @@
 
 import math
 
+from fairjax.config import named_arm
 from fairjax.evaluate.figures import main_figure
 from fairjax.report import words
-from fairjax.report.workdir import Run, insufficient
+from fairjax.report.workdir import Arm, Run, insufficient
 
 
 def trained_with_labels(run: Run) -> list[str]:
-    """Names of the arms whose training saw labels of attributes."""
-    true_ratio = run.config.get("weights", {}).get("true_ratio", False)
-    return [arm.name for arm in run.arms
-            if (words.penalised(arm) and not words.by_ratio(arm))
-            or (true_ratio and arm.reweight != "none")
-            or (arm.settings.get("gan.condition") or ["reference_set"])[0] != "reference_set"
-            or arm.settings.get("gan.groups") == "attributes"]  # fmt: skip
+    """Names of the arms whose training saw labels of attributes, by itself, through true ratios, or
+    in the networks or samples of such an arm."""
+    found = {arm.name for arm in run.arms if _labelled(arm)}
+    if run.config.get("weights", {}).get("true_ratio", False):
+        found |= {arm.name for arm in run.arms if _uses_ratios(arm)}
+    for _ in run.arms:  # as often as one can be made of another
+        found |= {arm.name for arm in run.arms if found & {
+            named_arm(str(arm.settings.get(f"gan.{key}") or ""))
+            for key in ("init_from", "second_from", "own_from")
+        }}  # fmt: skip
+    return [arm.name for arm in run.arms if arm.name in found]
+
+
+def _labelled(arm: Arm) -> bool:
+    return (
+        (words.penalised(arm) and not words.by_ratio(arm))
+        or (arm.settings.get("gan.condition") or ["reference_set"])[0] != "reference_set"
+        or arm.settings.get("gan.groups") == "attributes"
+    )
+
+
+def _uses_ratios(arm: Arm) -> bool:
+    return (
+        arm.reweight != "none"
+        or (words.penalised(arm) and words.by_ratio(arm))
+        or arm.settings.get("gan.groups") == "ratio_bins"
+        or arm.settings.get("gan.draws") == "stratified"
+    )
 
 
 def threats(run: Run) -> list[str]:
@@ -41,8 +63,11 @@ def threats(run: Run) -> list[str]:
                         f"reference): {before}in {arm.name}, {words.number(far)}.")  # fmt: skip
         copied = arm.figures.get("memorisation/random_conv")
         if copied is not None and math.isfinite(copied.value):
-            said.append(f"Training images are copied: {words.percent(copied)} of the samples of "
-                        f"{arm.name} are closer to one than 95 % of new images are.")  # fmt: skip
+            note = f" ({copied.note})" if copied.note else ""
+            said.append(
+                f"Training images are copied: {words.percent(copied)} of the samples of "
+                f"{arm.name} are closer to one than 95 % of new images are{note}."
+            )
     return said
 
 

@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 
 from fairjax.errors import InputError
+from fairjax.experiments import stages
 from fairjax.experiments.stages import Stages, read_arrays, read_json
+from fairjax.train import energy
 
 PLAN = {
     "data": {"n": 3},
@@ -59,6 +61,31 @@ def test_done_is_written_last_and_holds_config_inputs_and_output(tmp_path):
         assert not (folder / "DONE").exists()
 
     Stages(tmp_path / "new", PLAN).run("data", [], body)
+
+
+def test_what_a_resumed_stage_took_is_what_its_starts_took(tmp_path, monkeypatch):
+    """Two that were stopped and one to the end; one that only refused its input counts nothing."""
+    now = [0.0]
+    monkeypatch.setattr(stages.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(energy, "counters", lambda: {"CPU 0": (now[0] * 5, 1e9)})
+
+    def started(seconds, error=None):
+        def body(folder):
+            if not isinstance(error, InputError):
+                (folder / "state").write_text("")
+            now[0] += seconds
+            if error is not None:
+                raise error
+
+        Stages(tmp_path, PLAN).run("data", [], body)
+
+    for seconds, error in ((70, InputError("x", "y", "z")), (10, KeyboardInterrupt()),
+                           (20, OSError())):  # fmt: skip
+        with pytest.raises(type(error)):
+            started(seconds, error)
+    started(30)
+    record = json.loads((tmp_path / "data/DONE").read_text())
+    assert (record["seconds"], record["joules"]) == (60, {"CPU": 300})
 
 
 def test_pending(tmp_path):

@@ -251,8 +251,20 @@ def _of_figures(search: Search, config: ConfigDict) -> list[str]:
                             "eval.features_during=True those in other features too")  # fmt: skip
         elif name.startswith(("fairness_discrepancy/", "share/")):
             sets = ["+".join(names) for names in config.judge.attribute_sets]
-            if name.split("/")[1] not in sets:
+            head, of, *_ = name.split("/")
+            classes = ("/0", "/1") if head == "share" else ("",)
+            ends = ("/reference", "/uniform") if head != "share" else ("",)
+            known = [
+                f"{head}/{of}{k}/{kind}/{form}{end}"
+                for k in classes
+                for kind in ("hard", "soft")
+                for form in ("raw", "corrected")
+                for end in ends
+            ]
+            if of not in sets:
                 problems.append(f"'{name}' is of no judge; judged are {', '.join(sets)}")
+            elif re.sub(r"/\d+/", "/0/", name, count=1) not in known:
+                problems.append(f"'{name}' is no figure of samples. {nearest(name, known)}")
     return problems
 
 

@@ -1,5 +1,6 @@
 """Stages: each fills one folder of the workdir and writes DONE last; a rerun skips what is done."""
 
+import contextlib
 import json
 import logging
 import shutil
@@ -88,6 +89,26 @@ def _recorded(record: dict[str, Any]) -> dict[str, str]:
     """The hashes in a DONE. Those of older versions have checkpoints of parts of a stage too."""
     return {name: known for name, known in record.get("files", {}).items()
             if _handed_on(PurePath(name))}  # fmt: skip
+
+
+class Spent:
+    """Time and energy of a stage over all its starts.
+
+    Args:
+      before: the record of the start before; {} for the first.
+    """
+
+    def __init__(self, before: Mapping[str, Any]):
+        self._before, self._began, self.energy = before, time.monotonic(), Energy()
+
+    def so_far(self) -> dict[str, Any]:
+        """`seconds`, and `joules` by kind of chip."""
+        seconds = float(self._before.get("seconds", 0)) + time.monotonic() - self._began
+        joules = dict(self._before.get("joules", {}))
+        for kind, value in self.energy.joules.items():
+            joules[kind] = joules.get(kind, 0.0) + value
+        return {"seconds": round(seconds, 1),
+                "joules": {kind: round(value, 1) for kind, value in joules.items()}}  # fmt: skip
 
 
 class Stages:
@@ -282,23 +303,29 @@ class Stages:
             return
         log.info("stage %s", name)
         folder.mkdir(parents=True, exist_ok=True)
+        started = {"config": self._plan[name], "inputs": inputs}
+        spent = Spent({} if done else record or {})
         if is_lead():
-            write_json(folder / "STARTED", {"config": self._plan[name], "inputs": inputs})
-        began = time.monotonic()
-        with Energy() as energy:
-            output = body(folder) or {}
-        seconds = time.monotonic() - began
+            write_json(folder / "STARTED", started | spent.so_far())
+        try:
+            with spent.energy:
+                output = body(folder) or {}
+        except BaseException:
+            # What a resumed stage took is what all its starts took, but for those that were killed.
+            if is_lead():
+                with contextlib.suppress(OSError):
+                    write_json(folder / "STARTED", started | spent.so_far())
+            raise
+        taken = spent.so_far()
         if is_lead():
             write_json(
                 folder / "DONE",
-                {"config": self._plan[name], "inputs": inputs, "output": output,
-                 "seconds": round(seconds, 1),
-                 "joules": {kind: round(value, 1) for kind, value in energy.joules.items()},
+                {**started, "output": output, **taken,
                  "files": {} if self._view(name) else hashes(folder)},
             )  # fmt: skip
         shared()  # DONE is there to be read
         self._made.add(name)
-        log.info("stage %s: finished in %s", name, clock(seconds))
+        log.info("stage %s: finished in %s", name, clock(taken["seconds"]))
 
 
 def differences(

@@ -99,9 +99,13 @@ def next_trial(search: Search, study: optuna.Study, folder: Path) -> Iterator[Tr
         def mine(number: int) -> bool:
             return claim.enter_context(runs.claimed(workdir_of(folder, number)))
 
+        def goes_on(number: int) -> bool:  # its process may have ended it since the list was read
+            return bool(study.get_trials(deepcopy=False)[number].state == TrialState.RUNNING)
+
         with locked(folder):
             trials = study.get_trials(deepcopy=False)
-            begun = (t for t in trials if t.state == TrialState.RUNNING and mine(t.number))
+            begun = (t for t in trials if t.state == TrialState.RUNNING and mine(t.number)
+                     and goes_on(t.number))  # fmt: skip
             left = next(begun, None)
             trial = None
             if left is not None:

@@ -280,7 +280,8 @@ def _render(
         axes.tick_params(length=0)
         draw(axes, theme)
         if title:
-            axes.set_title(title, loc="left", fontsize=10, color=theme["strong"], pad=9)
+            lines = textwrap.fill(title, width // 8)  # about what fits beside each other
+            axes.set_title(lines, loc="left", fontsize=10, color=theme["strong"], pad=9)
         buffer = io.BytesIO()
         canvas.savefig(buffer, format="png", dpi=_DPI, transparent=True)
     return buffer.getvalue()

@@ -131,7 +131,7 @@ def _rows(given: Sequence[str]) -> list[dict[str, Any]]:
     for name, own in fresh.items():
         path = Path(name).resolve()
         for row in own:
-            if (path.parents[1].name, path.name) == (row["cell"], str(row["seed"])):
+            if (path.parent.parent.name, path.name) == (row["cell"], str(row["seed"])):
                 row["cell"] = path.parent.name
     held = Counter((r["cell"], r["seed"], r["method"]) for own in fresh.values() for r in own)
     shared = {(cell, seed) for (cell, seed, _), count in held.items() if count > 1}

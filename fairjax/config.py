@@ -236,7 +236,7 @@ def _gan() -> dict[str, Any]:
         "beta1": 0.0,
         "beta2": 0.99,
         "ema_kimg": 10.0,  # half-life
-        "ema_rampup": 0.05,  # half-life is at most this share of the images seen; 0 = no ramp
+        "ema_rampup": 0.05,  # at most this share of the images seen; 0, or with init_from: no ramp
         # Rhythm, in kimg.
         "log_every_kimg": 1.0,
         "save_every_kimg": 100.0,

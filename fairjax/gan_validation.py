@@ -71,13 +71,16 @@ def _shapes(config: ConfigDict, devices: int, need: Need) -> None:
     need(gan.batch >= 1 and gan.batch % devices == 0, "batch", f"a multiple of {devices} devices")
     need(gan.mbstd_group >= 0 and (gan.batch // devices) % group == 0, "mbstd_group",
          f"0 or a divisor of the {gan.batch // max(devices, 1)} images per device")  # fmt: skip
+    sizes = ("z_dim", "w_dim", "mapping_layers", "channel_base", "channel_max", "d_width")
+    for key in sizes:
+        need(0 < gan[key] < float("inf"), key, "positive and finite")
+    if size < 1 or not all(0 < gan[key] < float("inf") for key in sizes):
+        return  # the rest cannot be reckoned
     d_base, d_max = d_widths(gan)
     last = min(d_base // 4, d_max)
     need(gan.mbstd_features >= 1 and last % max(gan.mbstd_features, 1) == 0, "mbstd_features",
          f"a divisor of the {last} channels at 4 x 4 pixels")  # fmt: skip
     need(gan.half_resolutions >= 0, "half_resolutions", "0 or more")
-    for key in ("z_dim", "w_dim", "mapping_layers", "channel_base", "channel_max", "d_width"):
-        need(0 < gan[key] < float("inf"), key, "positive and finite")
     need(min(d_base // size, d_max) >= 1, "d_width", "so large that each block has a channel")
     need(gan.channel_base >= size, "channel_base", f"at least data.resolution ({size})")
     need(gan.conv_clamp >= 0, "conv_clamp", "0 or more")
@@ -116,6 +119,9 @@ def _labels(config: ConfigDict, need: Need) -> None:
     need(not numbers or not gan.sample_labels, "sample_labels",
          "empty with condition_form=numbers")  # fmt: skip
     by_set = tuple(gan.condition) == ("reference_set",)
+    both = gan.train_on == "union" and gan.second_d != "reference"
+    need(not by_set or both, "condition", "another, unless each discriminator sees both sets "
+         "(gan.train_on=union, gan.second_d not reference)")  # fmt: skip
     need(by_set or "reference_set" not in gan.condition, "condition",
          "reference_set alone, or attributes")  # fmt: skip
     # Labelled "reference" only, fakes would never be compared with the biased set.
@@ -135,6 +141,10 @@ def _starts(config: ConfigDict, devices: int, need: Need) -> None:
     need(0 <= gan.freeze_d <= blocks, "freeze_d", f"from 0 to {blocks}, one for each block from "
          f"{config.data.resolution} down to 8 px")  # fmt: skip
     need(not gan.freeze_d or given_d, "freeze_d", "0 unless gan.init_from gives a discriminator")
+    # The blocks that growing adds are not trained yet.
+    need(not gan.freeze_d or not gan.init_grow, "freeze_d", "0 with gan.init_grow")
+    need(gan.second_d != "frozen" or not gan.init_grow or bool(gan.second_from), "second_d",
+         "none or reference with gan.init_grow, unless gan.second_from is given")  # fmt: skip
     need(gan.second_d != "frozen" or given_d, "second_d",
          "none or reference unless gan.init_from gives a discriminator")  # fmt: skip
     need(not gan.second_from or gan.second_d == "frozen", "second_from",
@@ -187,8 +197,8 @@ def _penalty(config: ConfigDict, need: Need) -> None:
         need(0 <= gan[key] < float("inf"), key, "0 or more, and finite")
     for key in ("penalty_rate", "adversary_learning_rate", "adversary_width"):
         need(0 < gan[key] < float("inf"), key, "positive and finite")
-    need(gan.penalty not in ("marginals", "constraint") or not gan.penalty_unbiased
-         or gan.batch >= 2, "penalty_unbiased", "False with a batch of one")  # fmt: skip
+    need(gan.penalty == "none" or not gan.penalty_unbiased or gan.batch >= 2, "penalty_unbiased",
+         "False with a batch of one")  # fmt: skip
 
 
 def _own_samples(gan: ConfigDict, need: Need) -> None:

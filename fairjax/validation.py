@@ -143,6 +143,10 @@ def _validate_chain(config: ConfigDict, name: str, problems: list[str]) -> None:
         different = [k for k in (SHAPES if with_d else SHAPES[:-2]) if arm[k] != other[k]]
         if with_d and bool(arm.mbstd_group) != bool(other.mbstd_group):
             different.append("mbstd_group")
+        if with_d and arm.mbstd_group and arm.mbstd_features != other.mbstd_features:
+            different.append("mbstd_features")
+        if with_d and arm.condition and arm.d_mapping_layers != other.d_mapping_layers:
+            different.append("d_mapping_layers")
         if different:
             problems.append(f"arm {name} takes networks of {source}, so these keys of gan must be "
                             f"equal in both: {', '.join(different)}")  # fmt: skip

@@ -77,6 +77,8 @@ def test_all_problems_are_reported_at_once():
         ("gan.style_mixing", 1.1),
         ("gan.mbstd_group", 5),
         ("gan.mbstd_mode", "diagonal"),
+        ("gan.d_width", float("inf")),
+        ("gan.d_width", float("nan")),
         ("gan.mbstd_features", 3),
         ("gan.mbstd_weighted", True),  # the default draws reals by their weight
         ("gan.condition", ("long_hair", "long_hair")),
@@ -220,6 +222,44 @@ def test_a_slack_below_the_chance_of_a_batch_is_warned_of():
     assert len(cautions(config)) == 1
     config.gan.update(penalty_unbiased=False, penalty_slack=0.05)
     assert len(cautions(config)) == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        # The blocks that growing adds are not trained.
+        ({"init_from": "f", "init_grow": True, "freeze_d": 1}, "freeze_d (=1) must be 0 with gan"),
+        ({"init_from": "f", "init_grow": True, "second_d": "frozen"}, "second_d (='frozen') must"),
+        # A discriminator that sees one set only would tell fakes by their label.
+        ({"condition": ("reference_set",), "fake_labels": "data", "train_on": "reference"},
+         "unless each discriminator sees both sets"),
+        ({"condition": ("reference_set",), "fake_labels": "data", "train_on": "union",
+          "second_d": "reference"}, "unless each discriminator sees both sets"),
+        ({"penalty": "quality", "penalty_unbiased": True, "batch": 1, "mbstd_group": 1},
+         "penalty_unbiased (=True) must be False with a batch of one"),
+    ],
+)  # fmt: skip
+def test_what_does_not_go_together_is_refused(changes, words):
+    config = defaults()
+    config.gan.update(changes)
+    assert words in problems(config)
+
+
+def test_arms_that_take_a_discriminator_have_its_label_layers_and_statistics():
+    config = defaults()
+    told = {"condition": ("long_hair",)}
+    config.arms = ConfigDict({"a": told, "b": told | {"init_from": "arm:a", "d_mapping_layers": 2}})
+    assert "must be equal in both: d_mapping_layers" in problems(config)
+    config.arms = ConfigDict({"a": {}, "b": {"init_from": "arm:a", "mbstd_features": 2}})
+    assert "must be equal in both: mbstd_features" in problems(config)
+    config.arms.b.update(init_d="fresh")
+    validate(config)
+
+
+def test_an_image_of_no_size_is_refused():
+    config = defaults()
+    config.data.resolution = 0
+    assert "data.resolution (=0) must be" in problems(config)
 
 
 def test_batches_must_split_over_the_devices():

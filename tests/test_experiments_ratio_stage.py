@@ -82,6 +82,17 @@ def test_one_image_of_a_set_is_refused():
         ratio_stage.folds(dataset(n_reference=1), defaults())
 
 
+def test_fewer_images_than_folds_are_refused():
+    config, data = defaults(), dataset(n_reference=3)
+    few = np.flatnonzero(data.domain[data.training] == 0)[:3]
+    data.training = np.concatenate(
+        [data.training[few], data.training[data.domain[data.training] == 1]]
+    )
+    config.ratio.folds = 5
+    with pytest.raises(InputError, match="6 training images are too few for 5 folds. Take 3"):
+        ratio_stage.folds(data, config)
+
+
 def test_the_stages_are_those_of_the_networks_in_the_config():
     config = defaults()
     config.ratio.folds = 2

@@ -133,6 +133,10 @@ def test_groups_of_which_nothing_is_drawn_start_without_a_share():
     settings = config(groups="dataset", dro=True, dro_start="uniform", train_on="reference")
     examples, _ = real_examples(settings, dataset(), WEIGHT, LOG_RATIO)
     np.testing.assert_allclose(examples.q, [0, 1])
+    nearly = np.array([1e-22, 1e-22, 1e-22, 1e-22, 1, 1])  # true ratios of 0
+    settings.gan.train_on = "union"
+    examples, _ = real_examples(settings, dataset(), nearly, LOG_RATIO)
+    np.testing.assert_allclose(examples.q, [0, 1])
 
 
 def test_groups_of_clusters_are_those_of_the_ratio_stage(tmp_path):
@@ -190,8 +194,12 @@ def test_training_with_labels_needs_them():
     with pytest.raises(InputError, match="gan.condition: 2 of 6 training images have no label"):
         conditions(tree, dataset((0, -1, 0, 1, -1, 1)))
     tree.gan.fake_labels = "uniform"
-    with pytest.raises(InputError, match="no training image is 'none'"):
+    with pytest.raises(InputError, match="no image that is trained on is 'none'"):
         conditions(tree, dataset(cardinality=3))
+    tree.gan.update(fake_labels="data", train_on="reference")
+    with pytest.raises(InputError, match="gan.fake_labels=data: no image that is trained on is 's"):
+        conditions(tree, dataset((0, 0, 0, 1, 1, 1)))
+    tree.gan.train_on = "union"
     tree.gan.fake_labels = "reference"  # which has none of it, so no fake has either
     assert conditions(tree, dataset(cardinality=3)).prior[2] == 0
 
@@ -204,6 +212,12 @@ def test_q_starts_at_the_weighted_shares_and_rare_groups_get_more_slack():
     changes["dro_start"] = "uniform"
     examples, _ = real_examples(config(**changes), dataset(), WEIGHT, LOG_RATIO)
     np.testing.assert_allclose(examples.q, [0.5, 0.5])
+    # Of the images that are trained on: one of each class in the reference set.
+    changes |= {"groups": "attributes", "train_on": "reference"}
+    tree = config(**changes)
+    tree.data.group_attributes = ("hair",)
+    examples, _ = real_examples(tree, dataset(), WEIGHT, LOG_RATIO)
+    np.testing.assert_allclose(examples.adjustment, [2, 2])
 
 
 def test_thousand_images_become_steps():

@@ -151,6 +151,18 @@ def test_q_stays_a_distribution_over_many_steps():
     assert (q > 0).all()
 
 
+def test_a_group_that_was_easy_for_long_can_become_the_hard_one():
+    """In float32 q would be 0 by then and stay there; one that starts at 0 does stay."""
+    everyone, q = jnp.ones(3, bool), jnp.asarray([0.5, 0.5, 0.0])
+    easy = jax.jit(lambda q: step(jnp.asarray([0.2, 0.5, 0.9]), everyone, q, eta=1.0)[1])
+    for _ in range(500):
+        q = easy(q)
+    np.testing.assert_allclose(q, [1e-9, 1, 0], rtol=1e-3)
+    for _ in range(100):
+        _, q = step(jnp.asarray([0.9, 0.5, 0.9]), everyone, q, eta=1.0)
+    np.testing.assert_allclose(q, [1, 0, 0], atol=1e-5)
+
+
 @pytest.mark.parametrize("q", [[0.5, 0.5, 0, 0], [1, 0, 0, 0]])
 def test_extreme_losses_give_finite_numbers(q):
     losses = jnp.asarray([0.0, -1e4, 1e6, 3.0])

@@ -523,15 +523,25 @@ def test_labels_reach_an_arm_through_true_ratios_and_through_other_arms(tmp_path
         )
 
     penalty = {"gan.penalty": "marginals", "gan.penalty_groups": "ratio"}
-    arms = (arm("plain"), arm("steered", **penalty), arm("bins", **{"gan.groups": "ratio_bins"}),
+    bins, labels = {"gan.groups": "ratio_bins"}, {"gan.groups": "attributes"}
+    arms = (arm("plain"), arm("steered", **penalty), arm("bins", **bins, **{"gan.dro": True}),
+            arm("logged", **bins), arm("logged_too", **labels),
             arm("tuned", **{"gan.init_from": "arm:fed"}),
             arm("fed", **{"gan.own_from": "arm:labelled"}),
-            arm("labelled", **{"gan.groups": "attributes"}))  # fmt: skip
+            arm("labelled", **labels, **{"gan.dro": True}))  # fmt: skip
     run = dataclasses.replace(run, arms=arms)
     run.config["weights"] = {"true_ratio": False}
     assert card.trained_with_labels(run) == ["tuned", "fed", "labelled"]
     run.config["weights"] = {"true_ratio": True}
     assert card.trained_with_labels(run) == ["steered", "bins", "tuned", "fed", "labelled"]
+
+
+def test_on_the_reference_set_alone_no_weight_acts(tmp_path):
+    first = read(whole_run(tmp_path)).arms[0]
+    alone = {"gan.reweight": "resample", "gan.train_on": "reference"}
+    arm = dataclasses.replace(first, settings=first.settings | alone)
+    assert arm.reweight == "none"
+    assert words.kind_of_arm(arm).startswith("unweighted, on the reference set only")
 
 
 def test_a_threat_on_few_images_is_said_to_be_no_evidence(tmp_path):

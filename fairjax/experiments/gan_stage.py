@@ -46,6 +46,7 @@ def programs(config: ConfigDict, labels: Conditions | None = None) -> Gan:
     """The compiled programs of a config, made once per shape, objective and set of labels."""
     unread = (*DATA_ONLY, *(() if config.gan.alpha_ramp else RAMP_ONLY))
     shape = {k: v for k, v in config.gan.items() if k not in unread}
+    shape["init_from"] = bool(config.gan.init_from)  # the ramp of the average depends on it
     told = None if labels is None else labels.record()
     key = digest([shape, config.data.resolution, config.data.channels, told])
     if key not in _programs:

@@ -27,6 +27,7 @@ log = logging.getLogger("fairjax")
 
 ROLE = "penalty_judge"
 FEW = 10  # images of a group of the ratios, below which no network can learn to tell it
+AIMED = ("marginals", "constraint")  # the penalties that have a target
 CHUNK = 4096  # reference images in memory at a time
 
 
@@ -138,8 +139,11 @@ def load(workdir: Path, config: ConfigDict, dataset: Dataset) -> FrozenJudge | N
                   for p in parts for variables in members]  # fmt: skip
         target = np.concatenate(judged).mean(0)
     shares = ", ".join(f"{name}: {x:.3f}" for name, x in zip(classes, target, strict=True))
-    log.info("penalty %s on %s, target %s (%s)", config.gan.penalty, one.label,
-             config.gan.penalty_target, shares)  # fmt: skip
+    if config.gan.penalty in AIMED:
+        log.info("penalty %s on %s, target %s (%s)", config.gan.penalty, one.label,
+                 config.gan.penalty_target, shares)  # fmt: skip
+    else:
+        log.info("penalty %s on %s", config.gan.penalty, one.label)
     return frozen_judge(network.model, members, target)
 
 
@@ -148,4 +152,5 @@ def record(config: ConfigDict, judge: FrozenJudge | None) -> dict[str, Any]:
     one = asked(config)
     if judge is None or one is None:
         return {}
-    return {"penalty": {"judge": one.stage, "target": np.asarray(judge.target).tolist()}}
+    aim = {"target": np.asarray(judge.target).tolist()} if config.gan.penalty in AIMED else {}
+    return {"penalty": {"judge": one.stage} | aim}

@@ -80,7 +80,8 @@ def rate(
 def folds(dataset: Dataset, config: ConfigDict) -> np.ndarray:
     """int32 [n]: the fold of every training image, even within each of the two sets.
 
-    Raises InputError where a set has one image only: there would be none to learn from beside it.
+    Raises InputError where a set has one image only: there would be none to learn from beside it;
+    or where a fold stays empty.
     """
     reference = dataset.domain[dataset.training] == 1
     fold = np.zeros(len(reference), np.int32)
@@ -95,6 +96,11 @@ def folds(dataset: Dataset, config: ConfigDict) -> np.ndarray:
                 "Give at least two, better some hundreds",
             )
         fold[rng.permutation(members)] = np.arange(len(members)) % config.ratio.folds
+    if fold.max() + 1 < config.ratio.folds:
+        raise InputError(
+            f"{len(reference)} training images are too few for {config.ratio.folds} folds",
+            "ratio.folds", f"Take {fold.max() + 1}, or give more images",
+        )  # fmt: skip
     return fold
 
 

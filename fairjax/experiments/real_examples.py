@@ -48,12 +48,13 @@ def conditions(config: ConfigDict, dataset: Dataset) -> Conditions | None:
             gan[key], np.arange(len(labels))
         )
         counts = np.bincount(of, minlength=len(labels))
-        there = np.bincount(classes, minlength=len(labels)) > 0
+        seen = classes[_trained_on(config, dataset)]
+        there = np.bincount(seen, minlength=len(labels)) > 0
         if len(unseen := np.flatnonzero(~there & (counts > 0))):
             raise InputError(
-                f"no training image is '{titles[unseen[0]]}', yet fakes would be",
-                f"gan.{key}=uniform",
-                f"Use gan.{key}=reference, or give images of it",
+                f"no image that is trained on is '{titles[unseen[0]]}', yet fakes would be",
+                f"gan.{key}={gan[key]}",
+                f"Use gan.{key}=reference or gan.train_on=union, or give images of it",
             )
         return counts / counts.sum()
 
@@ -137,10 +138,11 @@ def real_examples(
     k = int(group.max()) + 1
     # The losses of the groups in the log are those of real images.
     of_reals = np.where(generated(config, n), -1, group)
-    counts = np.bincount(group, minlength=k)
+    counts = np.bincount(group[used], minlength=k)
     shares = np.bincount(group, mass, minlength=k) / mass.sum()
     # A group of which nothing is drawn would keep what it starts with, out of the others' reach.
-    q = shares if gan.dro_start == "shares" else (shares > 0) / (shares > 0).sum()
+    drawn = shares * gan.kimg * 1000 >= 1
+    q = shares if gan.dro_start == "shares" else drawn / drawn.sum()
     slack = gan.dro_c / np.sqrt(np.maximum(counts, 1))
     return reals(in_loss, of_reals, q, slack, classes), table
 

@@ -6,6 +6,8 @@ All sums run over the global batch; nothing here knows about devices.
 import jax
 import jax.numpy as jnp
 
+LEAST = 1e-9  # of the mass of the groups that are updated together, what each keeps at least
+
 
 def weighted_mean(losses: jax.Array, weights: jax.Array) -> jax.Array:
     """sum(w * l) / batch, both [batch] (Choi et al., 2020, eq. 4: not divided by sum(w))."""
@@ -70,7 +72,8 @@ def group_dro(
     Sagawa et al., 2020, algorithm 1, in the form of the design: only the present groups are
     updated, and they share among themselves the mass they had; so equal losses, and a constant
     added to all losses, leave q alone. (A shift of the losses cancels in that sharing: centring
-    them on their q-mean or, as here for the sake of rounding, on the largest is the same.)
+    them on their q-mean or, as here for the sake of rounding, on the largest is the same.) Unlike
+    there, a group whose q is above 0 keeps `LEAST`: in float32 it would end at 0, for ever.
 
     Args:
       means: loss per group [k], from `group_means`.
@@ -93,6 +96,8 @@ def group_dro(
     # A group with q = 0 stays there, however large its loss (0 * inf would be NaN).
     raised = jnp.where(active, q * jnp.exp(eta * jnp.minimum(scores - largest, 0)), 0)
     mass = jnp.sum(jnp.where(active, q, 0))
+    # One that fell to the bit would do so too: it keeps a share from which it can rise.
+    raised = jnp.where(active & (q > 0), jnp.maximum(raised, LEAST * mass), raised)
     # The quotient first: it is exactly 1 where all losses are equal.
     raised = raised * (mass / jnp.maximum(jnp.sum(raised), 1e-30))
     q = jax.lax.stop_gradient(jnp.where(active, raised, q))

@@ -26,15 +26,20 @@ def _labelled(arm: Arm) -> bool:
     return (
         (words.penalised(arm) and not words.by_ratio(arm))
         or (arm.settings.get("gan.condition") or ["reference_set"])[0] != "reference_set"
-        or arm.settings.get("gan.groups") == "attributes"
+        or _robust_over(arm, "attributes")
     )
+
+
+def _robust_over(arm: Arm, groups: str) -> bool:
+    """Whether group DRO is over these groups; without it they are only logged."""
+    return bool(arm.settings.get("gan.dro")) and arm.settings.get("gan.groups") == groups
 
 
 def _uses_ratios(arm: Arm) -> bool:
     return (
         arm.reweight != "none"
         or (words.penalised(arm) and words.by_ratio(arm))
-        or arm.settings.get("gan.groups") == "ratio_bins"
+        or _robust_over(arm, "ratio_bins")
         or arm.settings.get("gan.draws") == "stratified"
     )
 

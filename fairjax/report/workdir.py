@@ -65,7 +65,9 @@ class Arm:
 
     @property
     def reweight(self) -> str:
-        return str(self.settings.get("gan.reweight", ""))
+        """How weights came in; "none" on the reference set alone, where all of them are 1."""
+        alone = self.settings.get("gan.train_on") == "reference"
+        return "none" if alone else str(self.settings.get("gan.reweight", ""))
 
     @property
     def dro(self) -> bool:

@@ -70,7 +70,7 @@ class GeneratorStep(Pair):
             state = state.replace(pl_mean=pl_mean)
             metrics["loss/path_length"] = penalty / self.gan.path_length_every
         half_life = self.gan.ema_kimg * 1000
-        if self.gan.ema_rampup:
+        if self.gan.ema_rampup and not self.gan.init_from:  # an average that is there is kept
             half_life = jnp.minimum(half_life, state.step * batch * self.gan.ema_rampup)
         beta = 0.5 ** (batch / jnp.maximum(half_life, 1e-8))
         ema = jax.tree.map(lambda a, b: b + beta * (a - b), state.ema, state.g)

@@ -206,6 +206,19 @@ def test_numbers_mean_the_same_after_the_start_whatever_their_scale(tmp_path):
     other = ages(20, 30, 70, names=("height",))
     with pytest.raises(InputError, match="its labels are the numbers age, those .* height"):
         gan_stage.start_of(tree, state, other)
+    # So does a frozen second discriminator, of a run with yet another mean.
+    far, folder = ages(0, 10, 100), tmp_path / "second"
+    for numbers in (far, ages(0, 10, 100, names=("height",))):
+        folder.mkdir(exist_ok=True)
+        write_folder(folder, nets._replace(conditions=numbers.record()))
+        tree.gan.update(second_d="frozen", second_from=str(folder))
+        if numbers is far:
+            second = gan_stage.start_of(tree, state, new).second["mapping/embed/weight"]
+            expected = far.numbers.labels(age) @ nets.d["mapping"]["embed"]["weight"]
+            np.testing.assert_allclose(new.numbers.labels(age) @ second, expected, atol=1e-5)
+        else:
+            with pytest.raises(InputError, match="second_from=.*labels are the numbers height"):
+                gan_stage.start_of(tree, state, new)
     # A file with published names keeps what the numbers mean.
     write_published(tmp_path / "n.safetensors", to_published(nets), record)
     assert network_files.read(tmp_path / "n.safetensors").conditions == record

@@ -19,7 +19,7 @@ from fairjax.models.stylegan2 import block_resolutions, channels
 from fairjax.train.conditions import Conditions, Numbers
 from fairjax.train.devices import put_replicated
 from fairjax.train.gan_state import GanState
-from fairjax.train.network_files import flat, nested, read, sha256
+from fairjax.train.network_files import Saved, flat, nested, read, sha256
 
 log = logging.getLogger("fairjax")
 
@@ -82,10 +82,7 @@ def start_from(
     path = Path(gan.init_from)
     saved = read(path)
     problems = _problems(saved.g_fields, g, G_KEYS, gan.init_grow)
-    theirs_as, ours_as = _columns(saved.conditions), _columns(labels and labels.record())
-    if saved.conditions is not None and theirs_as != ours_as:
-        problems.append(f"its labels are {theirs_as}, those of the config {ours_as} "
-                        "(gan.condition, gan.condition_form)")  # fmt: skip
+    problems += _labels(saved, labels)
     with_d = gan.init_d == "file"
     if with_d:
         if saved.d_fields is None:
@@ -112,12 +109,7 @@ def start_from(
     ema = _taken(saved.ema, state.ema, size, str(path))
     found_g = ema if from_ema else _taken(saved.g, state.g, size, str(path))
     found_d = _taken(saved.d, state.d, size, str(path)) if with_d else {}
-    if labels is not None and labels.numbers is not None and saved.conditions is not None:
-        scale, old = labels.numbers, Numbers.of_record(saved.conditions["numbers"])
-        found_g, ema, found_d = (
-            {**part, EMBED: scale.adopted(part[EMBED], old)} if part else part
-            for part in (found_g, ema, found_d)
-        )
+    found_g, ema, found_d = (_on_scale(part, saved, labels) for part in (found_g, ema, found_d))
     record = {
         "file": str(path),
         "sha256": sha256(path),
@@ -137,20 +129,45 @@ def start_from(
     if not gan.second_from:
         return Start(found_g, ema, found_d, mean, record)
     record["second"] = {"file": gan.second_from, "sha256": sha256(Path(gan.second_from))}
-    return Start(found_g, ema, found_d, mean, record, _discriminator(gan.second_from, d, state))
+    return Start(
+        found_g, ema, found_d, mean, record, _discriminator(gan.second_from, d, state, labels)
+    )
 
 
-def _discriminator(name: str, d: Any, state: GanState) -> dict[str, np.ndarray]:
-    """The discriminator of a file, which must be of the architecture of the config's."""
+def _discriminator(
+    name: str, d: Any, state: GanState, labels: Conditions | None
+) -> dict[str, np.ndarray]:
+    """The discriminator of a file, which must be of the architecture and the labels of the config's;
+    numbers on another scale mean the same to it."""
     path = Path(name)
     saved = read(path)
     if saved.d_fields is None:
         raise InputError("it holds no discriminator", f"gan.second_from={name}", "Give another")
-    problems = _problems(saved.d_fields, d, D_KEYS, grow=False)
+    problems = [*_problems(saved.d_fields, d, D_KEYS, grow=False), *_labels(saved, labels)]
     if problems:
         raise InputError("; ".join(dict.fromkeys(problems)), f"gan.second_from={name}",
                          "Change these keys, or give another file")  # fmt: skip
-    return _taken(saved.d, state.d, saved.d_fields["resolution"], name)
+    found = _taken(saved.d, state.d, saved.d_fields["resolution"], name)
+    return _on_scale(found, saved, labels)
+
+
+def _labels(saved: Saved, labels: Conditions | None) -> list[str]:
+    """A problem where the labels of a file are other numbers than those of the config."""
+    theirs, ours = _columns(saved.conditions), _columns(labels and labels.record())
+    if saved.conditions is None or theirs == ours:
+        return []
+    return [f"its labels are {theirs}, those of the config {ours} "
+            "(gan.condition, gan.condition_form)"]  # fmt: skip
+
+
+def _on_scale(
+    part: dict[str, np.ndarray], saved: Saved, labels: Conditions | None
+) -> dict[str, np.ndarray]:
+    """The arrays of a network with the embedding of its labels on the scale of ours."""
+    if not part or labels is None or labels.numbers is None or saved.conditions is None:
+        return part
+    old = Numbers.of_record(saved.conditions["numbers"])
+    return {**part, EMBED: labels.numbers.adopted(part[EMBED], old)}
 
 
 def log_start(record: dict[str, Any]) -> None:

@@ -137,7 +137,7 @@ def start_from(
 def _discriminator(
     name: str, d: Any, state: GanState, labels: Conditions | None
 ) -> dict[str, np.ndarray]:
-    """The discriminator of a file, which must be of the architecture and the labels of the config's;
+    """The discriminator of a file, which must have the architecture and labels of the config's;
     numbers on another scale mean the same to it."""
     path = Path(name)
     saved = read(path)

@@ -71,10 +71,11 @@ def _shapes(config: ConfigDict, devices: int, need: Need) -> None:
     need(gan.batch >= 1 and gan.batch % devices == 0, "batch", f"a multiple of {devices} devices")
     need(gan.mbstd_group >= 0 and (gan.batch // devices) % group == 0, "mbstd_group",
          f"0 or a divisor of the {gan.batch // max(devices, 1)} images per device")  # fmt: skip
-    sizes = ("z_dim", "w_dim", "mapping_layers", "channel_base", "channel_max", "d_width")
-    for key in sizes:
-        need(0 < gan[key] < float("inf"), key, "positive and finite")
-    if size < 1 or not all(0 < gan[key] < float("inf") for key in sizes):
+    usable = {key: 0 < gan[key] < float("inf") for key in (
+        "z_dim", "w_dim", "mapping_layers", "channel_base", "channel_max", "d_width")}  # fmt: skip
+    for key, ok in usable.items():
+        need(ok, key, "positive and finite")
+    if size < 1 or not all(usable.values()):
         return  # the rest cannot be reckoned
     d_base, d_max = d_widths(gan)
     last = min(d_base // 4, d_max)

@@ -75,10 +75,11 @@ def _run(argv: list[str]) -> None:
     with storage.workdir(values.workdir, jax.process_index()) as given:
         folder = workdir.choose(config, given, values.stage)
         pending = experiment.stages_of(config, folder, values.stage).pending()
-        missing = [stage for stage in experiment.stages_of(config, folder).pending()
-                   if stage != "report"]  # fmt: skip
-        if values.stage == "report" and missing and (folder / "config.json").exists():
-            # Only read, so a run that goes on need not be waited for.
+        missing = []
+        if values.stage == "report" and (folder / "config.json").exists():
+            missing = [stage for stage in experiment.stages_of(config, folder).pending()
+                       if stage != "report"]  # fmt: skip
+        if missing:  # the run is only read, so one that goes on need not be waited for
             if devices.is_lead():
                 log.info("a page of what is there so far, without %s", ", ".join(missing))
                 log.info("open %s", storage.original(experiment.build(folder)))

@@ -145,7 +145,9 @@ class _Bodies:
 
     @cached_property
     def _dataset(self) -> Dataset:
-        return data_stage.loaded(source_config(self._config), self._workdir / "data")
+        dataset = data_stage.loaded(source_config(self._config), self._workdir / "data")
+        self._refuse_misfits(dataset)  # arms may have changed since the stage data
+        return dataset
 
     @cached_property
     def _with_generated(self) -> Dataset:
@@ -182,7 +184,6 @@ class _Bodies:
 
     def arm(self, body: Any, arm: str, folder: Path) -> dict[str, Any] | None:
         config = with_arm(self._config, arm)
-        self._refuse_misfits(self._dataset)  # arms may have changed since the stage data
         dataset = self._dataset if config.fit.synthetic == "none" else self._with_generated
         output: dict[str, Any] | None = body(config, dataset, arm, folder)
         return output

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import rel_entr
 
-from fairjax.evaluate.figures import Figure, score_interval
+from fairjax.evaluate.figures import Figure, with_width
 
 KINDS = ("hard", "soft")
 TOO_WEAK = "judge too weak"
@@ -227,14 +227,10 @@ def disagreement_figure(votes: np.ndarray, attribute: str, real: float) -> Figur
     k]; `real` is that over real images, NaN where there are none."""
     differ = disagreement(votes)
     value, spread = float(differ.mean()), float(1.96 * differ.std() / np.sqrt(len(differ)))
-    low, high = max(value - spread, 0.0), min(value + spread, 1.0)
-    if spread == 0:  # all alike, which is no certainty
-        low, high = score_interval(value, len(differ), 1.96)
+    n, low, high = len(differ), max(value - spread, 0.0), min(value + spread, 1.0)
     note = "on real images unknown" if np.isnan(real) else f"on real images {100 * real:.2g} %"
-    return Figure(
-        f"judge_disagreement/{attribute}", value, min(low, value), max(high, value), len(differ),
-        note,
-    )  # fmt: skip
+    name = f"judge_disagreement/{attribute}"
+    return Figure(name, value, *with_width(value, low, high, n), n, note)
 
 
 def _votes(probabilities: np.ndarray, kind: str) -> np.ndarray:

@@ -53,6 +53,14 @@ def score_interval(share: float, n: float, z: float) -> tuple[float, float]:
     return max(0.0, middle - half), min(1.0, middle + half)
 
 
+def with_width(value: float, low: float, high: float, n: float) -> tuple[float, float]:
+    """Ends of the 95 % interval of a share of n rows, around the value: where all rows are alike,
+    which is no certainty, those of its score interval."""
+    if low == high:
+        low, high = score_interval(value, n, 1.96)
+    return min(low, value), max(high, value)
+
+
 def without_nan(value: Any) -> Any:
     """The same JSON value with every NaN or infinity, which JSON cannot hold, as None."""
     if isinstance(value, dict):

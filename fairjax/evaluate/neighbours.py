@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from fairjax.evaluate.figures import Figure, score_interval
+from fairjax.evaluate.figures import Figure, with_width
 
 ENOUGH_HELD_OUT = 50
 _ROWS = 1024
@@ -76,10 +76,8 @@ def memorisation_figure(
         np.mean(rng.choice(own, len(own)) < np.quantile(rng.choice(held_out, len(held_out)), 0.05))
         for _ in range(draws)
     ]
-    low, high = np.quantile(drawn, [0.025, 0.975])
-    if low == high:  # all samples alike, which is no certainty
-        low, high = score_interval(value, len(own), 1.96)
+    low, high = (float(end) for end in np.quantile(drawn, [0.025, 0.975]))
     note = ""
     if len(held_out) < ENOUGH_HELD_OUT:
         note = f"insufficient evidence: {len(held_out)} held-out images, {ENOUGH_HELD_OUT} needed"
-    return Figure(name, value, min(float(low), value), max(float(high), value), len(own), note)
+    return Figure(name, value, *with_width(value, low, high, len(own)), len(own), note)

@@ -98,7 +98,7 @@ def curves(run: Run) -> list[drawing.Picture]:
         ],
     )
     logged = {name for arm in run.arms for line in arm.stream for name in line}
-    others = sorted(name for name in logged if name.startswith("kid/"))
+    others = sorted(name for name in logged if name.startswith("kid/") and "heldout" not in name)
     kid = _first_logged(run, [*KIDS, *others])
     charts = [
         _chart(

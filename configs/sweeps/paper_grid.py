@@ -98,10 +98,10 @@ def long(config: ConfigDict) -> None:
 
 
 def steady(config: ConfigDict) -> None:
-    """600 kimg at a rate that never falls, so that images get better by training alone and the
+    """1,200 kimg at a rate that never falls, so that images get better by training alone and the
     weights are never spared by small steps. Instead, the average over the generator's parameters
     grows with the training."""
-    config.gan.update(kimg=600.0, decay_from=1.0, ema_kimg=20.0)
+    config.gan.update(kimg=1200.0, decay_from=1.0, ema_kimg=20.0)
     config.eval.every_kimg = 8.0
 
 

@@ -88,7 +88,7 @@ def test_the_second_step_matches_the_oracle(rival, step, r1):
     theta = adam.update(slope)
     if r1:
         middle = oracles.QuadraticDiscriminator(theta[:-1], theta[-1])
-        theta = adam.update(4 * middle.r1(x, 2.0, np.ones(MORE))[1])
+        theta = adam.update(SHARE * 4 * middle.r1(x, 2.0, np.ones(MORE))[1])
     means = 0.9 * np.array([0.4, -0.2]) + 0.1 * np.array([d(x).mean(), d(fakes).mean()])
     new, metrics = rival.d_step(state, batch(), EXAMPLES, KEY, r1=r1)
     np.testing.assert_allclose(flat64(new.second.d), theta, rtol=1e-4, atol=1e-6)

@@ -143,8 +143,8 @@ class DiscriminatorStep(Pair):
         """One update of the second discriminator: reals x [m, H, W, C], the first m of the fakes
         (already augmented), and every so often R1 as for the first.
 
-        The published hinge losses are scaled by 1 - share and share. The first has no other term
-        beside it (R1 is an update of its own), so that Adam takes its scale out; here LeCam has.
+        The published hinge losses are scaled by 1 - share and share. All that the first minimises
+        has one scale, which Adam takes out; here LeCam is beside it, so hinge and R1 are scaled.
         """
         old, m = state.second, len(x)
         assert old is not None
@@ -169,7 +169,7 @@ class DiscriminatorStep(Pair):
 
             def regulariser(d: Any) -> jax.Array:
                 penalties = self._r1_penalties(d, x, classes, None, state, key)
-                return penalties.mean() * self.gan.r1_every
+                return self.gan.second_share * penalties.mean() * self.gan.r1_every
 
             updates, optimiser = self.second_adam.update(jax.grad(regulariser)(d), optimiser)
             d = optax.apply_updates(d, updates)

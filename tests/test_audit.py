@@ -19,7 +19,7 @@ from fairjax.errors import InputError
 from fairjax.evaluate import features, verdicts
 from fairjax.evaluate.figures import Figure, read_figures
 from fairjax.experiments import audit
-from fairjax.experiments.audit_figures import Judged, names_of, over_sets
+from fairjax.experiments.audit_figures import Judged, classes_by_name, names_of, over_sets
 from fairjax.experiments.onnx_judge import OnnxJudge, with_errors
 from fairjax.report import words
 
@@ -310,16 +310,17 @@ def test_the_papers_protocol_is_a_mean_over_sets():
         assert "mean over 10 sets of 400" in figure.note
 
 
-def classifier(path, first=True, size=8, softmax=False, outputs=2):
+def classifier(path, first=True, size=8, softmax=False, outputs=2, kind=TensorProto.FLOAT):
     """An ONNX file: logits 4 (red - blue) for "red" and its opposite for "blue"."""
     shape = ["n", 3, size, size] if first else ["n", size, size, 3]
     weight = np.zeros((3, outputs), np.float32)
     weight[0, :2], weight[2, :2] = (-4, 4), (4, -4)
-    nodes = [helper.make_node("ReduceMean", ["x", "axes"], ["m"], keepdims=0),
+    nodes = [helper.make_node("Cast", ["x"], ["f"], to=TensorProto.FLOAT),
+             helper.make_node("ReduceMean", ["f", "axes"], ["m"], keepdims=0),
              helper.make_node("MatMul", ["m", "w"], ["y" if not softmax else "l"])]  # fmt: skip
     nodes += [helper.make_node("Softmax", ["l"], ["y"])] if softmax else []
     graph = helper.make_graph(
-        nodes, "g", [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)],
+        nodes, "g", [helper.make_tensor_value_info("x", kind, shape)],
         [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", outputs])],
         [numpy_helper.from_array(np.array([2, 3] if first else [1, 2]), "axes"),
          numpy_helper.from_array(weight, "w")],
@@ -340,6 +341,15 @@ def test_an_onnx_classifier_gives_probabilities(tmp_path, first, softmax):
     assert score.resolution == 8
     plain = OnnxJudge(classifier(tmp_path / "d.onnx"), "imagenet")(images)
     assert np.abs(plain - score(images)).max() > 0.01  # pixels are scaled as asked for
+
+
+def test_an_onnx_classifier_gets_the_numbers_that_it_takes(tmp_path):
+    images = np.random.default_rng(0).integers(0, 256, (6, 8, 8, 3), dtype=np.uint8)
+    plain = OnnxJudge(classifier(tmp_path / "c.onnx"), "bytes")(images)
+    assert np.unique(plain).size > 4
+    for kind in (TensorProto.UINT8, TensorProto.DOUBLE):
+        found = OnnxJudge(classifier(tmp_path / "d.onnx", kind=kind), "bytes")(images)
+        np.testing.assert_allclose(found, plain, atol=1e-6)
 
 
 def test_distances_in_a_network_of_the_users(folders, tmp_path):
@@ -433,6 +443,8 @@ def test_samples_of_a_generator_are_brought_to_the_size_of_the_judge(
         (lambda path: path.write_bytes(b"no model"), "cannot be read"),
         (lambda path: classifier(path, size="s"), "s fixed"),
         (lambda path: classifier(path, outputs=3), "the network has 3 outputs"),
+        (lambda path: classifier(path, kind=TensorProto.UINT8), "tensor.uint8. and the scale unit"),
+        (lambda path: classifier(path, kind=TensorProto.INT32), "its input is a tensor.int32"),
     ],
 )
 def test_an_unusable_classifier_is_refused(make, words, tmp_path):
@@ -446,6 +458,15 @@ def test_an_unusable_classifier_is_refused(make, words, tmp_path):
 
     with pytest.raises(InputError, match=words):
         judge()
+
+
+def test_labels_of_a_judge_that_are_all_empty_are_refused(tmp_path):
+    with pytest.raises(InputError, match="no image has a value of 'hair'"):
+        classes_by_name("hair", ("long", "short"), [{"hair": ""}, None], "--judge_labels")
+    score = OnnxJudge(classifier(tmp_path / "c.onnx"), "unit")
+    unknown = np.full(2, -1), "--judge_labels"
+    with pytest.raises(InputError, match="no image has a class of colour"):
+        with_errors(score, "colour", ("blue", "red"), 8, np.zeros((2, 8, 8, 3), np.uint8), *unknown)
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ from fairjax.experiments import (
     bench_report,
 )
 from fairjax.experiments.bench_peer import Peer
-from fairjax.experiments.bench_profile import Operation, kinds
+from fairjax.experiments.bench_profile import Operation, kinds, operations
 from fairjax.experiments.bench_work import forward_macs, phase_flop
 from fairjax.experiments.dry_run import abstract_gan
 
@@ -114,6 +114,17 @@ def test_operations_are_added_up_by_what_they_are():
     }
     assert [kind.ms for kind in found] == [9.0, 6.0, 5.0, 1.0]
     assert sum(kind.share for kind in found) == pytest.approx(1)
+
+
+def test_a_loop_is_not_counted_beside_its_body():
+    def event(op, ns):
+        return SimpleNamespace(name=op, stats=[("hlo_op", op)], duration_ns=ns)
+
+    events = [event("while.5", 9), event("dot.3", 4), event("dot.3", 5), event("conditional", 2)]
+    events += [event("while_fusion", 1), SimpleNamespace(name="x", stats=[], duration_ns=7)]
+    line = SimpleNamespace(events=events)
+    found = operations(SimpleNamespace(planes=[SimpleNamespace(lines=[line])]))
+    assert found == {"dot.3": 9, "while_fusion": 1}
 
 
 @pytest.mark.parametrize(
@@ -223,6 +234,14 @@ def test_bad_input(tmp_path, capsys):
     assert "--out" in refused(capsys, given, "--out=gs://bucket/bench.jsonl")
     half = refused(capsys, given, "--against=pytorch", "--config.gan.half_resolutions", "1")
     assert "gan.half_resolutions" in half
+    for change in ("augment=ada", "penalty=marginals", "second_d=frozen", "condition=('long',)"):
+        line = refused(capsys, given, "--against=pytorch", "--arm=equi", f"--config.gan.{change}")
+        assert f"gan.{change.split('=')[0]}" in line
+    classifiers = f"--config={pipeline.ROOT}/configs/digits_occam.py"
+    for name in ("--forms", "--start", "--against=pytorch", f"--profile={tmp_path}"):
+        line = refused(capsys, classifiers, "--arm=occam", name)
+        assert f"{name.split('=')[0]}: it is of generators" in line
+    assert "--arm: 'erm' is the --baseline as well" in refused(capsys, classifiers)
 
 
 def checkout(folder, networks):

@@ -210,6 +210,9 @@ CASES = {
     "the same large bytes again": lambda mark: proto(
         b"X" + struct.pack("<I", 10**6) + b"x" * 10**6 + b"q\x00" + name("_codecs", "encode")
         + b"q\x01" + (b"h\x01h\x00" + text("latin1") + b"\x86R") * 10_000 + b"."),
+    "the same long set again": lambda mark: proto(
+        b"(" + b"".join(b"J" + struct.pack("<i", i) for i in range(5000)) + b"tq\x00"
+        + name("builtins", "set") + b"q\x01" + b"h\x01h\x00\x85R" * 10_000 + b"."),
     "a persistent id": lambda mark: proto(text("x") + b"Q."),
     "a persistent id as text": lambda mark: proto(b"Px\n."),
     "an extension": lambda mark: proto(b"\x82\x01."),

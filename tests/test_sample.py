@@ -3,6 +3,7 @@
 import json
 import shutil
 from functools import partial
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +17,7 @@ import fairjax
 from fairjax.errors import InputError
 from fairjax.evaluate.fairness import JudgeErrors
 from fairjax.experiments import gan_stage, sample
-from fairjax.experiments.centres import group_centres, save_centres
+from fairjax.experiments.centres import group_centres, load_judge, save_centres
 from fairjax.experiments.config_line import parse
 from fairjax.experiments.judge_stage import SavedJudge
 from fairjax.experiments.saved_generator import Trained, labels_of, load_generator
@@ -260,6 +261,27 @@ def test_wrong_labels_and_centres_are_refused(folder, labelled):
         assert words in str(error.value)
 
 
+def test_centres_away_from_their_run_are_refused():
+    with pytest.raises(InputError, match="does not lie in its run"):
+        load_judge(Path("/centres/hair.safetensors"))
+
+
+def test_images_are_written_as_they_come(folder, tmp_path, monkeypatch):
+    whole = sample.drawn
+
+    def stopped(saved, **options):
+        batches = whole(saved, **options)
+        yield next(batches)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sample, "drawn", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        sample._run(["sample.py", f"--generator={folder}", "--n=9", "--batch=4",
+                     f"--out={tmp_path / 'faces'}"])  # fmt: skip
+    names = sorted(path.name for path in (tmp_path / "faces").iterdir())
+    assert names == [f"{i:06d}.png" for i in range(4)]
+
+
 def test_the_command_writes_images_and_an_overview(folder, tmp_path, capsys):
     args = ["launch/sample.py", f"--generator={folder}", "--n=9", "--psi=0.7", "--batch=8"]
     sample.main([*args, f"--out={tmp_path / 'faces'}"])
@@ -288,6 +310,10 @@ def test_bad_input(folder, tmp_path, capsys):
     assert "Did you mean psi" in refused(out, "--psy=1")
     assert "-1" in refused(out, f"--generator={folder}", "--n=-1")
     assert "generator.json" in refused(out, f"--generator={tmp_path}")
+    given = f"--generator={folder}"
+    assert "4294967295" in refused(out, given, "--seed=4294967296")
+    assert "--margin: it is of pairs" in refused(out, given, "--margin=1")
+    assert "pairs with --noise" in refused(out, given, "--flip=RUN/judge/hair", "--noise=none")
     (tmp_path / "full").mkdir()
     (tmp_path / "full/mine.png").write_text("mine")
     line = refused(f"--out={tmp_path / 'full'}", f"--generator={folder}")

@@ -106,9 +106,9 @@ def steady(config: ConfigDict) -> None:
 
 
 def narrow(config: ConfigDict) -> None:
-    """400 kimg of a generator a quarter as wide, which soon draws as well as it can, beside the
-    same discriminator, which R1 follows so that it does not tell everything apart."""
-    config.gan.update(kimg=400.0, channel_base=128, channel_max=8, d_width=4.0, r1_target=0.6)
+    """A generator a quarter as wide, which soon draws as well as it can, beside the same
+    discriminator, which R1 follows so that it does not tell everything apart."""
+    config.gan.update(channel_base=128, channel_max=8, d_width=4.0, r1_target=0.6)
 
 
 def control(config: ConfigDict) -> None:

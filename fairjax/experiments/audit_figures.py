@@ -140,11 +140,15 @@ def classes_by_name(
 ) -> np.ndarray:
     """int [m]: the class of each row among the wanted names, -1 unknown.
 
-    Raises InputError where the table lacks an attribute of the label, or has other classes.
+    Raises InputError where the table lacks an attribute of the label or its values, or has other
+    classes.
     """
     names = label.split("+")
     _all_there(rows, label, where, f"The judge of {label} needs it; the table has {{}}")
     codes, values = labels.encode(_only(rows, [label]), where=where)
+    empty = [name for name in names if not values[name]]
+    if empty:
+        raise InputError(f"no image has a value of {empty[0]!r}", where, "Fill in the column")
     titles = class_names([values[name] for name in names])
     unknown = [title for title in titles if title not in wanted]
     if unknown:

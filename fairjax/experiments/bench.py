@@ -109,10 +109,33 @@ def _parsed(argv: list[str]) -> tuple[flags.FlagValues, ConfigDict]:
         if values.baseline not in names:
             raise InputError(f"no arm {values.baseline!r}", "--baseline",
                              nearest(values.baseline, names))  # fmt: skip
+        if not values.input:
+            _refuse_for_classifiers(values, names)
         config = base
     else:
         config = with_arm(base, arm)
+        if values.against and not values.input:
+            _refuse_without_like(config.gan)
     return values, config
+
+
+def _refuse_for_classifiers(values: flags.FlagValues, names: Sequence[str]) -> None:
+    for name in ("against", "profile", "start", "forms"):
+        if values[name].value:
+            raise InputError("it is of generators", f"--{name}", "Leave it out for a classifier")
+    if values.arm == values.baseline:
+        others = [name for name in names if name != values.baseline]
+        raise InputError(f"{values.arm!r} is the --baseline as well", "--arm",
+                         f"Give one of {', '.join(others)}")  # fmt: skip
+
+
+def _refuse_without_like(gan: ConfigDict) -> None:
+    """What the peer's iteration does not have: a ratio would be one of different work."""
+    for key in ("augment", "penalty", "second_d", "condition"):
+        if gan[key] not in ("none", ()):
+            raise InputError("the iteration of PyTorch is without it", f"gan.{key} (={gan[key]!r})",
+                             "Leave it out, or give another --arm, for --against=pytorch"
+                             )  # fmt: skip
 
 
 def _peer_device(backend: str, config: ConfigDict) -> str:
@@ -174,6 +197,9 @@ def _steps(argv: list[str], values: flags.FlagValues, config: ConfigDict) -> Non
 
     workdir.log_to(None)
     validate(config, jax.device_count())
+    if values.against and jax.device_count() > 1:
+        raise InputError(f"PyTorch is timed on one device, ours has {jax.device_count()}",
+                         "--against", "Show one, e.g. with CUDA_VISIBLE_DEVICES=0")  # fmt: skip
     show: Any = table
     if config.experiment == "robust_classification":
         report = bench_classifier.measure(config, values.arm, values.baseline, values.seconds)

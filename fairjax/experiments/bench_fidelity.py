@@ -48,6 +48,7 @@ class Fidelity:
         self.metric_fid.fid_statistics_to_metric(*found, verbose=False)
 
     def kid(self):
+        # As it comes: the mean of 100 subsets of 1,000 rows, where ours takes all rows once.
         self.metric_kid.kid_features_to_metric(*self.rows, verbose=False)
 
     def time(self, program, times):

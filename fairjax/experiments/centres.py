@@ -57,7 +57,11 @@ def load_centres(path: Path, w_dim: int) -> tuple[np.ndarray, np.ndarray]:
 
 def load_judge(path: Path) -> Callable[[np.ndarray], np.ndarray]:
     """The judge behind RUN/arms/<arm>/eval/centres/<attributes>.safetensors: images -> [n, k]."""
-    return read_judge(path.resolve().parents[4] / "judge" / path.stem, str(path)).score
+    above = path.resolve().parents
+    if len(above) < 5:
+        raise InputError("it does not lie in its run, whose judge is needed", str(path),
+                         "Give RUN/arms/<arm>/eval/centres/<attributes>.safetensors")  # fmt: skip
+    return read_judge(above[4] / "judge" / path.stem, str(path)).score
 
 
 def labelled_images(path: Path, only: str | None, generator: str) -> tuple[int, np.ndarray]:

@@ -51,9 +51,11 @@ def with_errors(
       classes: names of its outputs, in their order. tested: uint8 [n, s, s, 3].
       truth: int [n], the classes of these, -1 = unknown.
 
-    Raises InputError where the network has another number of outputs.
+    Raises InputError where the network has another number of outputs, or no class is known.
     """
     known = np.flatnonzero(truth >= 0)
+    if not len(known):
+        raise InputError(f"no image has a class of {label}", where, "Give labels of some images")
     judged = score(tested[known])
     if judged.shape[1] != len(classes):
         raise InputError(f"the network has {judged.shape[1]} outputs, named are {list(classes)}",

@@ -1,7 +1,7 @@
 """The command line of `launch/sample.py`: images of a trained generator as PNG files."""
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from fairjax.experiments.saved_generator import (
 
 log = logging.getLogger("fairjax")
 
+OVERVIEW = 64  # images of grid.png
 MOST = 100  # images drawn for each that is kept, after which --balance gives up
 
 
@@ -34,7 +35,7 @@ def sample_flags() -> flags.FlagValues:
                         flag_values=values)  # fmt: skip
     flags.DEFINE_string("out", None, "New or empty folder for the images.", flag_values=values)
     flags.DEFINE_integer("n", 64, "Number of images.", 1, flag_values=values)
-    flags.DEFINE_integer("seed", 0, "Image i is a function of (seed, i) alone.", 0,
+    flags.DEFINE_integer("seed", 0, "Image i is a function of (seed, i) alone.", 0, 2**32 - 1,
                          flag_values=values)  # fmt: skip
     flags.DEFINE_float("psi", 1.0, "Truncation: 1 = none, below 1 = nearer to --centre. Figures "
                        "hold for 1 only.", 0.0, 2.0, flag_values=values)  # fmt: skip
@@ -98,6 +99,9 @@ def _run(argv: list[str]) -> None:
     saved = load_generator(Path(values.generator))
     if values.flip or values.keep:
         return _pairs(values, saved, out)
+    lonely = [name for name in ("fit", "space", "margin") if values[name].present]
+    if lonely:
+        raise InputError("it is of pairs", f"--{lonely[0]}", "Give --flip, or leave it out")
     options = {
         "seed": values.seed, "psi": values.psi, "centre": values.centre, "cutoff": values.cutoff,
         "noise": values.noise, "batch": values.batch, "only": values["class"].value,
@@ -105,19 +109,17 @@ def _run(argv: list[str]) -> None:
     }  # fmt: skip
     cost: dict[str, Any] = {}
     if values.balance is None:
-        images, classes = draw(saved, n=values.n, **options)
+        first, classes = _written(out, _metered(saved, n=values.n, **options))
     else:
         from fairjax.experiments.judge_stage import read_judge
 
         judge = read_judge(Path(values.balance), f"--balance={values.balance}")
-        images, classes, cost = balanced(saved, judge, values.n, **options)
-    out.mkdir(parents=True, exist_ok=True)
-    for i, image in enumerate(images):
-        Image.fromarray(image.squeeze()).save(out / f"{i:06d}.png")
-    columns = min(8, len(images))
-    table = images[: min(len(images) // columns, 8) * columns]
+        images, of, cost = balanced(saved, judge, values.n, **options)
+        first, classes = _written(out, [(images, of)])
+    columns = min(8, len(first))
     from fairjax.train.gan import grid
 
+    table = first[: len(first) // columns * columns]
     Image.fromarray(grid(table, columns).squeeze()).save(out / "grid.png")
     record = {
         k: values[k].value
@@ -125,9 +127,29 @@ def _run(argv: list[str]) -> None:
     }
     record |= {"fingerprint": fingerprint(saved), "classes": classes} | cost
     write_json(out / "samples.json", record)
-    print(f"{len(images)} images in {out}, an overview in {out / 'grid.png'}")
+    print(f"{values.n} images in {out}, an overview in {out / 'grid.png'}")
     if cost:
-        print(f"{cost['drawn']} images were drawn for them, {cost['drawn'] / len(images):.2f} each")
+        print(f"{cost['drawn']} images were drawn for them, {cost['drawn'] / values.n:.2f} each")
+
+
+def _written(
+    out: Path, batches: Iterable[tuple[np.ndarray, list[str]]]
+) -> tuple[np.ndarray, list[str]]:
+    """Writes the images as they come, so that memory holds one batch.
+
+    Returns the first ones, for the overview, and the classes of all.
+    """
+    first: list[np.ndarray] = []
+    classes: list[str] = []
+    n = 0
+    for images, names in batches:
+        out.mkdir(parents=True, exist_ok=True)  # here: what is wrong with the input is told before
+        for i, image in enumerate(images, n):
+            Image.fromarray(image.squeeze()).save(out / f"{i:06d}.png")
+        first += [*images[: max(OVERVIEW - n, 0)]]
+        classes += names
+        n += len(images)
+    return np.stack(first), classes
 
 
 def _pairs(values: flags.FlagValues, saved: Trained, out: Path) -> None:
@@ -137,6 +159,7 @@ def _pairs(values: flags.FlagValues, saved: Trained, out: Path) -> None:
 
     unused = [name for name in ("balance", "centre", "class", "label", "cutoff")
               if values[name].value is not None]  # fmt: skip
+    unused += ["noise"] if values.noise != "random" else []
     if not values.flip or unused or values.psi != 1:
         raise InputError(
             f"pairs with --{', --'.join(unused) or 'psi or without --flip'}",
@@ -208,15 +231,23 @@ def balanced(
 def draw(saved: Trained, *, n: int, **options: Any) -> tuple[np.ndarray, list[str]]:
     """n images uint8 [n, H, W, C] of a generator, and the class of each (none without labels);
     options: as of `drawn`."""
+    parts, names = [], []
+    for images, found in _metered(saved, n=n, **options):
+        parts.append(images)
+        names += found
+    return np.concatenate(parts), names
+
+
+def _metered(saved: Trained, *, n: int, **options: Any) -> Iterator[tuple[np.ndarray, list[str]]]:
+    """As `drawn`, with a progress bar."""
     from fairjax.train.progress import Meter
 
-    parts, names = [], []
+    made = 0
     with Meter("images", n) as meter:
-        for images, found in drawn(saved, n=n, **options):
-            parts.append(images)
-            names += found
-            meter.update(sum(map(len, parts)))
-    return np.concatenate(parts), names
+        for images, names in drawn(saved, n=n, **options):
+            yield images, names
+            made += len(images)
+            meter.update(made)
 
 
 def drawn(

@@ -15,6 +15,9 @@ SCALES: dict[str, tuple[Sequence[float], Sequence[float]]] = {
     "unit": ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
     "bytes": ((0.0, 0.0, 0.0), (1 / 255, 1 / 255, 1 / 255)),
 }
+BYTES = "tensor(uint8)"
+KINDS = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(double)": np.float64,
+         BYTES: np.uint8}  # fmt: skip
 
 
 class OnnxNetwork:
@@ -52,7 +55,12 @@ class OnnxNetwork:
                              )  # fmt: skip
         self.resolution = int(sides[0])
         self._fixed = shape[0] if isinstance(shape[0], int) else None
-        self._name, self._type = inputs[0].name, inputs[0].type
+        self._name, kind = inputs[0].name, inputs[0].type
+        if kind not in KINDS or (kind == BYTES and scale != "bytes"):
+            raise InputError(f"its input is a {kind} and the scale {scale}", where,
+                             f"Export with one of {', '.join(KINDS)}; {BYTES} for bytes only"
+                             )  # fmt: skip
+        self._kind = KINDS[kind]
         self._mean, self._deviation = (np.asarray(v, np.float32) for v in SCALES[scale])
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
@@ -64,8 +72,9 @@ class OnnxNetwork:
             x = np.zeros((size, *images.shape[1:]), np.float32)
             x[: len(part)] = (part / np.float32(255) - self._mean) / self._deviation
             x = x.transpose(0, 3, 1, 2) if self._first else x
-            kind = np.float16 if "float16" in self._type else np.float32
-            out = np.asarray(self._session.run(None, {self._name: x.astype(kind)})[0], np.float64)
+            x = np.rint(x) if self._kind is np.uint8 else x
+            given = {self._name: x.astype(self._kind)}
+            out = np.asarray(self._session.run(None, given)[0], np.float64)
             if out.ndim != 2 or len(out) != size or out.shape[1] < 2:
                 raise InputError(f"its first output is {out.shape} for {size} images", self._where,
                                  "Export with one row of numbers for each image")  # fmt: skip

@@ -95,7 +95,13 @@ def _networks(content: memoryview) -> dict[str, Network]:
         budget.spend(len(text))
         return text.encode("latin1")
 
-    sets = {("builtins", "set"): _set, ("__builtin__", "set"): _set}
+    def named_set(items: Any = ()) -> set[Any]:
+        if type(items) not in (list, tuple) or any(type(i) not in (str, int) for i in items):
+            raise Refused("a set of something else than names")
+        budget.spend(64 * len(items))  # a copy, of which a few bytes of the file can ask for many
+        return set(items)
+
+    sets = {("builtins", "set"): named_set, ("__builtin__", "set"): named_set}
     names = {
         ("torch_utils.persistence", "_reconstruct_persistent_obj"): _module,
         ("collections", "OrderedDict"): ordered_dict,
@@ -140,12 +146,6 @@ def _parameter(tensor: Any, *_: Any) -> Tensor:
     if not isinstance(tensor, Tensor):
         raise Refused("a parameter that is no tensor")
     return tensor
-
-
-def _set(items: Any = ()) -> set[Any]:
-    if type(items) not in (list, tuple) or any(type(item) not in (str, int) for item in items):
-        raise Refused("a set of something else than names")
-    return set(items)
 
 
 def _set_state(target: Any, state: Any) -> None:

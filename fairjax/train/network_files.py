@@ -17,7 +17,7 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 from safetensors.numpy import save_file
 
-from fairjax.data.cache import write_json
+from fairjax.data.cache import file_sha256, write_json
 from fairjax.errors import InputError
 from fairjax.models.published import (
     build,
@@ -92,9 +92,11 @@ def read(path: Path) -> Saved:
 
 
 def sha256(path: Path) -> str:
-    """Hash of the weights that `read` reads: of the file, or of those of a folder, in order."""
+    """That of a file; of a folder the hash of the hashes of its weights, in order."""
+    if not path.is_dir():
+        return file_sha256(path)
     digest = hashlib.sha256()
-    for file in sorted(path.glob("*.safetensors")) if path.is_dir() else [path]:
+    for file in sorted(path.glob("*.safetensors")):
         with file.open("rb") as content:
             digest.update(hashlib.file_digest(content, "sha256").digest())
     return digest.hexdigest()

@@ -101,6 +101,10 @@ def start_from(
             f"gan.init_from={path}",
             "Change these keys, or give another file",
         )
+    theirs, ours = (_classes(of) for of in (saved.conditions, labels and labels.record()))
+    if theirs and ours and theirs != ours:
+        log.warning("gan.init_from: its classes are %s, now %s; what the networks learnt of one is "
+                    "taken for that of the other at its place", theirs, ours)  # fmt: skip
     if (saved.g_fields["conv_clamp"] or 0) != (g.conv_clamp or 0):
         log.warning("gan.init_from: the networks were trained with gan.conv_clamp=%g, now %g",
                     saved.g_fields["conv_clamp"] or 0, g.conv_clamp or 0)  # fmt: skip
@@ -208,6 +212,13 @@ def _columns(conditions: dict[str, Any] | None) -> str:
     if conditions is None or "numbers" not in conditions:
         return "classes"
     return f"the numbers {', '.join(conditions['attributes'])}"
+
+
+def _classes(conditions: dict[str, Any] | None) -> str:
+    """Words for the classes of labels, in their order; "" without."""
+    if conditions is None or "numbers" in conditions:
+        return ""
+    return f"{', '.join(conditions['classes'])} ({' x '.join(conditions['attributes'])})"
 
 
 def _block(name: str) -> tuple[str, int]:

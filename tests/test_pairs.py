@@ -133,6 +133,23 @@ def test_judges_that_cannot_serve_are_refused(generator, judges, words):
         pairs.make_pairs(generator, judges, 4, 100)
 
 
+def test_one_direction_cannot_be_flipped_and_kept(generator):
+    with pytest.raises(InputError, match="one direction for red and copy"):
+        pairs.make_pairs(generator, [RED, RED._replace(label="copy")], 4, 100)
+
+
+def test_a_few_misjudged_images_do_not_turn_a_direction():
+    """Two attributes go together but where a judge errs: these images say nothing of either."""
+    rng = np.random.default_rng(1)
+    w = rng.normal(size=(5000, 64))
+    values = np.stack([w[:, 0] + 0.3 * rng.normal(size=5000) > 0] * 2, 1)
+    wrong = rng.choice(5000, 8, replace=False)
+    values[wrong, 0] ^= True
+    for plane in pairs.fit_planes(w, values, ["a", "b"]):
+        assert plane.normal[0] > 0.97
+        assert plane.accuracy.value > 0.88
+
+
 def test_pairs_go_with_no_other_choice(generator, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sample, "load_generator", lambda path: generator)
     for more, words in ((["--keep=a"], "without --flip"), (["--flip=a", "--psi=0.5"], "psi"),

@@ -258,6 +258,16 @@ def test_failures_are_recorded_and_the_search_goes_on(toy, capsys):
     assert run(toy, "few") == (0, [])
 
 
+def test_a_search_whose_first_run_cannot_use_its_input_ends_and_goes_on_once_mended(toy):
+    (toy / "code_trial_0000").write_text("2")
+    assert run(toy, "few") == (2, [0])
+    assert not (toy / "toy.jsonl").exists()
+    (toy / "code_trial_0000").unlink()
+    (toy / "code_trial_0002").write_text("2")  # others came to their end: so it is these values
+    assert run(toy, "few") == (0, [0, 1, 2, 3])
+    assert [row["state"] for row in rows_of(toy)] == ["complete", "complete", "failed", "complete"]
+
+
 def test_values_that_go_badly_together_fail_without_a_run(toy):
     code, made = run(toy, "odd")
     assert code == 0
@@ -334,6 +344,8 @@ WRONG = {
     "sampler": ({"sampler": "bayes"}, "sampler (='bayes') must be one of tpe, random"),
     "mistyped": ({"trails": 3}, "unknown key 'trails'. Did you mean trials"),
     "arm": ({"arm": "erm"}, "arm (='erm') must be one of main"),
+    "a number as a key": ({"keys": {5: ("log", 1, 2)}}, "5 must be the name of a key"),
+    "a number as a formula": ({"minimise": 5}, "minimise (=5) must be a formula"),
 }  # fmt: skip
 
 
@@ -466,6 +478,24 @@ def get_config(arg=None):
     config.arms = ConfigDict({"equi": {"reweight": "none"}, "weighted": {}})
     return config
 """
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        (
+            "config.gan.kimg",
+            "config.judge.attribute_sets = ()\n    config.gan.kimg",
+            "what is judged",
+        ),
+        ("kid/random_conv", "kid/inception", "eval.inception"),
+    ],
+)
+def test_figures_that_a_generator_will_not_have_are_refused(tmp_path, old, new, words):
+    (tmp_path / "toy.py").write_text(GAN.replace(old, new))
+    path, module, *_ = sweep.opened(f"{tmp_path}/toy.py:gan")
+    with pytest.raises(InputError, match=words):
+        search_space.load(path, module, "gan")
 
 
 def test_a_generator_is_searched_by_what_its_training_logs(tmp_path, monkeypatch, capsys):

@@ -10,6 +10,7 @@ import csv
 import logging
 import math
 from collections.abc import Iterator, Sequence
+from itertools import combinations
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,6 +29,8 @@ from fairjax.objectives.latent import solve
 log = logging.getLogger("fairjax")
 
 HELD_OUT = 5  # each 5th latent measures the planes, the others fit them
+SAME = 0.999  # cosine of two planes above which one of their scores cannot be set alone
+MOST_WEIGHT = 10.0  # of an image that fits a plane; the average one has 1
 FEWEST = 20  # of the images that fit a plane, of the rarer value
 THRESHOLD = 0.5  # of a judge's probability of its class 1
 
@@ -95,8 +98,9 @@ class Pairs(NamedTuple):
 def fit_planes(w: np.ndarray, judged: np.ndarray, names: Sequence[str]) -> list[Plane]:
     """A separating plane for each judge, by logistic regression.
 
-    All combinations of values that occur have the same weight: attributes that go together in the
-    images shall not have one direction for this reason alone.
+    All combinations of values that occur have the same weight, up to `MOST_WEIGHT` times that of
+    the average image: attributes that go together in the images shall not have one direction for
+    this reason alone.
 
     Args:
       w: [m, d]. judged: bool [m, k], what the judges see in the images of these.
@@ -108,6 +112,8 @@ def fit_planes(w: np.ndarray, judged: np.ndarray, names: Sequence[str]) -> list[
     mean, deviation = w[~held].mean(0), w[~held].std(0) + 1e-8
     _, of, sizes = np.unique(judged[~held], axis=0, return_inverse=True, return_counts=True)
     weights = np.sum(~held) / (len(sizes) * sizes[np.ravel(of)])
+    # A combination that hardly occurs may be a few images that a judge sees wrongly.
+    weights = np.minimum(weights, MOST_WEIGHT)
     planes = []
     for values, name in zip(judged.T, names, strict=True):
         rarer = min(int(values[~held].sum()), int((~values[~held]).sum()))
@@ -153,7 +159,7 @@ class Editor:
         the other side of what the judge sees; 0 = at the negated score, as in the paper.
 
     Raises:
-      InputError: see `check_judges` and `fit_planes`.
+      InputError: see `check_judges` and `fit_planes`; or two attributes have one direction.
     """
 
     def __init__(
@@ -169,6 +175,11 @@ class Editor:
             judged.append(_scores(judges, images) > THRESHOLD)
         known = np.concatenate(latents)
         planes = fit_planes(known, np.concatenate(judged), [judge.label for judge in judges])
+        for (one, first), (other, second) in combinations(zip(judges, planes, strict=True), 2):
+            if abs(first.normal @ second.normal) > SAME:
+                raise InputError(f"the images show one direction for {one.label} and {other.label}",
+                                 "--flip and --keep", "Leave one of them out, or raise --fit"
+                                 )  # fmt: skip
         spread = np.array([np.std(known @ plane.normal) for plane in planes])
         found = Directions(planes, known.mean(0), known.std(0) + 1e-8, 1.0, spread)
         self.found = found._replace(edge=float(np.quantile(found.away(known), 0.99)))

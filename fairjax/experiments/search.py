@@ -26,6 +26,8 @@ from fairjax.train.streams import read
 
 log = logging.getLogger("fairjax")
 
+UNUSABLE = 2  # exit code of a run whose input cannot be used
+
 
 def run(
     search: Search, config: ConfigDict, root: Path, out: Path, limit: int, dry_run: bool
@@ -39,7 +41,8 @@ def run(
       dry_run: print what is to do and its cost; run nothing.
 
     Returns:
-      0, or the exit code of a run that was told to stop.
+      0, or the exit code of a run that was told to stop, or of the first one, which cannot use its
+      input.
 
     Raises:
       InputError: Optuna is not installed, the study or the rows are of another search, or an
@@ -68,6 +71,12 @@ def run(
             code, end = _run_trial(
                 search, config, trial, values, studies.workdir_of(folder, trial.number)
             )
+            # Before any trial came to its end it is hardly the values that the run cannot use.
+            whole = any(t.state.name == "COMPLETE" for t in study.get_trials(deepcopy=False))
+            if code == UNUSABLE and not whole:
+                log.error("search: trial %d cannot use its input, see above; mend that, and the "
+                          "same command goes on", trial.number)  # fmt: skip
+                return code
             if end is None:
                 log.info("search: stopped; the same command goes on")
                 return code if code > 0 else 128 - code

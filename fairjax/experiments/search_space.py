@@ -141,6 +141,8 @@ def load(path: Path, module: ModuleType, which: str) -> tuple[Search, ConfigDict
     for name, known in (("sampler", SAMPLERS), ("pruner", PRUNERS)):
         if tree[name] not in known:
             problems.append(f"{name} (={tree[name]!r}) must be one of {', '.join(known)}")
+    if config.experiment == "fair_generation" and not config.judge.attribute_sets:
+        problems.append("judge.attribute_sets (=()) must name what is judged: a row is of it")
     for name, least in (("trials", 1), ("seed", 0)):
         if type(tree[name]) is not int or tree[name] < least:
             problems.append(f"{name} (={tree[name]!r}) must be a whole number from {least}")
@@ -163,7 +165,10 @@ def _keys(given: Any, config: ConfigDict, arm: str, problems: list[str]) -> tupl
     known = [name.removeprefix("config.") for name in paths(config)]
     part, found, seen = TREES[config.experiment].part, [], list[str]()
     for name, spec in given.items():
-        names = (name,) if isinstance(name, str) else tuple(name)
+        names = (name,) if isinstance(name, str) else name
+        if not isinstance(names, tuple) or not all(isinstance(n, str) for n in names):
+            problems.append(f"keys: {name!r} must be the name of a key, or a tuple of names")
+            continue
         before = len(problems)
         for n in names:
             if n not in known or n in FIXED or isinstance(value_at(config, n), ConfigDict):
@@ -216,6 +221,9 @@ def _objectives(tree: Mapping[str, Any], problems: list[str]) -> tuple[tuple[str
     found = []
     for direction in ("maximise", "minimise"):
         given = tree[direction]
+        if not isinstance(given, str | list | tuple):
+            problems.append(f"{direction} (={given!r}) must be a formula, or a list of them")
+            continue
         for text in (given,) if isinstance(given, str) else tuple(given):
             try:
                 figures_in(str(text))
@@ -245,6 +253,8 @@ def _of_figures(search: Search, config: ConfigDict) -> list[str]:
                     else "is no figure of the validation images"
                 )
                 problems.append(f"'{name}' {why}. {nearest(name, list(LOGGED))}")
+        elif name == "kid/inception" and not config.eval.inception:
+            problems.append(f"'{name}' needs the file of the network, eval.inception")
         elif name.startswith("kid/") and end != "random_conv" and not config.eval.features_during:
             problems.append(f"'{name}' is measured after the training only; a search looks at what "
                             f"is logged while it runs: 'kid/random_conv', with "

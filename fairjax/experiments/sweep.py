@@ -105,6 +105,9 @@ def opened(given: str) -> Opened:
         sweeps = {} if searches and not hasattr(module, "SWEEPS") else dict(module.SWEEPS)
         seeds = dict.fromkeys(sweeps, tuple(module.SEEDS)) if sweeps else {}
         own = {name: tuple(of) for name, of in getattr(module, "SEEDS_OF", {}).items()}
+        for seed in (s for of in (seeds | own).values() for s in of):
+            if type(seed) is not int:
+                raise TypeError(f"the seed {seed!r} is no whole number")
     except Exception as error:  # a sweep file is a program: it can fail in any way
         found = f"{type(error).__name__}: {error}"
         mend = "Give it SWEEPS and SEEDS, or SEARCHES"
@@ -143,6 +146,10 @@ def jobs(
             config = parse(["sweep.py", f"--config={path}:{cell}", *changes]).config
             config.seed = seed
             validate(config)
+            if config.experiment == "fair_generation" and not config.judge.attribute_sets:
+                raise InputError("no attribute is judged, and a row is of one",
+                                 f"--config={path}:{cell}", "Give judge.attribute_sets and labels"
+                                 )  # fmt: skip
             workdir = root / path.stem / cell / str(seed)
             planned.append((Job(cell, seed, tuple(config.arms), workdir), config))
     return planned

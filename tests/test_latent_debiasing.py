@@ -195,6 +195,11 @@ def test_a_rerun_does_nothing_and_a_lost_stage_comes_back_alike(run):
     after = json.loads((workdir / "pairs/DONE").read_text())
     assert {k: v for k, v in before.items() if k != "seconds"} == {
         k: v for k, v in after.items() if k != "seconds"}  # fmt: skip
+    for arms in ({"plain": {}} | ARMS, ARMS):  # one more arm, and without it again
+        tree.arms = ConfigDict(arms)
+        robust_classification.run(tree, workdir)
+        compared = {n.split("/change/")[0] for n in read_figures(workdir / "changes/metrics.json")}
+        assert ("erm/plain" in compared) == ("plain" in arms)
     other = ConfigDict(tree.to_dict())
     other.latent.space = "z"
     with pytest.raises(InputError, match="stage pairs was run with latent.space = 'w', now 'z'"):

@@ -181,6 +181,8 @@ class Stages:
 
     def _changed(self, name: str) -> list[str]:
         """Config keys in which a finished or begun stage differs from the plan, as sentences."""
+        if self._view(name):  # it follows what it shows
+            return []
         record = self._record(name, "DONE") or self._begun(name)
         return [] if record is None else [
             f"stage {name} was run with {key} = {before!r}, now {now!r}"
@@ -195,8 +197,8 @@ class Stages:
         return lead_says((self._workdir / name / "DONE").exists())
 
     def _view(self, name: str) -> bool:
-        """A stage without config (the report) only shows what others made: it is always cheap to
-        make again, and is, whenever it is asked for by name or what it shows has changed."""
+        """A stage without config (the report, say) only shows what others made: it is always cheap
+        to make again, and is, whenever it is asked for by name or what it shows has changed."""
         return not self._plan[name]
 
     def pending(self) -> list[str]:
@@ -296,7 +298,10 @@ class Stages:
                 str(folder),
                 "Delete this folder to run the stage again, or use another --workdir",
             )
-        again = self._view(name) and (changed or self._only == name or self._made & {*needs})
+        fewer = record is not None and record["inputs"].keys() != inputs.keys()  # an arm went
+        again = self._view(name) and (
+            changed or fewer or self._only == name or self._made & {*needs}
+        )
         if done and record and not again:
             self.check(name)
             log.info("stage %s: done before (%s)", name, clock(record["seconds"]))

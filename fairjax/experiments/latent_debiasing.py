@@ -121,7 +121,10 @@ def make_pairs(config: ConfigDict, dataset: Dataset, folder: Path) -> dict[str, 
         saved, judges, latent.pairs, latent.fit, seed,
         flips=len(flips), space=latent.space, margin=latent.margin,
     )  # fmt: skip
-    if not found.kept.any():
+    needed = latent.labels == "judged" and any(
+        with_arm(config, arm).fit.synthetic == "pairs" for arm in config.arms
+    )
+    if needed and not found.kept.any():
         raise InputError(f"none of {latent.pairs} pairs changed in {', '.join(flips)} alone",
                          "latent", "Look at the images in the generator's folder: it may not draw "
                          "these attributes")  # fmt: skip

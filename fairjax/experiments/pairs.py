@@ -29,6 +29,7 @@ from fairjax.objectives.latent import solve
 log = logging.getLogger("fairjax")
 
 HELD_OUT = 5  # each 5th latent measures the planes, the others fit them
+GIVEN = "--flip and --keep (data.group_attributes): {}"
 SAME = 0.999  # cosine of two planes above which one of their scores cannot be set alone
 MOST_WEIGHT = 10.0  # of an image that fits a plane; the average one has 1
 FEWEST = 20  # of the images that fit a plane, of the rarer value
@@ -119,8 +120,8 @@ def fit_planes(w: np.ndarray, judged: np.ndarray, names: Sequence[str]) -> list[
         rarer = min(int(values[~held].sum()), int((~values[~held]).sum()))
         if rarer < FEWEST:
             raise InputError(f"{rarer} of {int((~held).sum())} images are of the rarer value",
-                             f"--flip and --keep: {name}", f"At least {FEWEST} are needed to find "
-                             "its direction: raise --fit, or leave it out")  # fmt: skip
+                             GIVEN.format(name), f"At least {FEWEST} are needed to find its "
+                             "direction: raise --fit (latent.fit), or leave it out")  # fmt: skip
         fitted = LogisticRegression(C=0.1, max_iter=2000)
         fitted.fit((w[~held] - mean) / deviation, values[~held], weights)
         normal = fitted.coef_[0] / deviation
@@ -136,11 +137,11 @@ def check_judges(saved: Trained, judges: Sequence[SavedJudge]) -> None:
     """Raises InputError on a judge of more than two classes, or of images of another size."""
     for judge in judges:
         if len(judge.classes) != 2:
-            raise InputError(f"{len(judge.classes)} classes", f"--flip and --keep: {judge.label}",
+            raise InputError(f"{len(judge.classes)} classes", GIVEN.format(judge.label),
                              "Give judges of two classes")  # fmt: skip
         if (judge.resolution, judge.channels) != (saved.net.resolution, saved.net.image_channels):
             raise InputError(f"it sees {judge.resolution} pixels and {judge.channels} channels",
-                             f"--flip and --keep: {judge.label}",
+                             GIVEN.format(judge.label),
                              "Take the judges of the generator's run")  # fmt: skip
 
 
@@ -178,8 +179,8 @@ class Editor:
         for (one, first), (other, second) in combinations(zip(judges, planes, strict=True), 2):
             if abs(first.normal @ second.normal) > SAME:
                 raise InputError(f"the images show one direction for {one.label} and {other.label}",
-                                 "--flip and --keep", "Leave one of them out, or raise --fit"
-                                 )  # fmt: skip
+                                 GIVEN.format(other.label), "Leave one of them out, or raise "
+                                 "--fit (latent.fit)")  # fmt: skip
         spread = np.array([np.std(known @ plane.normal) for plane in planes])
         found = Directions(planes, known.mean(0), known.std(0) + 1e-8, 1.0, spread)
         self.found = found._replace(edge=float(np.quantile(found.away(known), 0.99)))

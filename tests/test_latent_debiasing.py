@@ -2,7 +2,9 @@
 
 import csv
 import json
+import shutil
 
+import jax
 import numpy as np
 import pytest
 import toy_generator
@@ -204,6 +206,22 @@ def test_a_rerun_does_nothing_and_a_lost_stage_comes_back_alike(run):
     other.latent.space = "z"
     with pytest.raises(InputError, match="stage pairs was run with latent.space = 'w', now 'z'"):
         robust_classification.run(other, workdir)
+
+
+@pytest.mark.slow
+def test_a_generator_that_was_trained_again_is_told(run, made):
+    tree, workdir, _ = run
+    folder, before = made / "generator", made / "before"
+    folder.rename(before)
+    robust_classification.run(tree, workdir)  # gone: what it drew is there
+    other = toy_generator.two_colours()
+    params = jax.tree.map(lambda leaf: leaf * 1.5, other.params)
+    toy_generator.save(folder, other._replace(params=params))
+    with pytest.raises(InputError, match="another generator than that whose images"):
+        robust_classification.run(tree, workdir)
+    shutil.rmtree(folder)
+    before.rename(folder)
+    robust_classification.run(tree, workdir)
 
 
 WRONG = {

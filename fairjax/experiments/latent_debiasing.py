@@ -69,6 +69,21 @@ def generator(config: ConfigDict) -> Trained:
     return saved
 
 
+def refuse_other_generator(config: ConfigDict, folder: Path) -> None:
+    """Raises InputError where the generator is not that of the finished stage `pairs`.
+
+    One that is gone is fine: its images are there.
+    """
+    if not Path(config.latent.generator).expanduser().exists():
+        return
+    made = read_json(folder / "DONE")["output"]["generator"]
+    if fingerprint(generator(config)) != made:
+        raise InputError("another generator than that whose images the run has",
+                         f"latent.generator={config.latent.generator}",
+                         f"Delete the folder {folder} and those of the arms that train on it to "
+                         "make them again, or use another --workdir")  # fmt: skip
+
+
 def refuse_many_values(config: ConfigDict, dataset: Dataset) -> None:
     """Raises InputError on an attribute of more than two values: it has no opposite."""
     for name in config.data.group_attributes:

@@ -98,6 +98,8 @@ def run(config: ConfigDict, workdir: Path, only: str | None = None) -> Path:
     stages = stages_of(config, workdir, only)
     if "pairs" in stages.pending():
         latent_debiasing.generator(config)  # a wrong one is refused before anything is computed
+    elif config.latent.generator and stages.done("pairs"):
+        latent_debiasing.refuse_other_generator(config, workdir / "pairs")
     make = _Bodies(workdir, config)
     trees = {arm: with_arm(config, arm).fit for arm in config.arms}
     files = {(tree.pretrained, tree.model) for arm, tree in trees.items()

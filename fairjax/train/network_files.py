@@ -92,7 +92,7 @@ def read(path: Path) -> Saved:
 
 
 def sha256(path: Path) -> str:
-    """That of a file; of a folder the hash of the hashes of its weights, in order."""
+    """SHA-256 of a file; of a folder that of the hashes of its weights, in order."""
     if not path.is_dir():
         return file_sha256(path)
     digest = hashlib.sha256()

@@ -106,8 +106,8 @@ def steady(config: ConfigDict) -> None:
 
 
 def narrow(config: ConfigDict) -> None:
-    """A generator a quarter as wide, which soon draws as well as it can, beside the same
-    discriminator, which R1 follows so that it does not tell everything apart."""
+    """A generator a quarter as wide, which has less left to learn, beside the same discriminator,
+    which R1 follows so that it does not tell everything apart."""
     config.gan.update(channel_base=128, channel_max=8, d_width=4.0, r1_target=0.6)
 
 

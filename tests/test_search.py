@@ -481,18 +481,15 @@ def get_config(arg=None):
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "words"),
+    ("more", "words"),
     [
-        (
-            "config.gan.kimg",
-            "config.judge.attribute_sets = ()\n    config.gan.kimg",
-            "what is judged",
-        ),
-        ("kid/random_conv", "kid/inception", "eval.inception"),
+        ("judge.attribute_sets = ()", "what is judged"),
+        ("eval.features_during = True", "eval.inception"),
     ],
 )
-def test_figures_that_a_generator_will_not_have_are_refused(tmp_path, old, new, words):
-    (tmp_path / "toy.py").write_text(GAN.replace(old, new))
+def test_figures_that_a_generator_will_not_have_are_refused(tmp_path, more, words):
+    text = GAN.replace("random_conv", "inception")
+    (tmp_path / "toy.py").write_text(text.replace("    return", f"    config.{more}\n    return"))
     path, module, *_ = sweep.opened(f"{tmp_path}/toy.py:gan")
     with pytest.raises(InputError, match=words):
         search_space.load(path, module, "gan")

@@ -253,12 +253,12 @@ def _of_figures(search: Search, config: ConfigDict) -> list[str]:
                     else "is no figure of the validation images"
                 )
                 problems.append(f"'{name}' {why}. {nearest(name, list(LOGGED))}")
-        elif name == "kid/inception" and not config.eval.inception:
-            problems.append(f"'{name}' needs the file of the network, eval.inception")
         elif name.startswith("kid/") and end != "random_conv" and not config.eval.features_during:
             problems.append(f"'{name}' is measured after the training only; a search looks at what "
                             f"is logged while it runs: 'kid/random_conv', with "
                             "eval.features_during=True those in other features too")  # fmt: skip
+        elif name == "kid/inception" and not config.eval.inception:
+            problems.append(f"'{name}' needs the file of the network, eval.inception")
         elif name.startswith(("fairness_discrepancy/", "share/")):
             sets = ["+".join(names) for names in config.judge.attribute_sets]
             head, of, *_ = name.split("/")

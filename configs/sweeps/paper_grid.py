@@ -192,11 +192,12 @@ def clipped(config: ConfigDict) -> None:
 
 def rivals(config: ConfigDict) -> None:
     """Later work beside the default. fairTL: trained on the biased set, fine-tuned on the
-    reference set; fairTL++ with the outer blocks of D resting at first, and with the first D as a
-    second judge of quality; the two-discriminator method of fairgen-LC; a min-max of the fakes'
-    quality over groups of the ratios."""
+    reference set, with a short average that soon forgets what was before; fairTL++ with the outer
+    blocks of D resting at first, and with the first D as a second judge of quality; the
+    two-discriminator method of fairgen-LC; a min-max of the fakes' quality over groups of the
+    ratios."""
     tuned = {"reweight": "none", "train_on": "reference", "kimg": 20.0, "learning_rate_g": 0.001,
-             "learning_rate_d": 0.001}  # fmt: skip
+             "learning_rate_d": 0.001, "ema_kimg": 1.0}  # fmt: skip
     feedback = {"second_d": "frozen", "second_share": 0.4}
     config.arms = ConfigDict(
         {

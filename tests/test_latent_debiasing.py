@@ -217,8 +217,11 @@ def test_a_generator_that_was_trained_again_is_told(run, made):
     other = toy_generator.two_colours()
     params = jax.tree.map(lambda leaf: leaf * 1.5, other.params)
     toy_generator.save(folder, other._replace(params=params))
+    robust_classification.run(tree, workdir, "report")  # of what is there
+    more = ConfigDict(tree.to_dict())
+    more.arms = ConfigDict({"plain_pairs": {"synthetic": "pairs"}} | ARMS)
     with pytest.raises(InputError, match="another generator than that whose images"):
-        robust_classification.run(tree, workdir)
+        robust_classification.run(more, workdir)
     shutil.rmtree(folder)
     before.rename(folder)
     robust_classification.run(tree, workdir)

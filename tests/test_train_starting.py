@@ -78,6 +78,7 @@ def test_a_run_starts_from_the_networks_of_the_file(files, form):
     assert_equal(state.d, nets.d)
     assert_equal(state.g, nets.ema if form == "gan" else nets.g)
     np.testing.assert_array_equal(state.w_avg, nets.w_avg)
+    assert record["sha256"] == network_files.sha256(files / form)
     if form == "net.pkl":
         assert record["sha256"] == hashlib.sha256((files / form).read_bytes()).hexdigest()
     assert record["generator"]["fresh"] == []

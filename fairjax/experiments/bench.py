@@ -109,13 +109,9 @@ def _parsed(argv: list[str]) -> tuple[flags.FlagValues, ConfigDict]:
         if values.baseline not in names:
             raise InputError(f"no arm {values.baseline!r}", "--baseline",
                              nearest(values.baseline, names))  # fmt: skip
-        if not values.input:
-            _refuse_for_classifiers(values, names)
         config = base
     else:
         config = with_arm(base, arm)
-        if values.against and not values.input:
-            _refuse_without_like(config.gan)
     return values, config
 
 
@@ -188,6 +184,10 @@ def _input(argv: list[str], values: flags.FlagValues, config: ConfigDict) -> Non
 
 
 def _steps(argv: list[str], values: flags.FlagValues, config: ConfigDict) -> None:
+    if config.experiment == "robust_classification":
+        _refuse_for_classifiers(values, list(config.arms))
+    elif values.against:
+        _refuse_without_like(config.gan)
     if values.against:  # two programs share a card: none takes all of its memory at once
         os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     import jax

@@ -74,9 +74,10 @@ def refuse_other_generator(config: ConfigDict, folder: Path) -> None:
 
     One that is gone is fine: its images are there.
     """
-    if not Path(config.latent.generator).expanduser().exists():
+    done, given = folder / "DONE", Path(config.latent.generator).expanduser()
+    if not (done.exists() and given.exists()):
         return
-    made = read_json(folder / "DONE")["output"]["generator"]
+    made = read_json(done)["output"]["generator"]
     if fingerprint(generator(config)) != made:
         raise InputError("another generator than that whose images the run has",
                          f"latent.generator={config.latent.generator}",

@@ -96,9 +96,10 @@ def run(config: ConfigDict, workdir: Path, only: str | None = None) -> Path:
       InputError: input that cannot be used. Interrupted, Diverged: see `fairjax.train.stopping`.
     """
     stages = stages_of(config, workdir, only)
-    if "pairs" in stages.pending():
+    pending = stages.pending()
+    if "pairs" in pending:
         latent_debiasing.generator(config)  # a wrong one is refused before anything is computed
-    elif config.latent.generator and stages.done("pairs"):
+    elif config.latent.generator and any(name.startswith("arms/") for name in pending):
         latent_debiasing.refuse_other_generator(config, workdir / "pairs")
     make = _Bodies(workdir, config)
     trees = {arm: with_arm(config, arm).fit for arm in config.arms}

@@ -26,6 +26,12 @@ ASSUMED_STEP = 0.01  # seconds, of a classifier
 POLL = 1.0  # seconds between looks at a run that may be stopped
 # Exit codes of a run that was told to stop, also before it could save.
 STOPPED = (130, 143, -signal.SIGINT, -signal.SIGTERM)
+UNUSABLE = 2  # exit code of a run whose input cannot be used
+
+
+def unjudged(config: ConfigDict) -> bool:
+    """Whether the runs of a config have no rows: a generator's row is of what is judged."""
+    return config.experiment == "fair_generation" and not config.judge.attribute_sets
 
 
 def to_its_end(command: list[str], hopeless: Callable[[], bool] | None = None) -> int:

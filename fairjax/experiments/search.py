@@ -26,8 +26,6 @@ from fairjax.train.streams import read
 
 log = logging.getLogger("fairjax")
 
-UNUSABLE = 2  # exit code of a run whose input cannot be used
-
 
 def run(
     search: Search, config: ConfigDict, root: Path, out: Path, limit: int, dry_run: bool
@@ -72,8 +70,9 @@ def run(
                 search, config, trial, values, studies.workdir_of(folder, trial.number)
             )
             # Before any trial came to its end it is hardly the values that the run cannot use.
-            whole = any(t.state.name == "COMPLETE" for t in study.get_trials(deepcopy=False))
-            if code == UNUSABLE and not whole:
+            if code == runs.UNUSABLE and not any(
+                t.state.name == "COMPLETE" for t in study.get_trials(deepcopy=False)
+            ):
                 log.error("search: trial %d cannot use its input, see above; mend that, and the "
                           "same command goes on", trial.number)  # fmt: skip
                 return code

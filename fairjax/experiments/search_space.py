@@ -36,6 +36,7 @@ from ml_collections import ConfigDict
 from fairjax.classifier_config import TREES
 from fairjax.config import nearest, paths, value_at
 from fairjax.errors import InputError
+from fairjax.experiments.runs import unjudged
 from fairjax.report.formula import figures_in
 from fairjax.validation import validate
 
@@ -141,7 +142,7 @@ def load(path: Path, module: ModuleType, which: str) -> tuple[Search, ConfigDict
     for name, known in (("sampler", SAMPLERS), ("pruner", PRUNERS)):
         if tree[name] not in known:
             problems.append(f"{name} (={tree[name]!r}) must be one of {', '.join(known)}")
-    if config.experiment == "fair_generation" and not config.judge.attribute_sets:
+    if unjudged(config):
         problems.append("judge.attribute_sets (=()) must name what is judged: a row is of it")
     for name, least in (("trials", 1), ("seed", 0)):
         if type(tree[name]) is not int or tree[name] < least:

@@ -298,10 +298,8 @@ class Stages:
                 str(folder),
                 "Delete this folder to run the stage again, or use another --workdir",
             )
-        fewer = record is not None and record["inputs"].keys() != inputs.keys()  # an arm went
-        again = self._view(name) and (
-            changed or fewer or self._only == name or self._made & {*needs}
-        )
+        stale = record is not None and record["inputs"] != inputs  # or an arm came or went
+        again = self._view(name) and (stale or self._only == name or self._made & {*needs})
         if done and record and not again:
             self.check(name)
             log.info("stage %s: done before (%s)", name, clock(record["seconds"]))

@@ -146,7 +146,7 @@ def jobs(
             config = parse(["sweep.py", f"--config={path}:{cell}", *changes]).config
             config.seed = seed
             validate(config)
-            if config.experiment == "fair_generation" and not config.judge.attribute_sets:
+            if runs.unjudged(config):
                 raise InputError("no attribute is judged, and a row is of one",
                                  f"--config={path}:{cell}", "Give judge.attribute_sets and labels"
                                  )  # fmt: skip

@@ -97,8 +97,7 @@ def sha256(path: Path) -> str:
         return file_sha256(path)
     digest = hashlib.sha256()
     for file in sorted(path.glob("*.safetensors")):
-        with file.open("rb") as content:
-            digest.update(hashlib.file_digest(content, "sha256").digest())
+        digest.update(bytes.fromhex(file_sha256(file)))
     return digest.hexdigest()
 
 

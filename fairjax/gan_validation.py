@@ -97,6 +97,14 @@ def _weights(config: ConfigDict, need: Need) -> None:
     need(in_loss or not gan.alpha_ramp, "alpha_ramp", "0 unless gan.reweight is loss or hybrid")
     for key in ("self_normalise", "r1_weighted", "ada_weighted"):
         need(in_loss or not gan[key], key, "False unless gan.reweight is loss or hybrid")
+    need(not gan.self_normalise or not gan.dro, "self_normalise",
+         "False with gan.dro, as losses of groups are divided by their weights anyway")  # fmt: skip
+    need(not gan.r1_weighted or gan.r1_gamma > 0, "r1_weighted", "False without R1 (r1_gamma=0)")
+    need(not gan.mbstd_weighted or gan.mbstd_group > 0, "mbstd_weighted",
+         "False without minibatch statistics (mbstd_group=0)")  # fmt: skip
+    need(not gan.ada_weighted or gan.augment == "ada", "ada_weighted", "False unless augment=ada")
+    need(not gan.dro or gan.groups != "dataset" or gan.train_on == "union", "groups",
+         f"another with gan.dro, as D sees the {gan.train_on} set only: one group")  # fmt: skip
     need(0 < gan.resample_share < 1, "resample_share", "between 0 and 1")
     featured = "efficientnet_lite0" in config.ratio.networks and not config.weights.true_ratio
     need(gan.groups != "clusters" or featured, "groups", "another, as there are clusters only with "
@@ -198,6 +206,11 @@ def _penalty(config: ConfigDict, need: Need) -> None:
         need(0 <= gan[key] < float("inf"), key, "0 or more, and finite")
     for key in ("penalty_rate", "adversary_learning_rate", "adversary_width"):
         need(0 < gan[key] < float("inf"), key, "positive and finite")
+    aimed = gan.penalty in ("none", "marginals", "constraint")
+    need(aimed or not gan.penalty_unbiased, "penalty_unbiased",
+         "False unless penalty is marginals or constraint")  # fmt: skip
+    need(aimed or gan.penalty_target == "reference", "penalty_target",
+         "reference unless penalty is marginals or constraint")  # fmt: skip
     need(gan.penalty == "none" or not gan.penalty_unbiased or gan.batch >= 2, "penalty_unbiased",
          "False with a batch of one")  # fmt: skip
 

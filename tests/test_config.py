@@ -235,7 +235,15 @@ def test_a_slack_below_the_chance_of_a_batch_is_warned_of():
          "unless each discriminator sees both sets"),
         ({"condition": ("reference_set",), "fake_labels": "data", "train_on": "union",
           "second_d": "reference"}, "unless each discriminator sees both sets"),
-        ({"penalty": "quality", "penalty_unbiased": True, "batch": 1, "mbstd_group": 1},
+        # Words that would change nothing.
+        ({"reweight": "loss", "dro": True, "self_normalise": True}, "self_normalise (=True) must"),
+        ({"reweight": "loss", "r1_weighted": True, "r1_gamma": 0.0}, "r1_weighted (=True) must be"),
+        ({"reweight": "loss", "mbstd_weighted": True, "mbstd_group": 0}, "mbstd_weighted (=True)"),
+        ({"reweight": "loss", "ada_weighted": True}, "ada_weighted (=True) must be False unless"),
+        ({"dro": True, "groups": "dataset", "train_on": "biased"}, "groups (='dataset') must be"),
+        ({"penalty": "quality", "penalty_unbiased": True}, "penalty_unbiased (=True) must be"),
+        ({"penalty": "adversary", "penalty_target": "uniform"}, "penalty_target (='uniform')"),
+        ({"penalty": "marginals", "penalty_unbiased": True, "batch": 1, "mbstd_group": 1},
          "penalty_unbiased (=True) must be False with a batch of one"),
     ],
 )  # fmt: skip

@@ -11,6 +11,7 @@ from data_config import config
 from PIL import Image
 
 from fairjax.data import decode
+from fairjax.data import folder as folder_source
 from fairjax.data.prepare import prepare
 from fairjax.errors import InputError
 
@@ -155,7 +156,9 @@ def test_attributes_and_judge(home):
     assert sum(counts.values()) == 27
     assert set(counts) == {"man", "woman"}
     assert data.manifest["roles"]["train_reference"]["groups"]["sex"]["unknown"] == 14
-    assert data.manifest["notes"] == {"rows_without_file": 1, "files_without_row": 20}
+    notes = dict(data.manifest["notes"])
+    assert len(notes.pop("table_sha256")) == 64
+    assert notes == {"rows_without_file": 1, "files_without_row": 20}
     assert any("1 of 71 rows" in line for line in lines)
     with pytest.raises(InputError, match="unknown attribute 'age'"):
         run(home, sets=(("age",),), attributes=str(home / "a.csv"), judge=(str(home / "judge"),))
@@ -203,6 +206,43 @@ def test_changed_file_is_read_again(home):
     np.testing.assert_array_equal(
         data.images[data.ids.index("biased/0.png")], np.asarray(picture(77))
     )
+
+
+def test_folders_of_equal_names_sizes_and_times_are_told_apart(home):
+    """As archives unpack them: every file is of 1980, and BMPs are equally large."""
+    found = []
+    for name, first in (("one", 200), ("two", 300)):
+        for number in range(4):
+            file = home / name / f"{number}.bmp"
+            file.parent.mkdir(exist_ok=True)
+            picture(first + number).save(file)
+            os.utime(file, (315532800, 315532800))
+        files, _ = folder_source.listing(home / name, "samples", "here")
+        found.append(folder_source.images_of(files, decode.Shape(16, "center", 3), print)[0])
+    np.testing.assert_array_equal(found[0].images[0], np.asarray(picture(200)))
+    np.testing.assert_array_equal(found[1].images[0], np.asarray(picture(300)))
+
+
+def test_a_read_error_is_not_remembered(home, monkeypatch):
+    def failing(place):
+        if place.path.endswith("/3.png"):
+            raise OSError(5, "Input/output error")
+        return read(place)
+
+    read = decode.read
+    with monkeypatch.context() as patched:
+        patched.setattr(decode, "read", failing)
+        with pytest.raises(InputError, match=r"biased/3\.png: \[Errno 5\]"):
+            run(home)
+    assert len(run(home).ids) == 50  # it would stop again
+
+
+def test_pipes_are_left_out_and_links_to_nowhere_are_named(home):
+    os.mkfifo(home / "biased/pipe.png")
+    assert len(run(home).ids) == 50
+    (home / "biased/lost.png").symlink_to(home / "nowhere.png")
+    with pytest.raises(InputError, match=r"1 files cannot be used: biased/lost\.png"):
+        run(home)
 
 
 @pytest.mark.parametrize(

@@ -1,3 +1,5 @@
+import shutil
+
 import numpy as np
 import pytest
 from data_config import config
@@ -20,12 +22,17 @@ def pixels(i):
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory):
-    """A tiny data set in array_record form, written without TensorFlow."""
+    return build(tmp_path_factory.mktemp("package"), tmp_path_factory.mktemp("tfds"))
+
+
+def build(package, folder, first=0):
+    """A tiny data set in array_record form, written without TensorFlow; `first` is the number of
+    its first picture, of 200."""
     import tensorflow_datasets as tfds
 
-    class Tiny(tfds.core.GeneratorBasedBuilder):
+    class Tiny(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         VERSION = tfds.core.Version("1.0.0")
-        pkg_dir_path = tmp_path_factory.mktemp("package")
+        pkg_dir_path = package
 
         def _info(self):
             features = tfds.features.FeaturesDict(
@@ -33,6 +40,7 @@ def prepared(tmp_path_factory):
                     "image": tfds.features.Image(shape=(None, None, 3)),
                     "kind": tfds.features.ClassLabel(names=["cat", "dog", "owl"]),
                     "attributes": {"Male": np.bool_, "size": np.int64},
+                    "other": {"Male": np.bool_},
                     "name": np.object_,
                     "negative": tfds.features.Image(shape=(None, None, 3)),
                 }
@@ -43,19 +51,20 @@ def prepared(tmp_path_factory):
             return {"train": self._generate_examples()}
 
         def _generate_examples(self):
-            for i in range(200):
+            for key in range(200):
+                i = (key + first) % 200
                 yield (
-                    i,
+                    key,
                     {
                         "image": Image.fromarray(pixels(i)),
                         "kind": i % 3,
                         "attributes": {"Male": i % 2 == 1, "size": 5 + i % 4},
+                        "other": {"Male": i % 2 == 0},
                         "name": "b",
                         "negative": Image.fromarray(255 - pixels(i)),
                     },
                 )
 
-    folder = tmp_path_factory.mktemp("tfds")
     builder = Tiny(data_dir=str(folder), file_format="array_record")
     builder.download_and_prepare()
     return folder
@@ -72,17 +81,33 @@ def run(tmp_path, folder, **settings):
 
 def test_roles_labels_and_pixels(tmp_path, prepared):
     data = run(tmp_path, prepared)
+    agrees(data)
     assert data.attribute_names == ("kind", "Male", "size")
     assert data.cardinalities == (3, 2, 4)
     assert data.class_names(("kind",)) == ("cat", "dog", "owl")
     assert data.manifest["attribute_values"]["size"] == ["size 5", "size 6", "size 7", "size 8"]
     k = data.classes(("Male",), data.roles["train_biased"])
     assert np.bincount(k).tolist() == [36, 4]
-    # array_record shuffles on writing, so the record is recognised by its pixels.
+
+
+def agrees(data):
+    """Labels are those of the pictures. array_record shuffles on writing, so a record is
+    recognised by its pixels."""
     number = {pixels(i).tobytes(): i for i in range(200)}
     for position in np.concatenate(list(data.roles.values())):
         i = number[data.images[position].tobytes()]
         assert data.attributes[position].tolist() == [i % 3, i % 2, i % 4]
+
+
+def test_a_data_set_that_was_built_anew_is_read_anew(tmp_path):
+    """The same version, folder and counts, with other pictures behind the same records."""
+    package = tmp_path / "package"
+    package.mkdir()
+    for first in (0, 1):
+        shutil.rmtree(tmp_path / "tfds", ignore_errors=True)
+        build(package, tmp_path / "tfds", first)
+        tfds_source._source.cache_clear()
+        agrees(run(tmp_path / str(first), tmp_path / "tfds"))
 
 
 def test_the_name_may_stand_in_the_source(tmp_path, prepared):
@@ -161,6 +186,8 @@ def test_shapes3d_as_prepared_by_tfds(tmp_path, prepared_shapes3d):
         ({"tfds": {"split": "nowhere"}}, "cannot open"),
         ({"tfds": {"attributes": ("attributes/Female",)}}, "no feature 'attributes/Female'"),
         ({"tfds": {"attributes": ("attributes/Male", "name")}}, "'name' of example 0 is b'b', no"),
+        ({"tfds": {"attributes": ("attributes/Male", "other/Male")}}, "several .* end in 'Male'"),
+        ({"tfds": {"image": "kind"}}, "data.tfds.image: 'kind' of tiny is no image"),
         ({"split": "paper"}, "official parts"),
         ({"n_biased": 300}, "training needs"),
     ],

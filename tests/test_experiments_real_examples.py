@@ -123,20 +123,25 @@ def test_groups(kind, expected):
 
 
 def test_groups_of_which_nothing_is_drawn_start_without_a_share():
-    """Ratios with ties leave quantile bins empty, and train_on leaves whole groups out."""
-    tied = np.log([0.5, 0.5, 0.5, 0.5, 5.0, 5.0])
-    settings = config(groups="ratio_bins", dro_bins=4, dro=True, dro_start="uniform")
-    examples, _ = real_examples(settings, dataset(), WEIGHT, tied)
-    present = np.bincount(np.asarray(examples.group), minlength=len(examples.q)) > 0
-    assert present.sum() == 2 < len(examples.q)
-    np.testing.assert_allclose(examples.q, present / 2)
-    settings = config(groups="dataset", dro=True, dro_start="uniform", train_on="reference")
-    examples, _ = real_examples(settings, dataset(), WEIGHT, LOG_RATIO)
-    np.testing.assert_allclose(examples.q, [0, 1])
-    nearly = np.array([1e-22, 1e-22, 1e-22, 1e-22, 1, 1])  # true ratios of 0
-    settings.gan.train_on = "union"
-    examples, _ = real_examples(settings, dataset(), nearly, LOG_RATIO)
-    np.testing.assert_allclose(examples.q, [0, 1])
+    settings = config(groups="attributes", dro=True, dro_start="uniform")
+    nearly = np.array([1e-22, 1e-22, 1e-22, 1, 1, 1e-22])  # true ratios of 0
+    examples, _ = real_examples(settings, dataset((0, 0, 0, 2, 1, 0), 3), nearly, LOG_RATIO)
+    np.testing.assert_allclose(examples.q, [0, 0.5, 0.5])
+
+
+@pytest.mark.parametrize("bins", [2, 4])
+def test_few_different_ratios_are_a_bin_each(bins):
+    """Where most images have the largest ratio, that is the median too."""
+    tied = np.log([0.5, 0.5, 5.0, 5.0, 5.0, 5.0])
+    found = groups(config(groups="ratio_bins", dro_bins=bins), dataset(), tied)
+    assert found.tolist() == [0, 0, 1, 1, 1, 1]
+
+
+def test_dro_over_one_group_is_refused():
+    nearly = np.array([1e-22, 1e-22, 1e-22, 1e-22, 1, 1])
+    settings = config(groups="dataset", dro=True)
+    with pytest.raises(InputError, match="gan.groups=dataset: all training images are of 1 group"):
+        real_examples(settings, dataset(), nearly, LOG_RATIO)
 
 
 def test_groups_of_clusters_are_those_of_the_ratio_stage(tmp_path):

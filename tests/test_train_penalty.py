@@ -334,13 +334,36 @@ def test_groups_of_the_ratios_are_those_that_the_bias_has():
     rng = np.random.default_rng(0)
     truth = rng.permutation(np.repeat([0, 1, 2], (700, 100, 200)))
     log_ratio = np.array([-0.6, 0.7, 1.6])[truth] + rng.normal(0, 0.15, 1000)
-    found = penalty_stage.ratio_groups(log_ratio, 3)
+    reference = rng.random(1000) < 0.5
+    found = penalty_stage.ratio_groups(log_ratio, 3, reference)
     assert (found == truth).mean() > 0.98
-    np.testing.assert_array_equal(penalty_stage.ratio_groups(log_ratio, 3), found)
-    two = penalty_stage.ratio_groups(np.log([2.0, 0.5, 2.0, 0.5]), 2)
+    np.testing.assert_array_equal(penalty_stage.ratio_groups(log_ratio, 3, reference), found)
+    two = penalty_stage.ratio_groups(np.log([2.0, 0.5, 2.0, 0.5]), 2, np.ones(4, bool))
     np.testing.assert_array_equal(two, [1, 0, 1, 0])
     with pytest.raises(InputError, match="penalty_count=3.*have 2 different ratios.*to 2 or"):
-        penalty_stage.ratio_groups(np.log([2.0, 0.5, 2.0]), 3)
+        penalty_stage.ratio_groups(np.log([2.0, 0.5, 2.0]), 3, np.ones(3, bool))
+
+
+@pytest.mark.parametrize(("odd", "at"), [(0, 0.0), (40, -10.0), (80, -7.0), (240, -5.0)])
+def test_a_few_images_of_one_set_are_no_group_of_their_own(odd, at):
+    """8,000 biased images, 20 % rare, and 800 of which a half is rare; `odd` biased ones that every
+    network recognises."""
+    rng = np.random.default_rng(0)
+    reference = np.arange(8800) >= 8000
+    rare = np.where(reference, np.arange(8800) < 8400, np.arange(8800) < 1600)
+    log_ratio = np.where(rare, np.log(2.5), np.log(0.625)) + rng.normal(0, 0.3, 8800)
+    log_ratio[rng.permutation(8000)[:odd]] = at
+    found = penalty_stage.ratio_groups(log_ratio, 2, reference)
+    shown = np.ones(8800, bool) if not odd else log_ratio > at
+    assert (found == rare)[shown].mean() > 0.97
+
+
+def test_a_group_that_the_reference_set_lacks_stays_one_and_is_told(caplog):
+    log_ratio = np.repeat([-4.0, 0.5], (300, 700)) + np.random.default_rng(0).normal(0, 0.1, 1000)
+    with caplog.at_level("WARNING", "fairjax"):
+        found = penalty_stage.ratio_groups(log_ratio, 2, np.arange(1000) >= 900)
+    np.testing.assert_array_equal(found, np.repeat([0, 1], (300, 700)))
+    assert "0.0, 100.0 % are in each" in caplog.text
 
 
 def test_a_group_of_the_ratios_with_too_few_images_is_refused(monkeypatch, tmp_path):

@@ -1,6 +1,7 @@
 """Source `folder`: the user's own images in folders or StyleGAN dataset zips."""
 
 import os
+import stat
 import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -65,7 +66,8 @@ def collect(config: ConfigDict, log: Callable[[str], None]) -> Collected:
 
     notes: dict[str, Any] = {}
     if own.attributes:
-        rows = labels.read_table(storage.fetched(own.attributes, "data.folder.attributes"))
+        table = storage.fetched(own.attributes, "data.folder.attributes")
+        rows = labels.read_table(table)
     values = np.zeros((len(found), 0), np.int8)
     names: dict[str, tuple[str, ...]] = {}
     measured, numbers = number_columns(config), np.zeros((len(found), 0))
@@ -74,6 +76,8 @@ def collect(config: ConfigDict, log: Callable[[str], None]) -> Collected:
         numbers = labels.numbers(matched, [f.id for f in found], measured, own.attributes)
         values, names = labels.encode(matched, measured)
         notes = {"rows_without_file": unused, "files_without_row": matched.count(None)}
+        if own.attributes:
+            notes["table_sha256"] = cache.file_sha256(Path(table))
         if unused:
             log(f"data: {unused} of {len(rows)} rows of the attribute table fit no image")
         if notes["files_without_row"]:
@@ -170,8 +174,9 @@ def listing(path: Path, title: str, where: str) -> tuple[list[Found], labels.Row
             for name in names:
                 file = Path(folder, name)
                 if not name.startswith(".") and file.suffix.lower() in endings:
-                    about, key = file.stat(), file.relative_to(path).as_posix()
-                    files.append((key, decode.Place(str(file)), (about.st_size, about.st_mtime_ns)))
+                    if stamp := _stamp(file):
+                        key = file.relative_to(path).as_posix()
+                        files.append((key, decode.Place(str(file)), stamp))
         if (path / "dataset.json").is_file():
             text = (path / "dataset.json").read_bytes()
     elif path.is_file() and zipfile.is_zipfile(path):
@@ -203,6 +208,20 @@ def listing(path: Path, title: str, where: str) -> tuple[list[Found], labels.Row
     return found_files, rows
 
 
+def _stamp(file: Path) -> tuple[int, ...]:
+    """What changes with a file; () of what is none, such as a pipe, which would be waited for.
+
+    Archives give all files the same time, and all BMPs of a size are equally large: the time of the
+    last change of the entry is the file's own.
+    """
+    try:
+        about = file.stat()
+    except OSError:  # a link to nowhere, ...: who reads it is told
+        return (-1,)
+    regular = stat.S_ISREG(about.st_mode)
+    return (about.st_size, about.st_mtime_ns, about.st_ctime_ns) if regular else ()
+
+
 def images_of(
     found: Sequence[Found], shape: decode.Shape, log: Callable[[str], None]
 ) -> tuple[cache.Entry, dict[int, str]]:
@@ -218,7 +237,10 @@ def images_of(
 
     size = (len(found), shape.resolution, shape.resolution, shape.channels)
     entry = cache.get("folder", facts, size, fill, log)
-    return entry, {int(i): text for i, text in entry.notes["errors"].items()}
+    errors = {int(i): text for i, text in entry.notes["errors"].items()}
+    if any(text.startswith("[Errno") for text in errors.values()):
+        cache.forget(entry.key)  # the disk's fault: no sign of it is left in the file
+    return entry, errors
 
 
 def _in_both(

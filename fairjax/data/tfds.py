@@ -6,13 +6,14 @@ in "label_floor_hue 6" of `shapes3d`; its features `value_...` are measures and 
 
 import functools
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from ml_collections import ConfigDict
 from PIL import Image
 
-from fairjax.data import decode, labelled
+from fairjax.data import cache, decode, labelled
 from fairjax.data.dataset import MAX_VALUES, Collected
 from fairjax.errors import InputError
 
@@ -42,6 +43,14 @@ def _nested(example: Any, path: str) -> Any:
     for key in path.split("/"):
         example = example[key]
     return example
+
+
+def _is_picture(feature: Any) -> bool:
+    """Whether a feature is an image, encoded or as an array of bytes."""
+    import tensorflow_datasets as tfds
+
+    array = getattr(feature, "np_dtype", None) == np.uint8 and len(feature.shape) in (2, 3)
+    return array or isinstance(feature, tfds.features.Image)
 
 
 def _is_whole(value: Any) -> bool:
@@ -97,6 +106,9 @@ def collect(config: ConfigDict, log: Callable[[str], None]) -> Collected:
         except (KeyError, TypeError) as error:
             mend = f"It has {list(info.features)}"
             raise InputError(f"no feature {path!r} in {name_of_set}", "data.tfds", mend) from error
+    if not _is_picture(_nested(info.features, own.image)):
+        mend = "Name the feature that holds the images"
+        raise InputError(f"{own.image!r} of {name_of_set} is no image", "data.tfds.image", mend)
     columns: list[list[int]] = [[] for _ in paths]
     for i in range(count):
         example = source[i]
@@ -109,8 +121,12 @@ def collect(config: ConfigDict, log: Callable[[str], None]) -> Collected:
             column.append(int(value))
     values: dict[str, tuple[str, ...]] = {}
     labels = np.full((count, len(paths)), -1, np.int8)
+    leaves = [path.rsplit("/", 1)[-1] for path in paths]
     for c, (path, column) in enumerate(zip(paths, columns, strict=True)):
-        name = path.rsplit("/", 1)[-1]
+        name = leaves[c]
+        if leaves.count(name) > 1:
+            mend = "Name one of them, once"
+            raise InputError(f"several features end in {name!r}", "data.tfds.attributes", mend)
         found = sorted(set(column) - {-1})
         if len(found) > MAX_VALUES:
             mend = "Name features that are groups"
@@ -126,6 +142,8 @@ def collect(config: ConfigDict, log: Callable[[str], None]) -> Collected:
         code = {v: i for i, v in enumerate(found)} | {-1: -1}
         labels[:, c] = [code[v] for v in column]
     facts = {"tfds": info.full_name, "split": own.split, "data_dir": str(info.data_dir)}
+    # The same version may have been built anew, with its records in another order.
+    facts["files"] = cache.stamps(sorted(f for f in Path(info.data_dir).glob("*") if f.is_file()))
     if own.image != "image":  # the usual one is not named, as in entries of older versions
         facts["image"] = own.image
     table = labelled.Table(

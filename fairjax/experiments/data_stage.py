@@ -1,12 +1,16 @@
 """Stage `data`: images are prepared by the lead process, and loaded by all."""
 
+import json
 import logging
 import shutil
 import tempfile
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from ml_collections import ConfigDict
 
+from fairjax.data import cache
 from fairjax.data import prepare as data
 from fairjax.data.prepare import Dataset
 from fairjax.errors import InputError
@@ -14,6 +18,10 @@ from fairjax.experiments.stages import read_json, shared
 from fairjax.train.devices import is_lead
 
 log = logging.getLogger("fairjax")
+
+# Of the manifest: where the images were put, which depends on the times of the files, its own hash,
+# and what was counted beside the data.
+BESIDE = ("cache", "hash", "notes")
 
 
 def prepared(config: ConfigDict, folder: Path) -> Dataset:
@@ -38,6 +46,7 @@ def _known(config: ConfigDict, folder: Path, known: str) -> Dataset:
     try:
         dataset = data.load(folder)
         if dataset.manifest["hash"] == known:
+            _tell_of_labels(config, dataset)
             return dataset
         found = f"{folder}: another manifest than that of the run"
     except InputError as error:  # the cache belongs to the user, who may have cleaned it
@@ -46,13 +55,46 @@ def _known(config: ConfigDict, folder: Path, known: str) -> Dataset:
     # Elsewhere: what the run began with stays until the same is there.
     with tempfile.TemporaryDirectory() as scratch:
         dataset = data.prepare(config, Path(scratch), log.info)
+        copied = ["index.npz", "manifest.json"]
         if dataset.manifest["hash"] != known:
-            raise InputError(
-                "the images are no longer those on which this run began",
-                str(folder),
-                "Restore them, or use another --workdir",
-            )
+            dataset = replace(dataset, manifest=_same(folder, known, dataset.manifest))
+            copied.remove("manifest.json")
         if is_lead():
-            for name in ("index.npz", "manifest.json"):
+            for name in copied:
                 shutil.copy(Path(scratch) / name, folder / name)
     return dataset
+
+
+def _same(folder: Path, known: str, found: dict[str, Any]) -> dict[str, Any]:
+    """The manifest with which the run began, where the images found are the same (in files of
+    other times, such as a copy on another machine).
+
+    Raises:
+      InputError: they are others; says what differs, where it is known.
+    """
+    try:
+        began = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+        if began["hash"] != known:
+            began = None
+    except (OSError, ValueError, KeyError, TypeError):
+        began = None
+    differs = [] if began is None else [
+        key for key in found if key not in BESIDE and found[key] != began.get(key)]  # fmt: skip
+    if began is not None and not differs:
+        return began
+    raise InputError(
+        "the images or their labels are no longer those on which this run began"
+        + (f" (of manifest.json differ: {', '.join(differs)})" if differs else ""),
+        str(folder),
+        "Restore them, or use another --workdir",
+    )
+
+
+def _tell_of_labels(config: ConfigDict, dataset: Dataset) -> None:
+    """Warns where the user's table of labels was changed after it was read."""
+    known, table = dataset.manifest["notes"].get("table_sha256"), config.data.folder.attributes
+    if known and is_lead() and Path(table).is_file() and cache.file_sha256(Path(table)) != known:
+        log.warning(
+            "%s has changed; this run keeps the labels that its data stage read. To read it anew, "
+            "use another --workdir", table,
+        )  # fmt: skip

@@ -27,6 +27,8 @@ log = logging.getLogger("fairjax")
 
 ROLE = "penalty_judge"
 FEW = 10  # images of a group of the ratios, below which no network can learn to tell it
+LEAST = 0.02  # share of the reference images in a group, below which the groups part nothing
+OUTER = 0.05  # of the ratios, at each end
 AIMED = ("marginals", "constraint")  # the penalties that have a target
 CHUNK = 4096  # reference images in memory at a time
 
@@ -86,7 +88,7 @@ def train(workdir: Path, config: ConfigDict, dataset: Dataset, one: Asked, folde
         judge_stage.train_judge(config, dataset, one.attributes, folder, ROLE, one.members)
         return
     log_ratio = load_weights(workdir, dataset)[1]
-    groups = ratio_groups(log_ratio, one.groups)
+    groups = ratio_groups(log_ratio, one.groups, dataset.domain[dataset.training] == 1)
     means = [np.exp(log_ratio[groups == g]).mean() for g in range(one.groups)]
     names = tuple(f"ratio about {mean:.2g}" for mean in means)
     for name, size in zip(names, np.bincount(groups), strict=True):
@@ -101,11 +103,14 @@ def train(workdir: Path, config: ConfigDict, dataset: Dataset, one: Asked, folde
     judge_stage.write(folder, networks, {"classes": list(names)})
 
 
-def ratio_groups(log_ratio: np.ndarray, count: int) -> np.ndarray:
+def ratio_groups(log_ratio: np.ndarray, count: int, reference: np.ndarray) -> np.ndarray:
     """The group of every image: log ratios [n] -> int32 [n] in [0, count), by rising ratio.
 
     Groups are those of k-means on the line: where a bias is one of groups, the ratio takes one
-    value in each, and estimates of it lie around these.
+    value in each, and estimates of it lie around these. A few images that can be from one set only
+    (a watermark, another camera) may lie so far out that they are a group by themselves, and the
+    others are not parted. So where a group has nearly none of the `reference` images (bool [n]) or
+    nearly all, ratios are cut at their outer 5 % first, if that parts them.
 
     Raises:
       InputError: fewer different ratios than groups.
@@ -115,7 +120,27 @@ def ratio_groups(log_ratio: np.ndarray, count: int) -> np.ndarray:
             f"the training images have {different} different ratios", f"gan.penalty_count={count}",
             f"Set it to {max(different, 2)} or less, or penalty_groups=attributes",
         )  # fmt: skip
-    return on_a_line(log_ratio, count)
+    groups = on_a_line(log_ratio, count)
+    if _parts(groups, reference):
+        return groups
+    inner = np.clip(log_ratio, *np.quantile(log_ratio, (OUTER, 1 - OUTER)))
+    if len(np.unique(inner)) >= count and _parts(found := on_a_line(inner, count), reference):
+        log.info("groups of the ratios: without the outer %d %%, in which few images are alone",
+                 round(100 * OUTER))  # fmt: skip
+        return found
+    shares = np.bincount(groups, reference, minlength=count) / max(reference.sum(), 1)
+    log.warning(
+        "groups of the ratios: of the reference images %s %% are in each, so that a penalty on "
+        "their shares says little; gan.penalty_count may part them",
+        ", ".join(f"{100 * share:.1f}" for share in shares),
+    )
+    return groups
+
+
+def _parts(groups: np.ndarray, reference: np.ndarray) -> bool:
+    """Whether every group has more than a few of the reference images."""
+    shares = np.bincount(groups, reference, minlength=int(groups.max()) + 1) / reference.sum()
+    return bool(shares.min() > LEAST)
 
 
 def load(workdir: Path, config: ConfigDict, dataset: Dataset) -> FrozenJudge | None:

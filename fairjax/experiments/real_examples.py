@@ -96,7 +96,10 @@ def groups(
     if gan.groups == "dataset":
         return (dataset.domain[training] == 1).astype(np.int32)
     if gan.groups == "ratio_bins":
-        edges = np.quantile(log_ratio, np.linspace(0, 1, gan.dro_bins + 1)[1:-1])
+        values = np.unique(log_ratio)
+        edges = values[:-1]  # a bin for each, where there are few: quantiles would fall together
+        if len(values) > gan.dro_bins:
+            edges = np.quantile(log_ratio, np.linspace(0, 1, gan.dro_bins + 1)[1:-1])
         return np.searchsorted(edges, log_ratio, side="left").astype(np.int32)
     if gan.groups == "clusters":
         assert cluster is not None
@@ -142,6 +145,11 @@ def real_examples(
     shares = np.bincount(group, mass, minlength=k) / mass.sum()
     # A group of which nothing is drawn would keep what it starts with, out of the others' reach.
     drawn = shares * gan.kimg * 1000 >= 1
+    if gan.dro and drawn.sum() < 2:
+        raise InputError(
+            f"all training images are of {drawn.sum()} group", f"gan.groups={gan.groups}",
+            "Take other groups, or gan.dro=False",
+        )  # fmt: skip
     q = shares if gan.dro_start == "shares" else drawn / drawn.sum()
     slack = gan.dro_c / np.sqrt(np.maximum(counts, 1))
     return reals(in_loss, of_reals, q, slack, classes), table

@@ -175,13 +175,45 @@ def test_images_that_changed_under_a_run(refused, folders, tmp_path, monkeypatch
     monkeypatch.setenv("FAIRJAX_CACHE", str(tmp_path / "empty cache"))
     for _ in range(2):
         line = refused(*args, "--stage=ratio")
-        says(line, str(tmp_path / "run/data"), "no longer those", "another --workdir")
+        says(line, str(tmp_path / "run/data"), "no longer those", "differ: roles",
+             "another --workdir")  # fmt: skip
         assert (tmp_path / "run/data/manifest.json").read_bytes() == began
     # A whole manifest, of other images than those in DONE.
     main(["launch/train.py", *folders, f"--workdir={tmp_path / 'other'}"])
     for name in ("manifest.json", "index.npz"):
         shutil.copy(tmp_path / "other/data" / name, tmp_path / "run/data" / name)
     says(refused(*args, "--stage=ratio"), "no longer those", "another --workdir")
+
+
+def test_a_copy_of_the_images_is_as_good(folders, tmp_path, monkeypatch):
+    """A node with its own copy: other times of the files, and so another place in the cache."""
+    main(["launch/train.py", *folders])
+    config = parse(["launch/train.py", *folders]).config
+    began = data_stage.loaded(config, tmp_path / "run/data")
+    shutil.copytree(tmp_path / "biased", tmp_path / "copy", copy_function=shutil.copyfile)
+    shutil.rmtree(tmp_path / "biased")
+    (tmp_path / "copy").rename(tmp_path / "biased")
+    monkeypatch.setenv("FAIRJAX_CACHE", str(tmp_path / "empty cache"))
+    again = data_stage.loaded(config, tmp_path / "run/data")
+    np.testing.assert_array_equal(again.images, began.images)
+    assert again.manifest == began.manifest
+
+
+def test_a_table_of_labels_that_changed_is_told(folders, tmp_path, capsys):
+    table = tmp_path / "labels.csv"
+    names = [f"reference/{file.name}" for file in sorted((tmp_path / "reference").iterdir())]
+    write = lambda flip: table.write_text(
+        "file,sex\n" + "".join(f"{name},{(i + flip) % 2}\n" for i, name in enumerate(names))
+    )
+    write(0)
+    args = ["launch/train.py", *folders, f"--config.data.folder.attributes={table}"]
+    main(args)
+    config = parse(args).config
+    data_stage.loaded(config, tmp_path / "run/data")
+    assert "has changed" not in capsys.readouterr().err
+    write(1)
+    data_stage.loaded(config, tmp_path / "run/data")
+    assert f"{table} has changed" in capsys.readouterr().err
 
 
 def test_images_of_a_run_are_prepared_again_where_only_the_cache_is_gone(

@@ -1,6 +1,7 @@
 """Penalties in the generator's step: exact on networks in closed form."""
 
 from functools import cache
+from types import SimpleNamespace
 
 import flax.linen as nn
 import jax
@@ -370,8 +371,9 @@ def test_a_group_of_the_ratios_with_too_few_images_is_refused(monkeypatch, tmp_p
     """An image of an extreme ratio is a group of its own, which no network learns to tell."""
     log_ratio = np.append(np.zeros(500), 9.0)
     monkeypatch.setattr(penalty_stage, "load_weights", lambda workdir, dataset: (None, log_ratio))
+    data = SimpleNamespace(domain=np.arange(501) % 2, training=np.arange(501))
     with pytest.raises(InputError, match=r"1 training images of ratio about 8\.1e\+03, 10 needed"):
-        penalty_stage.train(tmp_path, defaults(), None, penalty_stage.Asked((), 2), tmp_path)
+        penalty_stage.train(tmp_path, defaults(), data, penalty_stage.Asked((), 2), tmp_path)
 
 
 def test_each_step_asks_the_next_network_of_a_judge():

@@ -128,7 +128,7 @@ def ratio_groups(log_ratio: np.ndarray, count: int, reference: np.ndarray) -> np
         log.info("groups of the ratios: without the outer %d %%, in which few images are alone",
                  round(100 * OUTER))  # fmt: skip
         return found
-    shares = np.bincount(groups, reference, minlength=count) / max(reference.sum(), 1)
+    shares = np.bincount(groups, reference, minlength=count) / reference.sum()
     log.warning(
         "groups of the ratios: of the reference images %s %% are in each, so that a penalty on "
         "their shares says little; gan.penalty_count may part them",

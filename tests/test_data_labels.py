@@ -39,6 +39,30 @@ def test_cells_that_only_look_like_numbers_are_words(tmp_path):
     assert names == {"g": ("--5", "5", "\u00b2")}
 
 
+def test_words_for_nothing_are_unknown_and_counted(tmp_path, caplog):
+    text = "x,Male,hair,kind\na,1,nan,-1\nb,0,none,0\nc,NA,short,1\nd,,None,2\n"
+    with caplog.at_level("INFO", "fairjax"):
+        values, names = coded(table(tmp_path, text))
+    assert names == {"Male": ("not Male", "Male"), "hair": ("none", "short"),
+                     "kind": ("kind 0", "kind 1", "kind 2")}  # fmt: skip
+    assert values == [[1, -1, -1], [0, 0, 0], [-1, 1, 1], [-1, -1, 2]]
+    assert caplog.messages == [
+        "Male: NA taken as unknown: 1 rows",
+        "hair: nan taken as unknown: 1 rows",
+        "hair: None taken as unknown: 1 rows",
+        "kind: -1 taken as unknown: 1 rows",
+    ]
+
+
+@pytest.mark.parametrize("name", ["../../victim/x", "male/female", "a\\b", "..", ".", " "])
+def test_a_column_whose_name_would_lead_elsewhere_is_refused(tmp_path, name):
+    rows = table(tmp_path, f"file,{name},g\na,1,0\nb,0,1\n")
+    with pytest.raises(InputError, match="a column named"):
+        coded(rows)
+    kept = [{"g": row["g"]} for row in rows.values()]
+    assert labels.encode(kept)[1] == {"g": ("not g", "g")}
+
+
 def test_parquet_equals_csv(tmp_path):
     columns = {"g": [1, 0, None], "file": ["a", "b", "c"], "s": ["x", None, "y"]}
     pyarrow.parquet.write_table(pyarrow.table(columns), tmp_path / "a.parquet")
@@ -55,6 +79,7 @@ def test_parquet_equals_csv(tmp_path):
         ("file\na.png\n", "columns"),
         ("file,g\na.png\n", "row 2"),
         ("file,g\na.png,1\na.png,0\n", "two different rows"),
+        ("file,g,g\na.png,1,0\n", "has 2 columns 'g'"),
     ],
 )
 def test_bad_tables_are_named(tmp_path, text, message):
@@ -94,6 +119,10 @@ def test_stylegan_labels():
     rows = labels.read_dataset_json('{"labels": [["a.png", [0, 1]]]}', "x")
     assert rows == {"a.png": {"label_0": 0, "label_1": 1}}
     assert labels.read_dataset_json('{"labels": null}', "x") == {}
+    twice = '{"labels": [["a", %d], ["b", 1], ["a", 1]]}'
+    assert labels.read_dataset_json(twice % 1, "x") == {"a": {"label": 1}, "b": {"label": 1}}
+    with pytest.raises(InputError, match="two different labels of 'a'"):
+        labels.read_dataset_json(twice % 0, "x")
     for text in ("[", "[]", '{"labels": [["a", 0.5]]}', '{"labels": [3]}'):
         with pytest.raises(InputError):
             labels.read_dataset_json(text, "x")

@@ -2,7 +2,9 @@
 
 import csv
 import json
+import logging
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,8 +14,12 @@ import numpy as np
 from fairjax.data.dataset import MAX_VALUES
 from fairjax.errors import InputError
 
+log = logging.getLogger("fairjax")
+
 WHERE = "data.folder.attributes"
 SHOWN = 3
+# Words that stand for an empty cell, as pandas reads and writes them. "none" may be a class.
+UNKNOWN = frozenset({"nan", "NaN", "NA", "N/A", "n/a", "<NA>", "None", "null", "NULL"})
 Rows = dict[str, dict[str, Any]]  # file key -> {attribute: int, float, str or None}
 
 
@@ -47,7 +53,8 @@ def read_lines(path: Path, where: str) -> tuple[list[str], list[Any]]:
     """(names of the columns, the rows) of a CSV (values are str) or Parquet table.
 
     Raises:
-      InputError: the file is missing or unreadable, or a row has more or fewer values than names.
+      InputError: the file is missing or unreadable, two columns have one name, or a row has more or
+        fewer values than names.
     """
     if not path.is_file():
         raise InputError(f"no file {path}", where, "Give the path of a CSV or Parquet file")
@@ -65,6 +72,10 @@ def read_lines(path: Path, where: str) -> tuple[list[str], list[Any]]:
             head, body = (lines[0], lines[1:]) if lines else ([], [])
     except (OSError, ValueError, csv.Error) as error:
         raise InputError(f"cannot read {path}: {error}", where, "Save it anew") from error
+    name, often = Counter(head).most_common(1)[0] if head else ("", 0)
+    if often > 1:
+        found = f"{path} has {often} columns {name!r}"
+        raise InputError(found, where, "Rename or remove all but one")
     for number, line in enumerate(body, start=2):
         if len(line) != len(head):
             found = f"row {number} of {path} has {len(line)} columns instead of {len(head)}"
@@ -72,11 +83,23 @@ def read_lines(path: Path, where: str) -> tuple[list[str], list[Any]]:
     return head, body
 
 
+def check_names(names: Iterable[str], where: str) -> None:
+    """Checks names of attributes, which become parts of the names of figures, and of folders.
+
+    Raises:
+      InputError: one is empty, "." or "..", or holds a slash or backslash.
+    """
+    for name in names:
+        if name.strip() in ("", ".", "..") or any(c in name for c in "/\\\0"):
+            found = f"a column named {name!r}"
+            raise InputError(found, where, "Give it a name without / and \\; folders are named so")
+
+
 def read_dataset_json(text: str | bytes, where: str) -> Rows:
     """Reads the labels of a StyleGAN dataset: an int -> "label"; 0/1 lists -> "label_0", ...
 
     Raises:
-      InputError: not JSON, or labels of another kind.
+      InputError: not JSON, labels of another kind, or two different ones of an image.
     """
     mend = 'Expected {"labels": [["img.png", 0], ...]} or {"labels": null}'
     try:
@@ -88,7 +111,9 @@ def read_dataset_json(text: str | bytes, where: str) -> Rows:
                 raise InputError(f"the label {label!r} of {name}", where, mend)
             names = ["label"] if not isinstance(label, list) else None
             names = names or [f"label_{i}" for i in range(len(many))]
-            rows[name] = dict(zip(names, many, strict=True))
+            row = dict(zip(names, many, strict=True))
+            if rows.setdefault(name, row) != row:
+                raise InputError(f"two different labels of {name!r}", where, "Remove one")
     except (ValueError, TypeError, AttributeError) as error:
         if isinstance(error, InputError):
             raise
@@ -151,7 +176,7 @@ def numbers(
     wrong = []
     for i, row in enumerate(rows):
         for j, name in enumerate(columns):
-            text = plain(row.get(name)) if row else None
+            text = _text(row.get(name)) if row else None
             if text is not None:
                 try:
                     out[i, j] = float(text)
@@ -181,22 +206,30 @@ def encode(
       int8 `[n, A]` (-1 = unknown) and {attribute: names of its values}.
 
     Raises:
-      InputError: a column has fractions or more than 127 different values.
+      InputError: a column has more than 127 different values, or a name that `check_names` refuses.
     """
     names = list(dict.fromkeys(a for row in rows if row for a in row))
     few = lambda name: len({plain(row.get(name)) for row in rows if row}) <= MAX_VALUES
     names = [name for name in names if name not in measured or few(name)]
+    check_names(names, where)
     out = np.full((len(rows), len(names)), -1, np.int8)
     values: dict[str, tuple[str, ...]] = {}
     for column, name in enumerate(names):
         cells = [plain(row.get(name)) if row else None for row in rows]
         codes, values[name] = _codes(name, cells, where)
         out[:, column] = [codes[c] for c in cells]
+        _tell_unknown(name, [row.get(name) for row in rows if row], codes)
     return out, values
 
 
 def plain(cell: Any) -> str | None:
-    """Returns the cell as text; "1.0" (a table program's integer) becomes "1"."""
+    """Returns the cell as text, None where it is empty or one of `UNKNOWN`; "1.0" (a table
+    program's integer) becomes "1"."""
+    text = _text(cell)
+    return None if text in UNKNOWN else text
+
+
+def _text(cell: Any) -> str | None:
     if cell is None or (isinstance(cell, float) and cell != cell):
         return None
     text = str(int(cell) if isinstance(cell, bool) else cell).strip()
@@ -204,6 +237,16 @@ def plain(cell: Any) -> str | None:
     if dot and _is_int(head) and set(tail) <= {"0"}:
         text = head
     return text or None
+
+
+def _tell_unknown(name: str, cells: Sequence[Any], codes: dict[str | None, int]) -> None:
+    """Logs what is no empty cell and yet counts as unknown."""
+    found = Counter(_text(cell) for cell in cells)
+    words = {word: n for word, n in found.items() if word in UNKNOWN}
+    if codes["-1"] < 0 and found["-1"]:
+        words["-1"] = found["-1"]
+    for word, n in words.items():
+        log.info("%s: %s taken as unknown: %d rows", name, word, n)
 
 
 def _is_int(text: str) -> bool:

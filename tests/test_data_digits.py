@@ -240,6 +240,12 @@ def test_waterbirds_are_read_in_their_official_parts(tmp_path):
         tree.data.waterbirds.dir = str(broken)
         with pytest.raises(InputError, match=said):
             prepared(tree, tmp_path / "data")
+    head = "img_id,img_filename,y,split,place,note\n"
+    for row, said in (("0,a.png,0,12,0,", "split = '12'"), ("0,a.png,0,0,01,", "place = '01'"),
+                      ("0,a.png,0,0,0,caf\xe9", "cannot read .*codec")):  # fmt: skip
+        (broken / "metadata.csv").write_text(f"{head}{row}\n", encoding="latin-1")
+        with pytest.raises(InputError, match=said):
+            prepared(tree, tmp_path / "data")
     (broken / "metadata.csv").write_text("img_id,img_filename,y,split\n0,a.png,0,0\n")
     with pytest.raises(InputError, match="no column place"):
         prepared(tree, tmp_path / "data")

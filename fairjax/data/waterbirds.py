@@ -4,7 +4,6 @@ Birds cut out of CUB and pasted on land or water: the target is the bird, the pr
 the place. Read with `data.split=official`, as the three parts are the point of this data set.
 """
 
-import csv
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,12 +12,14 @@ from ml_collections import ConfigDict
 
 from fairjax.data import cache, decode, labelled, storage
 from fairjax.data.dataset import Collected
+from fairjax.data.labels import read_lines
 from fairjax.errors import InputError
 
 WHERE = "data.waterbirds.dir"
 MEND = "Give the unpacked folder waterbird_complete95_forest2water2 with its metadata.csv"
 LICENCE = "waterbirds: made of CUB-200-2011 and Places images, non-commercial research only"
-COLUMNS = {"y": "01", "place": "01", "split": "012"}  # column -> what a cell may be
+# Column -> what a cell may be.
+COLUMNS = {"y": ("0", "1"), "place": ("0", "1"), "split": ("0", "1", "2")}
 
 
 def read_metadata(path: Path) -> tuple[list[str], np.ndarray, np.ndarray]:
@@ -29,14 +30,14 @@ def read_metadata(path: Path) -> tuple[list[str], np.ndarray, np.ndarray]:
     """
     if not path.is_file():
         raise InputError(f"no file {path}", WHERE, MEND)
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
+    head, body = read_lines(path, WHERE)
+    rows = [dict(zip(head, line, strict=True)) for line in body]
     missing = [name for name in ("img_filename", *COLUMNS) if not rows or name not in rows[0]]
     if missing:
         raise InputError(f"{path} has no column {', '.join(missing)}", WHERE, MEND)
     for number, row in enumerate(rows, start=2):
         for name, cells in COLUMNS.items():
-            if not row[name] or row[name] not in cells:
+            if row[name] not in cells:
                 found = f"line {number} of {path} has {name} = {row[name]!r}"
                 raise InputError(found, WHERE, f"It must be one of {', '.join(cells)}")
     table = np.array([[int(row[name]) for name in COLUMNS] for row in rows], np.int8)

@@ -42,8 +42,11 @@ def test_equal_names_are_refused(tmp_path):
         write_figures(tmp_path / "m.json", [Figure("a", 1.0, 0.0, 2.0, 1)] * 2)
 
 
-@pytest.mark.parametrize("text", ["{", "[]", "{}"])
+@pytest.mark.parametrize("text", [
+    b"{", b"[]", b"{}", b"\x89PNG", b'{"figures": {"k": "x"}}', b'{"figures": [1]}',
+    b'{"figures": {"k": [1]}}', b'{"figures": {"k": {"value": 1, "n": Infinity}}}',
+])  # fmt: skip
 def test_a_broken_file_is_named(tmp_path, text):
-    (tmp_path / "m.json").write_text(text)
+    (tmp_path / "m.json").write_bytes(text)
     with pytest.raises(InputError, match=r"m\.json"):
         read_figures(tmp_path / "m.json")

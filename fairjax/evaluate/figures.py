@@ -127,13 +127,11 @@ def read_figures(path: str | os.PathLike) -> dict[str, Figure]:
     """Reads what `write_figures` wrote: name -> Figure, null as NaN.
 
     Raises:
-      InputError: the file is not JSON with a "figures" entry.
+      InputError: the file is not JSON with an entry "figures" that holds numbers.
       FileNotFoundError: there is no such file.
     """
-    text = Path(path).read_text("utf-8")
     try:
-        entries = json.loads(text)["figures"]
-    except (ValueError, KeyError, TypeError) as error:
+        return from_entries(json.loads(Path(path).read_text("utf-8"))["figures"])
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         mend = "Delete it and rerun the stage that writes it"
         raise InputError("not a file of figures", str(path), mend) from error
-    return from_entries(entries)

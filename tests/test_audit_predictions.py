@@ -4,6 +4,8 @@ import csv
 import html
 import json
 import re
+import shutil
+import tracemalloc
 from types import SimpleNamespace
 
 import numpy as np
@@ -15,7 +17,7 @@ from fairjax.errors import InputError
 from fairjax.experiments import audit, error_images
 
 
-def table(path, n=1200, decide=None, **columns):
+def table(path, n=1200, decide=None, prefix="", **columns):
     """Scores that find fewer of the women's positives; every 40th row has no age."""
     rng = np.random.default_rng(1)
     sex = rng.choice(["female", "male"], n)
@@ -23,7 +25,7 @@ def table(path, n=1200, decide=None, **columns):
     truth = rng.random(n) < 0.4
     score = 1 / (1 + np.exp(-(2 * truth - 1 - 0.8 * (truth & (sex == "female"))
                               + rng.normal(0, 0.8, n))))  # fmt: skip
-    found = {"file": [f"{i}.png" for i in range(n)], "y": truth.astype(int),
+    found = {"file": [f"{prefix}{i}.png" for i in range(n)], "y": truth.astype(int),
              "p": np.round(score, 4), "sex": sex, "age": age} | columns  # fmt: skip
     if decide is not None:
         found["d"] = decide(truth)
@@ -41,7 +43,8 @@ def repairable(path, seed, n=1500, **columns):
     truth = rng.random(n) < 0.4
     score = lambda: np.round(1 / (1 + np.exp(-(2 * truth - 1 - 1.2 * (sex == "female")
                                                + rng.normal(0, 0.8, n)))), 4)  # fmt: skip
-    return table(path, n, **{"y": truth.astype(int), "p": score(), "q": score(), "r": score(),
+    return table(path, n, **{"file": [f"{seed}/{i}.png" for i in range(n)],
+                             "y": truth.astype(int), "p": score(), "q": score(), "r": score(),
                              "sex": sex, **columns})  # fmt: skip
 
 
@@ -113,6 +116,80 @@ def test_words_as_labels_need_no_scores(tmp_path):
     assert figures["accuracy/all/all"]["value"] == 1
     assert not any(name.startswith("roc_auc") for name in figures)
     assert "No difference between groups is proven" in page
+
+
+def test_words_for_nothing_are_no_labels_and_no_groups(tmp_path, capfd):
+    places = [("y", 0, "NaN"), ("y", 1, "null"), ("sex", 2, "None"), ("sex", 3, "nan")]
+    given = table(tmp_path / "predictions.csv")
+    with given.open(newline="") as file:
+        head, *body = list(csv.reader(file))
+    for name, row, word in places:
+        body[row][head.index(name)] = word
+    with given.open("w", newline="") as file:
+        csv.writer(file).writerows([head, *body])
+    code, figures, _ = run(tmp_path, "--attributes=sex", predictions=given)
+    assert code == 0
+    assert figures["accuracy/all/all"]["n"] == 1198
+    groups = [name.split("/")[2] for name in figures if name.startswith("accuracy/sex/")]
+    assert groups == ["female", "male"]
+    assert sum(figures[f"accuracy/sex/{group}"]["n"] for group in groups) == 1196
+    said = capfd.readouterr().err
+    assert f"--predictions={given}: 2 rows without a label are left out" in said
+    assert "sex: 2 rows have no value and are in no group" in said
+
+
+def test_two_columns_of_one_name_are_refused(tmp_path, capsys):
+    given = table(tmp_path / "predictions.csv")
+    given.write_text(given.read_text().replace("y,p,sex,age", "y,p,sex,p", 1))
+    assert run(tmp_path, predictions=given)[0] == 2
+    assert "has 2 columns 'p'" in capsys.readouterr().err
+
+
+def test_groups_may_have_a_slash_in_their_name(tmp_path):
+    race = ["White", "Asian/Pacific Islander", "Black/African American"] * 400
+    given = table(tmp_path / "predictions.csv", race=race)
+    code, figures, page = run(tmp_path, "--attributes=race", "--privileged=race=White",
+                              f"--against={given}", predictions=given)  # fmt: skip
+    assert code == 0
+    assert "disparate_impact/race/Asian/Pacific Islander" in figures
+    assert "disparate impact: Asian/Pacific Islander" in page
+    assert "calibration error: race, Asian/Pacific Islander" in page
+
+
+def test_one_long_cell_does_not_make_its_column_wide(tmp_path):
+    given = table(tmp_path / "p.csv", remark=["x" * 100_000] + ["short"] * 1199)
+    tracemalloc.start()
+    rows = predictions.read(given, "y", ["p"], None, None, 0.5)
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert rows.columns["remark"].tolist()[:2] == ["x" * 100_000, "short"]
+    assert most < 20 << 20  # 1,200 cells of 100,000 characters are 480 MB
+    assert rows.columns["file"].dtype.kind == rows.columns["y"].dtype.kind == "U"
+
+
+def test_repaired_decisions_of_many_classes_name_none_of_the_others(tmp_path):
+    paths = []
+    for seed in (1, 2):
+        path = repairable(tmp_path / f"{seed}.csv", seed)
+        with path.open(newline="") as file:
+            head, *body = list(csv.reader(file))
+        place = head.index("y")
+        for i, row in enumerate(body):
+            row[place] = "cat" if row[place] == "1" else ("dog", "owl")[i % 2]
+        with path.open("w", newline="") as file:
+            csv.writer(file).writerows([head, *body])
+        paths.append(path)
+    flags = "--attributes=sex", "--positive=cat"
+    code, figures, _ = run(tmp_path, *flags, "--repair=parity", f"--fit={paths[1]}",
+                           predictions=paths[0])  # fmt: skip
+    assert code == 0
+    made = tmp_path / "out/repaired.csv"
+    with made.open(newline="") as file:
+        assert {row["repaired_decision"] for row in csv.DictReader(file)} == {"cat", "not cat"}
+    again = run(tmp_path, *flags, "--decision=repaired_decision", "--score=", predictions=made,
+                out="again")[1]  # fmt: skip
+    name = "accuracy/all/all"
+    assert again[name] == figures[f"repaired/{name}"]
 
 
 @pytest.mark.slow
@@ -367,6 +444,13 @@ def test_other_rows_are_refused(tmp_path, capsys, change, words):
             {},
             "of scores that are calibrated",
         ),
+        (["--repair=odds", "--fit={copy}"], {}, "such as '0.png'"),
+        (["--repair=odds", "--fit={copy}"], {"file": [""] * 1200}, "the rows that are audited"),
+        (["--attributes=sex,age,sex"], {}, "--attributes=sex,age,sex: 'sex' twice"),
+        (["--attributes=sex+sex"], {}, "'sex' twice"),
+        (["--attributes=sex/gender"], {"sex/gender": ["a", "b"] * 600}, "named 'sex/gender'"),
+        ([], {"p": ["0.5"] * 1199 + ["NaN"]}, "row 1201 holds ''"),
+        (["--decision=d"], {"d": ["1", "NaN"] * 600}, "row 3 has no decision"),
         (["--stress=pgd"], {}, "the network of a table is not known"),
         (["--attributes="], {}, "--attributes: not given"),
         (["--images=nowhere"], {}, "--images=nowhere: no such folder"),
@@ -383,15 +467,17 @@ def test_other_rows_are_refused(tmp_path, capsys, change, words):
     ],
 )
 def test_bad_input_ends_with_one_line(tmp_path, capsys, args, columns, words):
-    men = table(tmp_path / "men.csv", sex=["male"] * 1200)
+    men = table(tmp_path / "men.csv", prefix="m", sex=["male"] * 1200)
     sex = np.array(["female", "male"] * 600)
     some = (sex == "male") & (np.arange(1200) % 3 > 0)
-    poor = table(tmp_path / "poor.csv", sex=sex, y=some.astype(int))
+    poor = table(tmp_path / "poor.csv", prefix="p", sex=sex, y=some.astype(int))
     notes = table(tmp_path / "notes.csv", **({"figure": ["accuracy/sex/male"] * 1200,
                   "author": ["Ada"] * 1200, "date": ["2026-11-02"] * 1200,
                   "text": ["seen"] * 1200} | columns))  # fmt: skip
-    args = [arg.format(men=men, poor=poor, own=tmp_path / "p.csv", notes=notes) for arg in args]
-    code, figures, _ = run(tmp_path, *args, predictions=table(tmp_path / "p.csv", **columns))
+    given = table(tmp_path / "p.csv", **columns)
+    copy = shutil.copy(given, tmp_path / "copy.csv")
+    args = [arg.format(men=men, poor=poor, own=given, notes=notes, copy=copy) for arg in args]
+    code, figures, _ = run(tmp_path, *args, predictions=given)
     assert code == 2
     assert not figures
     said = capsys.readouterr().err.strip().splitlines()

@@ -58,6 +58,12 @@ def test_an_arm_beside_a_table_that_is_in_words(arm, tmp_path):
     assert (changes[np.isfinite(changes)] == 0).all()  # the others have no row to be counted on
 
 
+def test_an_arm_may_be_named_from_where_it_lies(arm, tmp_path, monkeypatch):
+    monkeypatch.chdir(arm.parent)
+    assert audited(arm.name, tmp_path) == 0
+    assert "audit of digits, plain" in (tmp_path / "out/index.html").read_text()
+
+
 @pytest.mark.parametrize("what", ["", "arms"])
 def test_only_an_arm_is_compared_with(arm, tmp_path, capsys, what):
     assert audited(arm, tmp_path, f"--against={arm.parents[1] / what}") == 2

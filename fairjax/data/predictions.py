@@ -1,5 +1,6 @@
 """A table of somebody's predictions: labels, scores or decisions, and attributes of each row."""
 
+import logging
 import zipfile
 import zlib
 from collections.abc import Collection, Mapping, Sequence
@@ -8,8 +9,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fairjax.data.labels import read_lines
+from fairjax.data.labels import UNKNOWN, read_lines
 from fairjax.errors import InputError
+
+log = logging.getLogger("fairjax")
 
 MOST_GROUPS = 50
 WHERE = "--predictions"
@@ -24,7 +27,9 @@ class Predictions(NamedTuple):
       decided: bool [n].
       scores: float [n] in [0, 1] of the positive class; None where the table has none.
       members: float [m, n], every column of scores that was asked for; `scores` is the first.
-      columns: every column of the table, its values as str ("" = unknown), [n] each.
+      columns: every column of the table, its values as str ("" = unknown), [n] each; those that
+        have no part in the above are arrays of objects, as one long remark would else make all
+        cells of its column as wide.
       lines: int [n], where in the table each row is; its heads are line 1.
       positive: the label's value that counts as positive. dropped: rows without a label.
     """
@@ -58,8 +63,8 @@ def read(
       InputError: a column that is not there, a score outside [0, 1], a label of one class only.
     """
     where = f"{flag}={path}"
-    head, table = _columns(path, where, words or {})
     named = [("--label", label), *(("--score", name) for name in score), ("--decision", decision)]
+    head, table = _columns(path, where, words or {}, [name for _, name in named if name])
     for of, name in named:
         if name:
             _need(name, head, f"{where}, {of}={name}")
@@ -83,15 +88,16 @@ def read(
             raise InputError(f"row {lines[unknown[0]]} has no decision",
                              f"{where}, --decision={decision}",
                              "Fill it in or remove the row")  # fmt: skip
-        if not np.isin(table[decision], labels).all():
-            other = next(v for v in table[decision] if v not in labels)
+        words_of = {*labels.tolist(), negative(positive)}
+        other = next((v for v in table[decision].tolist() if v not in words_of), None)
+        if other is not None:
             raise InputError(f"a decision {other!r}, which no label is",
                              f"{where}, --decision={decision}",
                              "Write labels and decisions in the same words")  # fmt: skip
     else:
         decided = members[0] >= threshold
     scores = members[0] if score else None
-    dropped = int((~known).sum())
+    dropped = _dropped(known, where)
     return Predictions(truth, decided, scores, members, table, lines, positive, dropped)
 
 
@@ -108,7 +114,7 @@ def counted(
       InputError: a column that is not there, or no row of the positive class.
     """
     where = f"{flag}={path}"
-    head, columns = _columns(path, where, {})
+    head, columns = _columns(path, where, {}, [label])
     for name in (label, *attributes):
         _need(name, head, where)
     return of_columns(columns, table, label, where)
@@ -124,7 +130,8 @@ def of_columns(
         raise InputError(f"no label is {table.positive!r}", where, "Write labels in the same words")
     kept = {name: values[known] for name, values in columns.items()}
     return Predictions(truth, truth, None, np.zeros((0, len(truth))), kept,
-                       np.flatnonzero(known) + 2, table.positive, int((~known).sum()))  # fmt: skip
+                       np.flatnonzero(known) + 2, table.positive, _dropped(known, where)
+                       )  # fmt: skip
 
 
 def features(path: Path, table: Predictions, flag: str) -> np.ndarray:
@@ -222,23 +229,39 @@ def _need(name: str, columns: Collection[str], where: str) -> None:
         raise InputError(f"no column {name!r}", where, f"The columns are {', '.join(columns)}")
 
 
+def negative(positive: str) -> str:
+    """The decision against the positive class, where no single label says it."""
+    return f"not {positive}"
+
+
+def _dropped(known: np.ndarray, where: str) -> int:
+    dropped = int((~known).sum())
+    if dropped:
+        log.info("%s: %d rows without a label are left out", where, dropped)
+    return dropped
+
+
 def _columns(
-    path: Path, where: str, words: Mapping[str, Mapping[str, str]]
+    path: Path, where: str, words: Mapping[str, Mapping[str, str]], named: Collection[str]
 ) -> tuple[list[str], dict[str, np.ndarray]]:
-    """(names of the columns, the columns as str [n], "" = unknown)."""
+    """(names of the columns, the columns as str [n], "" = unknown); those that are not named, nor
+    name the rows, as objects."""
     head, body = read_lines(path, where)
     if not body:
         raise InputError("no rows", where, "Give a table with rows")
     meant = lambda name, text: words.get(name, {}).get(text, text)
-    return head, {name: np.array([meant(name, _word(line[i])) for line in body])
+    return head, {name: np.array([meant(name, _word(line[i])) for line in body],
+                                 np.str_ if name in (*named, *KEYS) else object)
                   for i, name in enumerate(head)}  # fmt: skip
 
 
 def _word(value: Any) -> str:
-    """A cell as text: 1, 1.0, "1" and True are the same label."""
+    """A cell as text: 1, 1.0, "1" and True are the same label; "" where it is unknown."""
     if value is None or (isinstance(value, float) and np.isnan(value)):
         return ""
     text = str(value).strip()
+    if text in UNKNOWN:
+        return ""
     text = {"True": "1", "False": "0"}.get(text, text)
     return text[:-2] if text.endswith(".0") and text[:-2].lstrip("-").isdigit() else text
 

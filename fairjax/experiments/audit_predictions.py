@@ -142,7 +142,8 @@ def _run(argv: list[str]) -> int:
     named = {figure.name: figure for figure in (*figures, *steady)}
     found = rules.ruling(named)
     out.mkdir(parents=True, exist_ok=True)
-    of = f"{path.parents[3].name}, {path.parents[1].name}" if audited.arm else path.name
+    above = path.resolve().parents
+    of = f"{above[3].name}, {above[1].name}" if audited.arm else path.name
     title = f"audit of {of}"
     workdir.describe(out, ConfigDict({"name": title}), ["python", *argv])
     checks = found.checks()

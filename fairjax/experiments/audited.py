@@ -9,6 +9,7 @@ import numpy as np
 from absl import flags
 
 from fairjax.data import predictions
+from fairjax.data.labels import check_names
 from fairjax.data.predictions import Predictions
 from fairjax.errors import InputError
 from fairjax.evaluate.figures import Figure
@@ -50,8 +51,7 @@ class Audited(NamedTuple):
         table = predictions.read(path, values.label, values.score, values.decision,
                                  values.positive, values.threshold,
                                  words=arm.words if arm else None)  # fmt: skip
-        if table.dropped:
-            log.info("%s: %d rows without a label are left out", path, table.dropped)
+        check_once(values.attributes, "--attributes")
         sets = [_groups(table, name) for name in values.attributes]
         trained = None
         if values.train:
@@ -89,9 +89,20 @@ class Audited(NamedTuple):
             yield train_weighted_figure(np.reshape(counts, (-1, 4)), sizes, groups)
 
 
+def check_once(names: Sequence[str], flag: str) -> None:
+    """Raises InputError where one of the names, or a part of one such as a of a+b, comes twice."""
+    for parts in (names, *(name.split("+") for name in names)):
+        twice = [part for part in parts if parts.count(part) > 1]
+        if twice:
+            raise InputError(f"{twice[0]!r} twice", f"{flag}={','.join(names)}", "Name it once")
+
+
 def _groups(table: Predictions, name: str) -> Groups:
+    check_names(name.split("+"), f"--attributes={name}")
     names, of = predictions.groups(table, name.split("+"), f"--attributes={name}")
     if len(names) < 2:
         raise InputError(f"one group: {', '.join(names)}", f"--attributes={name}",
                          "Give a column with two values or more")  # fmt: skip
+    if (of < 0).any():
+        log.info("%s: %d rows have no value and are in no group", name, (of < 0).sum())
     return Groups(name, names, of)

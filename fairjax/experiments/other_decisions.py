@@ -2,7 +2,6 @@
 another classifier."""
 
 import csv
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -81,10 +80,12 @@ def asked_for(
 
 
 def write_table(path: Path, others: Sequence[Other], label: str) -> None:
-    """Writes the rows with `<word>_decision`, in the label's words, and new scores if any."""
+    """Writes the rows with `<word>_decision`, in the label's words, and new scores if any. Where
+    several labels are negative, a decision against the positive one is none of them."""
     table = others[0].table
-    negatives = Counter(table.columns[label][~table.truth].tolist())
-    words = (negatives.most_common(1)[0][0], table.positive)
+    negatives = np.unique(table.columns[label][~table.truth]).tolist()
+    no = negatives[0] if len(negatives) == 1 else predictions.negative(table.positive)
+    words = (no, table.positive)
     columns = dict(table.columns)
     for other in others:
         if other.table.scores is not None:
@@ -146,6 +147,7 @@ def _repaired(
                          "is")  # fmt: skip
     fit = predictions.read(path, values.label, values.score, None, table.positive, values.threshold,
                            "--fit", words)  # fmt: skip
+    _check_other_rows(table, fit, f"--fit={path}")
     if values.ensemble:
         fit = _ensemble(fit, values.ensemble, values.threshold)
     assert fit.scores is not None
@@ -173,6 +175,25 @@ def _repaired(
         new = table._replace(decided=decided, scores=None)
         others.append(Other(MEANS[means], new, said | {"with": means} | more))
     return others
+
+
+def _check_other_rows(table: Predictions, fit: Predictions, where: str) -> None:
+    """Raises InputError where rows of the table are in `fit`: on these a repair looks better than
+    it is. They are told by the column `file` or `id`, else only where all are the same."""
+    key = next((name for name in predictions.KEYS
+                if name in table.columns and name in fit.columns), None)  # fmt: skip
+    if key:
+        shared = {*table.columns[key].tolist()} & {*fit.columns[key].tolist()} - {""}
+        if shared:
+            found = (f"{len(shared)} of {len(fit.truth)} rows are audited too, by their {key!r}, "
+                     f"such as {min(shared)!r}")  # fmt: skip
+            raise InputError(found, where, "Give other rows; where names start anew in each table, "
+                             "make them differ")  # fmt: skip
+    if table.columns.keys() == fit.columns.keys() and all(
+        np.array_equal(values, fit.columns[name]) for name, values in table.columns.items()
+    ):
+        raise InputError("the rows that are audited", where, "Give others: on its own rows a "
+                         "repair looks better than it is")  # fmt: skip
 
 
 def _check_means(values: flags.FlagValues) -> None:

@@ -159,7 +159,7 @@ def _rates(groups: Groups, named: Named) -> Table:
 def _gaps(groups: Groups, named: Named) -> Table:
     rows = []
     for name, figure in named.items():
-        kind, *rest = name.split("/")
+        kind, *rest = name.split("/", 2)  # a group may be called a/b
         own = rest[:1] in ([groups.label], [f"label+{groups.label}"])
         if own and kind not in (*RATES, *SCORES, *STEADY):
             words_of = kind.replace("_", " ") + (" by label and group" if "label+" in name else "")
@@ -211,7 +211,7 @@ def _compared(seen: Seen) -> Table:
         if not any(f"{word}/{name}" in seen.named for word in seen.others):
             continue  # there are no other scores
         share = not name.startswith("calibration_error")
-        kind, *rest = name.removesuffix("/all/all").split("/")
+        kind, *rest = name.removesuffix("/all/all").split("/", 2)
         words_of = kind.replace("_", " ") + (f": {', '.join(rest)}" if rest else "")
         row = [Cell(words_of, name), _cell(seen.named[name], share)]
         for word, (before, _) in seen.others.items():

@@ -4,6 +4,7 @@ import csv
 import json
 import math
 import re
+import shutil
 import zipfile
 from types import SimpleNamespace
 
@@ -473,6 +474,8 @@ def test_labels_of_a_judge_that_are_all_empty_are_refused(tmp_path):
     ("more", "words"),
     [
         (["--attributes=size"], "no column 'size'"),
+        (["--attributes=colour,shape,colour"], "'colour' twice"),
+        (["--baseline={root}/samples/0000.png"], "0000.png: not a file of figures"),
         (["--sets=2"], "sets of images are drawn and judged"),
         (["--judge=RUN/judge/colour"], "two sources of labels"),
         (["--judge_features"], "no judge of a run"),
@@ -505,6 +508,108 @@ def test_bad_input_is_one_line(folders, tmp_path, more, words, capfd):
     assert words in said
     assert "error: " in said
     assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("column", "ours", "theirs", "words"),
+    [
+        ("../../victim/judge/x", "01", "01", "a column named '../../victim/judge/x'"),
+        ("male/female", "01", "01", "a column named 'male/female'"),
+        ("Age+Sex", "01", "01", "a column named 'Age+Sex'"),
+        ("old", ("0", "1"), ("-1", "1"), "'old' has the values 0, 1 in samples and -1, 1 in"),
+        ("old", ("-1", "1"), ("0", "1", "-1"), "Write the same words in both tables"),
+        ("old", ("yes", "no"), ("0", "1"), "no, yes in samples and 0, 1 in the reference"),
+    ],
+)
+def test_columns_that_would_give_wrong_figures_are_refused(
+    folders, tmp_path, capfd, column, ours, theirs, words
+):
+    given = []
+    for name, values in (("labels", ours), ("reference_labels", theirs)):
+        rows = [f"{i:04d}.png,{values[i % len(values)]}" for i in range(120)]
+        (tmp_path / f"{name}.csv").write_text("\n".join([f"file,{column}", *rows]))
+        given.append(f"--{name}={tmp_path / name}.csv")
+    victim = tmp_path / "victim/judge/x/summary.json"
+    victim.parent.mkdir(parents=True)
+    victim.write_text("precious")
+    code, out = run(folders, tmp_path / "out", *given)
+    assert code == 2
+    assert words in capfd.readouterr().err.splitlines()[-1]
+    assert victim.read_text() == "precious"
+    assert not out.exists()
+
+
+def test_one_sign_alone_is_no_other_convention():
+    rows = lambda *cells: [{"old": cell} for cell in cells]
+    judged = Judged.by_labels(rows("1", "1"), rows("-1", "1", ""), None)[0]
+    assert judged.classes == ("not old", "old")
+    assert judged.truth.tolist() == [0, 1, -1]
+
+
+def test_rows_without_a_label_are_counted(folders, tmp_path, capfd):
+    head, *lines = (folders / "reference.csv").read_text().splitlines()
+    table = tmp_path / "reference.csv"
+    table.write_text("\n".join([head, *lines[:-7]]))
+    given = f"--reference_labels={table}", "--attributes=colour"
+    assert run(folders, tmp_path / "out", *given)[0] == 0
+    assert "colour: 7 reference images have no label" in capfd.readouterr().err
+
+
+def test_weights_of_which_one_counts_alone_are_refused(folders, tmp_path, capfd):
+    head, *lines = (folders / "reference.csv").read_text().splitlines()
+    table = tmp_path / "weighted.csv"
+    rows = [f"{line},{1e12 if i == 0 else 1}" for i, line in enumerate(lines)]
+    table.write_text("\n".join([f"{head},w", *rows]))
+    given = f"--reference_labels={table}", "--attributes=colour", "--weights=w"
+    assert run(folders, tmp_path / "out", *given)[0] == 2
+    assert "count like 1" in capfd.readouterr().err.splitlines()[-1]
+
+
+def test_the_first_image_decides_the_size_only_where_it_has_one(folders, tmp_path, capfd):
+    samples = tmp_path / "samples"
+    shutil.copytree(folders / "samples", samples)
+    given = f"--samples={samples}", "--attributes=colour"
+    Image.new("RGB", (3, 5)).save(samples / "0000.png")
+    assert run(folders, tmp_path / "out", *given)[0] == 2
+    assert "samples/0000.png, the first image, has a side of 3 pixels" in capfd.readouterr().err
+    Image.new("RGB", (12, 13)).save(samples / "0000.png")
+    assert run(folders, tmp_path / "out", *given)[0] == 0
+    said = capfd.readouterr().err
+    assert "all images are brought to 12 pixels, the size of samples/0000.png" in said
+    assert "most samples have 16 pixels: --resolution=16 would be their size" in said
+
+
+def test_a_damaged_first_member_of_a_zip_is_named(folders, tmp_path, capfd):
+    path = tmp_path / "samples.zip"
+    with zipfile.ZipFile(path, "w") as file:
+        for picture in sorted((folders / "samples").glob("*.png")):
+            file.write(picture, picture.name)
+    content = bytearray(path.read_bytes())
+    content[200] ^= 255  # within the first picture
+    path.write_bytes(content)
+    assert run(folders, tmp_path / "out", f"--samples={path}")[0] == 2
+    said = capfd.readouterr().err.splitlines()[-1]
+    assert "samples/0000.png: " in said
+    assert "Bad CRC" in said
+
+
+def test_two_judges_of_one_name_are_refused(folders, tmp_path, monkeypatch, capfd):
+    from fairjax.experiments import judge_stage
+
+    judge = judge_stage.SavedJudge("colour", ("blue", "red"), None, 16, 3, lambda images: None)
+    monkeypatch.setattr(judge_stage, "read_judge", lambda folder, where: judge)
+    both = "--judge=A/judge/colour,B/judge/colour", "--labels="
+    assert run(folders, tmp_path / "out", *both)[0] == 2
+    assert "'colour' twice" in capfd.readouterr().err.splitlines()[-1]
+
+
+def test_a_flag_may_stand_before_its_value(folders, tmp_path, capfd):
+    """A folder that is called predictions is no flag."""
+    with pytest.raises(SystemExit) as end:
+        audit.main(["audit.py", "--samples", "predictions", f"--reference={folders / 'reference'}",
+                    f"--out={tmp_path / 'out'}"])  # fmt: skip
+    assert end.value.code == 2
+    assert "predictions does not exist" in capfd.readouterr().err.splitlines()[-1]
 
 
 def figure(name, value, half):

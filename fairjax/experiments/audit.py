@@ -19,7 +19,8 @@ from ml_collections import ConfigDict
 from fairjax.data import decode
 from fairjax.errors import InputError
 from fairjax.experiments import audit_predictions, ruling
-from fairjax.experiments.audit_images import FEWEST, drawn, images_of, shape_of
+from fairjax.experiments.audit_images import FEWEST, LEAST_PIXELS, drawn, images_of, shape_of
+from fairjax.experiments.audited import check_once
 from fairjax.experiments.program import new_folder, read_flags, run_program
 from fairjax.models.onnx_network import SCALES
 
@@ -67,7 +68,7 @@ def audit_flags() -> flags.FlagValues:
                       "How it wants pixels: ImageNet's mean and deviation, -1 to 1, 0 to 1, or 0 "
                       "to 255.", flag_values=values)  # fmt: skip
     flags.DEFINE_integer("resolution", None, "Pixels to which all images are brought; default: "
-                         "the judge's, else the first sample's.", 8,
+                         "the judge's, else the first sample's.", LEAST_PIXELS,
                          flag_values=values)  # fmt: skip
     flags.DEFINE_enum("features", "efficientnet_lite0", ["efficientnet_lite0", "none"],
                       "Network for distances beside the untrained one.",
@@ -97,7 +98,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     With --predictions it is `fairjax.experiments.audit_predictions`.
     """
     argv = list(sys.argv if argv is None else argv)
-    if any(arg.lstrip("-").partition("=")[0] == "predictions" for arg in argv[1:]):
+    if any(arg.startswith("-") and arg.lstrip("-").partition("=")[0] == "predictions"
+           for arg in argv[1:]):  # fmt: skip
         return audit_predictions.main(argv)
     run_program(
         argv,
@@ -116,6 +118,7 @@ def _run(argv: list[str]) -> int:
     foreign = [path for path in values.judge if Path(path).suffix == ".onnx"]
     if values.judge and (values.labels or (values.attributes and not foreign)):
         raise InputError("two sources of labels", "--judge and --labels", "Give one of them")
+    check_once(values.attributes or [], "--attributes")
     if foreign:
         _check_foreign(values)
     source = Path(values.samples).expanduser()
@@ -153,6 +156,7 @@ def _run(argv: list[str]) -> int:
     judges = [_foreign_judge(values)] if foreign else [
         read_judge(Path(path), f"--judge={path}") for path in values.judge
     ]  # fmt: skip
+    check_once([judge.label for judge in judges], "--judge")
     if values.judge_features:
         layers = [judge.features for judge in judges if judge.features is not None]
         if not layers:

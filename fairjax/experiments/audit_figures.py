@@ -78,7 +78,8 @@ class Judged(NamedTuple):
     ) -> list["Judged"]:
         """What the tables say; [] where there are none.
 
-        Raises InputError where one of the sets has no labels, or lacks a wanted attribute.
+        Raises InputError where one of the sets has no labels, lacks a wanted attribute, or has its
+        values in other words than the other set.
         """
         if not any(samples) and not any(reference):
             if wanted:
@@ -93,6 +94,11 @@ class Judged(NamedTuple):
         for label in wanted or ():
             _all_there(rows, label, f"--attributes={label}", "The tables have {}")
         codes, values = labels.encode(_only(rows, wanted), where="--labels")
+        for name in values:
+            if "+" in name:
+                raise InputError(f"a column named {name!r}", "--labels", "Rename it, as a+b stands "
+                                 "for all combinations of a and b")  # fmt: skip
+            _check_words(name, samples, reference)
         n, found = len(samples), []
         for label in wanted or list(values):
             names = label.split("+")
@@ -108,6 +114,20 @@ class Judged(NamedTuple):
                                  "label images of both sets")  # fmt: skip
             found.append(cls(label, titles, one_hot[:n], one_hot[n:], of[n:], None))
         return found
+
+
+def _check_words(name: str, samples: Rows, reference: Rows) -> None:
+    """Raises InputError where the two sets seem to say the same in other words, such as 0 and 1
+    beside -1 and 1."""
+    said = [{labels.plain(row.get(name)) for row in rows if row} - {None}
+            for rows in (samples, reference)]  # fmt: skip
+    signed = [words == {"-1", "1"} for words in said]
+    mixed = any(signed) and not all(words <= {"-1", "1"} for words in said)
+    if all(said) and (mixed or not said[0] & said[1]):
+        ours, theirs = (", ".join(sorted(map(str, words))[:5]) for words in said)
+        raise InputError(f"{name!r} has the values {ours} in samples and {theirs} in the reference",
+                         "--labels and --reference_labels",
+                         "Write the same words in both tables")  # fmt: skip
 
 
 def own_labels(samples: Rows, reference: Rows, judges: Sequence[str]) -> tuple[Rows, Rows]:
@@ -206,6 +226,9 @@ def figures_of(
             found.append(disagreement_figure(one.votes, one.label, one.disagreement))
         if not known[0].all():
             log.info("%s: %d samples have no label", one.label, (~known[0]).sum())
+        unlabelled = ~known[1] if one.truth is None else one.truth < 0
+        if unlabelled.any():
+            log.info("%s: %d reference images have no label", one.label, unlabelled.sum())
     for network in networks:
         ours, name = samples[network.name], network.name
         with Meter(f"reference images, {name}", len(reference.pixels)) as meter:

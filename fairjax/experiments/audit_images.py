@@ -1,7 +1,9 @@
 """What an audit looks at: images of folders with their tables, and those drawn from a generator."""
 
+import contextlib
 import io
 import logging
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,6 +19,9 @@ from fairjax.evaluate.measured import fair_part
 log = logging.getLogger("fairjax")
 
 FEWEST = 6  # images in a set below which there is nothing to compare
+LEAST_PIXELS = 8  # to which images may be brought
+LOOKED_AT = 100  # samples whose size is compared with the first one's
+CANNOT_OPEN = (*decode.UNREADABLE, *decode.DAMAGED, Image.DecompressionBombError)
 # The table that belongs to a set of images.
 TABLES = {"samples": "labels", "reference": "reference_labels", "judge_images": "judge_labels"}
 
@@ -47,12 +52,36 @@ def shape_of(
         return decode.Shape(values.resolution, "center", 3)
     if generator is not None:
         return decode.Shape(int(generator.net.resolution), "center", 3)
-    first = folder.listing(Path(values.samples).expanduser(), "samples", "--samples")[0][0]
+    return decode.Shape(_pixels_of(values.samples), "center", 3)
+
+
+def _pixels_of(samples: str) -> int:
+    """The smaller side of the first sample; others are looked at only to warn where most differ."""
+    where = f"--samples={samples}"
+    found = folder.listing(Path(samples).expanduser(), "samples", where)[0]
     try:
-        with Image.open(io.BytesIO(decode.read(first.place))) as image:
-            return decode.Shape(min(image.size), "center", 3)
-    except (OSError, ValueError, Image.DecompressionBombError) as error:
-        raise InputError(f"{first.id}: {error}", "--samples", "Remove the file") from error
+        pixels = _smaller_side(found[0].place)
+    except CANNOT_OPEN as error:
+        raise InputError(f"{found[0].id}: {error}", where, "Remove the file") from error
+    if pixels < LEAST_PIXELS:
+        raise InputError(f"{found[0].id}, the first image, has a side of {pixels} pixels", where,
+                         "Remove the file, or say to how many pixels images are brought: "
+                         "--resolution")  # fmt: skip
+    log.info("all images are brought to %d pixels, the size of %s", pixels, found[0].id)
+    sizes: Counter[int] = Counter()
+    for one in found[:: -(-len(found) // LOOKED_AT)]:
+        with contextlib.suppress(*CANNOT_OPEN):  # told where all files are read
+            sizes[_smaller_side(one.place)] += 1
+    usual, n = sizes.most_common(1)[0]
+    if usual != pixels and n > sizes[pixels]:
+        log.warning("most samples have %d pixels: --resolution=%d would be their size", usual,
+                    usual)  # fmt: skip
+    return pixels
+
+
+def _smaller_side(place: decode.Place) -> int:
+    with Image.open(io.BytesIO(decode.read(place))) as image:
+        return min(image.size)
 
 
 def drawn(generator: Any, n: int, seed: int, shape: decode.Shape) -> Iterator[np.ndarray]:
@@ -107,4 +136,10 @@ def _weights(rows: list[dict[str, Any] | None], column: str, where: str) -> np.n
         raise InputError(f"{wrong.sum()} of {len(found)} images have no weight of 0 or more, "
                          f"{np.count_nonzero(found)} one above 0", where,
                          f"Give each image a weight, {FEWEST} of them one above 0")  # fmt: skip
+    share = found / found.max()  # whose squares are no infinities
+    counting = share.sum() ** 2 / np.square(share).sum()  # Kish's effective number
+    if counting < FEWEST:
+        raise InputError(f"a few of {len(found)} images weigh so much that they count like "
+                         f"{counting:.2g}", where, f"Give weights that count like {FEWEST} images "
+                         "or more: (sum of weights)^2 / (sum of squares)")  # fmt: skip
     return found

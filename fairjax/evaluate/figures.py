@@ -133,5 +133,5 @@ def read_figures(path: str | os.PathLike) -> dict[str, Figure]:
     try:
         return from_entries(json.loads(Path(path).read_text("utf-8"))["figures"])
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
-        mend = "Delete it and rerun the stage that writes it"
+        mend = "Give a metrics.json; one that is damaged is written anew by what wrote it"
         raise InputError("not a file of figures", str(path), mend) from error

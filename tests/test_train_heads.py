@@ -39,6 +39,19 @@ def test_dfr_forgets_the_attribute_that_balanced_classes_do_not():
         heads.dfr(*planted((9, 3, 9, 9)), 2, seed=1)
 
 
+@pytest.mark.parametrize("k", [2, 3])
+def test_the_l1_penalty_of_dfr_leaves_out_what_says_nothing(k):
+    """The l2 penalty of CRT leaves out nothing."""
+    rng = np.random.default_rng(0)
+    y = np.arange(300) % k
+    x = rng.normal(size=(300, 20))
+    x[np.arange(300), y] += 2
+    sparse, dense = (heads._fitted(x, y, k, 0.03, kind)[0][:, 1] for kind in ("l1", "l2"))
+    assert (sparse == 0).sum() >= 15
+    assert sparse[1] > 0
+    assert (dense != 0).all()
+
+
 def test_several_classes_have_a_column_each():
     rng = np.random.default_rng(0)
     y = np.repeat(np.arange(3), 60)

@@ -1,11 +1,11 @@
 """Every problem of a config of `robust_classification` at once, before anything is computed."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from fairjax.classifier_config import OFFICIAL, defaults, needs
+from fairjax.classifier_config import OFFICIAL, defaults, needs, with_arm
 from fairjax.config import sound_arms
 from fairjax.errors import InputError
 
@@ -169,6 +169,10 @@ def _fit_problems(config: ConfigDict, devices: int) -> list[str]:
     need(fit.real or fit.synthetic != "none", "real", "True with fit.synthetic=none")
     need(fit.loss != "hinge" or fit.head == "none", "loss",
          "another, as the heads are logistic regressions")  # fmt: skip
+    by_labels = fit.weights == "density_ratio" and config.weights.true_ratio
+    need(not by_labels or config.data.protected_known == "both", "weights",
+         "another with weights.true_ratio=True, which makes the weights of the labels of training "
+         "and validation images, unless data.protected_known is both")  # fmt: skip
     several = len(config.data.group_attributes) > 1
     for where, key in needs(fit).items():
         hidden = where in HIDDEN.get(config.data.protected_known, ())
@@ -176,6 +180,15 @@ def _fit_problems(config: ConfigDict, devices: int) -> list[str]:
         need(several and not hidden, key, "another, as it needs the protected attribute of "
              f"{where} images, and {why}. fit.groups=target makes groups of classes")  # fmt: skip
     return problems
+
+
+def cautions(config: ConfigDict) -> Iterator[str]:
+    """Sentences on what is allowed in a valid config and may harm what is measured."""
+    trees = {name: with_arm(config, name).fit for name in config.arms}
+    rated = [name for name, fit in trees.items() if fit.weights == "density_ratio"]
+    if rated and config.weights.true_ratio:
+        yield (f"arm {', '.join(rated)}: weights.true_ratio makes the weights of the labels of "
+               "training and validation images; nothing is estimated")  # fmt: skip
 
 
 def refuse(config: ConfigDict, problems: list[str]) -> None:

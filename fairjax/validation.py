@@ -155,7 +155,7 @@ def _validate_chain(config: ConfigDict, name: str, problems: list[str]) -> None:
 def cautions(config: ConfigDict) -> list[str]:
     """Sentences on settings of a valid config that are allowed and may harm what is measured."""
     if config.experiment == "robust_classification":
-        return []
+        return [*classifier_validation.cautions(config)]
     told = ["weights.true_ratio makes the weights of the training images' labels"]
     return [*_coloured(config), *_penalised(config), *(told if config.weights.true_ratio else [])]
 

@@ -171,7 +171,7 @@ def test_the_density_ratio_weighs_each_group_by_its_share_there_over_its_share_h
     tree.weights.true_ratio = True
     (tmp_path / "weights").mkdir()
     weights_stage.make_weights(tmp_path, source_config(tree), dataset, tmp_path / "weights")
-    tree.data.protected_known = "none"  # no label is looked at
+    tree.data.protected_known = "none"  # the part hides its labels
     train = fit_stage.part(tree, dataset, "train_biased")
     found = fit_stage.ratio_weights(tmp_path, dataset, train)
     tree.data.protected_known = "both"

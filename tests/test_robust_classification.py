@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 
 import numpy as np
 import pipeline
@@ -19,8 +20,9 @@ from fairjax.experiments import (
     runs,
     sweep,
 )
+from fairjax.report import classifiers
 from fairjax.report import rows as row_files
-from fairjax.validation import validate
+from fairjax.validation import cautions, validate
 
 pytestmark = pytest.mark.slow
 
@@ -212,6 +214,39 @@ def test_hidden_labels_are_refused_before_anything_is_computed():
     with pytest.raises(InputError, match="data.group_attributes names none"):
         validate(tree)
     assert set(TREES) == {"fair_generation", "robust_classification"}
+
+
+@pytest.mark.parametrize("hidden", ["none", "validation"])
+def test_the_true_ratio_is_of_labels_that_may_not_be_hidden(hidden):
+    tree = config(erm={}, ratio={"weights": "density_ratio"})
+    tree.data.protected_known = hidden
+    validate(tree)
+    assert cautions(tree) == []
+    tree.weights.true_ratio = True
+    with pytest.raises(InputError) as error:
+        validate(tree)
+    assert "fit.weights (='density_ratio') must be another with weights.true_ratio=True" in str(
+        error.value
+    )
+    assert "(arm ratio)" in str(error.value)
+    tree.data.protected_known = "both"
+    validate(tree)
+    (told,) = cautions(tree)
+    assert told.startswith("arm ratio: weights.true_ratio makes the weights of the labels")
+    del tree.arms["ratio"]
+    assert cautions(tree) == []
+
+
+def test_the_page_says_which_ratio_was_taken(run, tmp_path):
+    folder, page = run
+    assert "learnt without labels. The mean weights" in page
+    tree = config()
+    tree.weights.true_ratio = True
+    (tmp_path / "config.json").write_text(json.dumps(tree.to_dict(), default=list))
+    shutil.copytree(folder / "weights", tmp_path / "weights")
+    page = classifiers.build(tmp_path).read_text()
+    assert "labels were used for it, and no ratio was estimated. The mean weights" in page
+    assert "learnt without labels" not in page
 
 
 def test_group_dro_costs_no_more_operations_than_plain_training(monkeypatch):

@@ -48,6 +48,7 @@ SHARES = ("momentum", "dropout", "effective_beta", "lff_q", "lff_momentum", "spe
           "irm_start", "lisa_within_class")  # fmt: skip
 # Slots that look at one head on one vector of features, which an OccamNet does not have.
 NOT_OCCAM = ("mine", "spectral", "gap", "irm", "mmd", "adversary", "transform", "head", "dropout")
+MIXED = ("mixup", "lisa")  # each image is made of two
 HIDDEN = {"both": (), "validation": ("training",), "none": ("training", "validation")}
 RESNETS = ("resnet18", "resnet50")  # whose weights a file can give
 Need = Callable[[bool, str, str], None]
@@ -169,6 +170,9 @@ def _fit_problems(config: ConfigDict, devices: int) -> list[str]:
     need(fit.real or fit.synthetic != "none", "real", "True with fit.synthetic=none")
     need(fit.loss != "hinge" or fit.head == "none", "loss",
          "another, as the heads are logistic regressions")  # fmt: skip
+    need(fit.transform not in MIXED or not _by_own_labels(fit), "transform",
+         f"another with {', '.join(_by_own_labels(fit))}, which hold each image against labels of "
+         "its own, as a mixture of two has none")  # fmt: skip
     by_labels = fit.weights == "density_ratio" and config.weights.true_ratio
     need(not by_labels or config.data.protected_known == "both", "weights",
          "another with weights.true_ratio=True, which makes the weights of the labels of training "
@@ -180,6 +184,20 @@ def _fit_problems(config: ConfigDict, devices: int) -> list[str]:
         need(several and not hidden, key, "another, as it needs the protected attribute of "
              f"{where} images, and {why}. fit.groups=target makes groups of classes")  # fmt: skip
     return problems
+
+
+def _by_own_labels(fit: ConfigDict) -> list[str]:
+    """The words of an arm, beside the loss, that read labels of each image."""
+    gamma = fit.spectral_gamma
+    read = {
+        "gap": fit.gap != "none",
+        "irm": fit.irm > 0,
+        "mmd": fit.mmd > 0,
+        "adversary": fit.adversary > 0,
+        "spectral_gamma": fit.spectral > 0 and isinstance(gamma, tuple | list) and len(gamma) > 1,
+        "weights": fit.weights == "lff",
+    }
+    return [f"fit.{key}={fit[key]}" for key, reads in read.items() if reads]
 
 
 def cautions(config: ConfigDict) -> Iterator[str]:

@@ -190,6 +190,24 @@ def test_wrong_words_are_refused_by_name(name):
     assert "1 problem(s)" in str(error.value)
 
 
+@pytest.mark.parametrize("transform", ["mixup", "lisa"])
+def test_what_reads_labels_of_each_image_is_refused_with_mixed_ones(transform):
+    words = {"gap": "parity", "irm": 1.0, "mmd": 1.0, "adversary": 0.5, "weights": "lff",
+             "spectral_gamma": (0.44, 2.5)}  # fmt: skip
+    for key, value in words.items():
+        tree = config(a={key: value, "spectral": 0.1})
+        for harmless in ("none", "fgsm", "pgd"):
+            tree.fit.transform = harmless
+            validate(tree)
+        tree.fit.transform = transform
+        with pytest.raises(InputError) as error:
+            validate(tree)
+        said = f"fit.transform (={transform!r}) must be another with fit.{key}={value}, which hold"
+        assert said in str(error.value)
+    tree.arms = ConfigDict({"a": {"spectral": 0.1, "l1": 0.1, "weights": "inverse", "mine": 64}})
+    validate(tree)
+
+
 def test_the_networks_of_the_ratio_are_checked_where_an_arm_asks_for_it():
     tree = config(a={"weights": "sqrt"})
     tree.ratio.folds = 1

@@ -252,8 +252,9 @@ def test_every_word_of_a_slot_takes_finite_steps_with_a_group_and_an_attribute_m
     index = np.arange(8)  # one group only
     unknown = np.where(np.arange(100) < 4, -1, data[1] % 2)
     for words in (
-        {"objective": "max", "loss": "binary", "optimiser": "adam", "transform": "lisa",
-         "gap": "odds", "mmd": 1.0, "l1": 0.1, "irm": 10.0},
+        {"objective": "max", "loss": "binary", "optimiser": "adam", "transform": "fgsm",
+         "gap": "odds", "mmd": 1.0, "irm": 10.0},
+        {"transform": "lisa", "l1": 0.1, "spectral": 0.1},
         {"objective": "cvar_groups", "loss": "hinge", "transform": "pgd", "attack_steps": 2,
          "adversary": 1.0, "adversary_given": "target", "weights": "lff",
          "weights_normalise": "batch"},

@@ -211,6 +211,8 @@ class GroupClassifier:
                 weight = weight * difficulty
             if fit.weights_normalise == "batch":
                 weight = reduce.self_normalised(weight)
+            # Penalties see the clean half of attacked images; those that read labels are not
+            # allowed with mixed ones.
             features, logits = jax.tree.map(lambda x: x[: len(target)], (features, logits))
             means, present = reduce.group_means(each, weight, group, len(state.q))
             running = reduce.running_losses(means, present, state.running, MOMENTUM)

@@ -132,7 +132,8 @@ def _fit() -> dict[str, Any]:
         # and `weights`) | lff (no labels; by a second network, as it learns)
         "weights": "none",
         "effective_beta": 0.999,
-        "weights_clip": 0.0,  # largest weight, their mean being 1; 0 = none
+        # Weights (of mean 1) above it are cut, and their mean is made 1 again; 0 = none.
+        "weights_clip": 0.0,
         "weights_normalise": "set",  # set (mean 1 over the training images) | batch
         "lff_q": 0.7,  # of the generalised cross-entropy of the biased network
         "lff_momentum": 0.7,  # of the averaged losses of each image

@@ -28,7 +28,7 @@ def defaults() -> ConfigDict:
             "ratio": _ratio(),
             "weights": {
                 "alpha": 1.0,  # flattening exponent: 0 = equal weights, 1 = the full ratio
-                "clip": 0.0,  # largest weight; 0 = no clip
+                "clip": 0.0,  # ratios above it are cut, before weights are normalised; 0 = none
                 "clip_quantile": 1.0,  # weights above this quantile are cut down to it; 1 = none
                 "normalise": True,  # mean weight on the biased set becomes 1
                 # The known ratio of the groups' shares instead of the estimate: uses labels.

@@ -22,7 +22,8 @@ def importance_weights(
       logits: calibrated log ratio [n].
       is_reference: bool [n]; these images have weight 1, whatever their logit.
       alpha: w = ratio ** alpha; 0 = equal weights, 1 = the full ratio.
-      clip: largest weight of a biased image before normalising; 0 = none.
+      clip: w above it is cut to it, before weights are normalised, after which the largest may be
+        above it; 0 = none.
       clip_quantile: weights above this quantile of the biased images' are cut down to it.
       normalise: divide by the mean on the biased set, whose expectation is 1 at alpha = 1.
 

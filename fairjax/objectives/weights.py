@@ -44,7 +44,7 @@ def upweighted(wrong: np.ndarray, factor: float) -> np.ndarray:
 
 
 def clipped(weights: np.ndarray, largest: float) -> np.ndarray:
-    """Weights [n] of mean 1 of which none is above `largest` (1 or more), scaled to mean 1 again,
-    which makes the largest a little larger than that."""
+    """Weights [n] of mean 1, cut where they are above `largest` (1 or more) and scaled to mean 1
+    again: the largest is then above that, by the more the more was cut."""
     cut = np.minimum(weights, largest)
     return cut / cut.mean()

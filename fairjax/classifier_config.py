@@ -21,6 +21,8 @@ ALL_IMAGES = {"holdout": 0.0, "metric_share": 0.0, "judge_test_share": 1.0}
 # Images of the official training part, of the sources with data.split=official.
 OFFICIAL = {"celeba": 162_770, "waterbirds": 4_795}
 TARGET, PROTECTED = "target", "protected"
+BY_SIZE = ("inverse", "sqrt", "effective")  # weights by the size of an image's group
+OVER_GROUPS = ("group_mean", "group_dro", "max", "cvar_groups")  # objectives of groups' mean losses
 SYNTHETIC = ("real", "synthetic", "synthetic_weight")  # the part of `fit` that says on what
 
 
@@ -236,10 +238,8 @@ def needs(fit: ConfigDict) -> dict[str, str]:
     by_group = fit.groups != TARGET
     of_groups = {
         "sampler": fit.sampler not in ("uniform", "epoch", "weighted") and by_group,
-        "weights": fit.weights == "reweighing"
-        or (fit.weights in ("inverse", "sqrt", "effective") and by_group),
-        "objective": fit.objective in ("group_mean", "group_dro", "max", "cvar_groups")
-        and by_group,
+        "weights": fit.weights == "reweighing" or (fit.weights in BY_SIZE and by_group),
+        "objective": fit.objective in OVER_GROUPS and by_group,
         "gap": fit.gap != "none",
         "irm": fit.irm > 0 and (by_group or fit.irm_environments == "protected"),
         "mmd": fit.mmd > 0,

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from fairjax.classifier_config import OFFICIAL, defaults, needs, with_arm
+from fairjax.classifier_config import BY_SIZE, OFFICIAL, OVER_GROUPS, defaults, needs, with_arm
 from fairjax.config import sound_arms
 from fairjax.errors import InputError
 
@@ -49,6 +49,7 @@ SHARES = ("momentum", "dropout", "effective_beta", "lff_q", "lff_momentum", "spe
 # Slots that look at one head on one vector of features, which an OccamNet does not have.
 NOT_OCCAM = ("mine", "spectral", "gap", "irm", "mmd", "adversary", "transform", "head", "dropout")
 MIXED = ("mixup", "lisa")  # each image is made of two
+EVEN = ("balanced", "epoch_balanced", "over", "under")  # samplers of as much of each group
 HIDDEN = {"both": (), "validation": ("training",), "none": ("training", "validation")}
 RESNETS = ("resnet18", "resnet50")  # whose weights a file can give
 Need = Callable[[bool, str, str], None]
@@ -173,6 +174,7 @@ def _fit_problems(config: ConfigDict, devices: int) -> list[str]:
     need(fit.transform not in MIXED or not _by_own_labels(fit), "transform",
          f"another with {', '.join(_by_own_labels(fit))}, which hold each image against labels of "
          "its own, as a mixture of two has none")  # fmt: skip
+    _validate_weights(fit, need)
     by_labels = fit.weights == "density_ratio" and config.weights.true_ratio
     need(not by_labels or config.data.protected_known == "both", "weights",
          "another with weights.true_ratio=True, which makes the weights of the labels of training "
@@ -184,6 +186,18 @@ def _fit_problems(config: ConfigDict, devices: int) -> list[str]:
         need(several and not hidden, key, "another, as it needs the protected attribute of "
              f"{where} images, and {why}. fit.groups=target makes groups of classes")  # fmt: skip
     return problems
+
+
+def _validate_weights(fit: ConfigDict, need: Need) -> None:
+    """Weights, and words about them, that would change nothing."""
+    shared = fit.weights in BY_SIZE or (fit.weights == "reweighing" and fit.groups == "both")
+    need(not shared or fit.objective not in OVER_GROUPS or fit.sampler == "weighted", "weights",
+         f"none with fit.objective={fit.objective}, as a weight that all images of a group share "
+         "leaves its mean loss as it is; fit.sampler=weighted draws by it")  # fmt: skip
+    need(fit.weights_clip == 0 or fit.weights != "lff", "weights_clip",
+         "0 with fit.weights=lff, whose weights of each step are not cut")  # fmt: skip
+    need(fit.weights_normalise == "set" or fit.sampler != "weighted", "weights_normalise",
+         "set with fit.sampler=weighted, as weights are drawn by and not in the loss")  # fmt: skip
 
 
 def _by_own_labels(fit: ConfigDict) -> list[str]:
@@ -207,6 +221,11 @@ def cautions(config: ConfigDict) -> Iterator[str]:
     if rated and config.weights.true_ratio:
         yield (f"arm {', '.join(rated)}: weights.true_ratio makes the weights of the labels of "
                "training and validation images; nothing is estimated")  # fmt: skip
+    for name, fit in trees.items():
+        if fit.sampler in EVEN and fit.weights in BY_SIZE:
+            yield (f"arm {name} draws as much of each group (fit.sampler={fit.sampler}) and weighs "
+                   f"small ones more on top (fit.weights={fit.weights}): their sizes are made up "
+                   "for twice")  # fmt: skip
 
 
 def refuse(config: ConfigDict, problems: list[str]) -> None:

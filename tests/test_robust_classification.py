@@ -171,6 +171,11 @@ WRONG = {
     "no weights": ({"sampler": "weighted"}, "fit.sampler (='weighted') must be another, unless"),
     "weights to come": ({"sampler": "weighted", "weights": "lff"}, "there before the training"),
     "clip": ({"weights": "inverse", "weights_clip": 0.5}, "fit.weights_clip (=0.5) must be 0"),
+    "clip of lff": ({"weights": "lff", "weights_clip": 2.0}, "fit.weights_clip (=2.0) must be 0"),
+    "drawn": (
+        {"weights": "sqrt", "sampler": "weighted", "weights_normalise": "batch"},
+        "fit.weights_normalise (='batch') must be set with fit.sampler=weighted",
+    ),
     "figure": ({"select": "accuracy"}, "fit.select (='accuracy') must be one of last, average"),
     "two weights": ({"first": "jtt", "weights": "sqrt"}, "fit.weights (='sqrt') must be none"),
     "smote": ({"head_smote": 5}, "fit.head_smote (=5) must be 0 unless fit.head is crt"),
@@ -206,6 +211,33 @@ def test_what_reads_labels_of_each_image_is_refused_with_mixed_ones(transform):
         assert said in str(error.value)
     tree.arms = ConfigDict({"a": {"spectral": 0.1, "l1": 0.1, "weights": "inverse", "mine": 64}})
     validate(tree)
+
+
+@pytest.mark.parametrize("weights", ["inverse", "sqrt", "effective", "reweighing"])
+def test_weights_that_a_group_shares_are_refused_where_they_change_nothing(weights):
+    for objective in ("group_mean", "group_dro", "max", "cvar_groups"):
+        tree = config(a={"weights": weights, "objective": objective})
+        said = f"(={weights!r}) must be none with fit.objective={objective}, as a weight"
+        with pytest.raises(InputError) as error:
+            validate(tree)
+        assert said in str(error.value)
+        tree.fit.sampler = "weighted"
+        validate(tree)
+    for objective in ("mean", "cvar", "top_k"):
+        validate(config(a={"weights": weights, "objective": objective}))
+    tree = config(a={"weights": "reweighing", "objective": "group_mean", "groups": "target"})
+    validate(tree)  # there images of a class differ in weight
+
+
+def test_groups_that_are_made_up_for_twice_are_warned_of():
+    for sampler in ("balanced", "epoch_balanced", "over", "under"):
+        tree = config(erm={}, a={"sampler": sampler, "weights": "inverse"})
+        validate(tree)
+        (told,) = cautions(tree)
+        assert told.startswith(f"arm a draws as much of each group (fit.sampler={sampler}) and")
+    for one in ({"sampler": "balanced"}, {"weights": "inverse"},
+                {"sampler": "weighted", "weights": "inverse"}):  # fmt: skip
+        assert cautions(config(a=one)) == []
 
 
 def test_the_networks_of_the_ratio_are_checked_where_an_arm_asks_for_it():

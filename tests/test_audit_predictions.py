@@ -444,7 +444,9 @@ def test_other_rows_are_refused(tmp_path, capsys, change, words):
             {},
             "of scores that are calibrated",
         ),
-        (["--repair=odds", "--fit={copy}"], {}, "such as '0.png'"),
+        (["--repair=odds", "--fit={copy}"], {}, "such as file 0.png"),
+        # Numbers that start anew in each table are no sign of the same rows.
+        (["--repair=odds", "--fit={anew}"], {}, "no positives of the group 'female'"),
         (["--repair=odds", "--fit={copy}"], {"file": [""] * 1200}, "the rows that are audited"),
         (["--attributes=sex,age,sex"], {}, "--attributes=sex,age,sex: 'sex' twice"),
         (["--attributes=sex+sex"], {}, "'sex' twice"),
@@ -468,6 +470,7 @@ def test_other_rows_are_refused(tmp_path, capsys, change, words):
 )
 def test_bad_input_ends_with_one_line(tmp_path, capsys, args, columns, words):
     men = table(tmp_path / "men.csv", prefix="m", sex=["male"] * 1200)
+    anew = table(tmp_path / "anew.csv", p=[0.3] * 1200, sex=["male"] * 1200)
     sex = np.array(["female", "male"] * 600)
     some = (sex == "male") & (np.arange(1200) % 3 > 0)
     poor = table(tmp_path / "poor.csv", prefix="p", sex=sex, y=some.astype(int))
@@ -476,7 +479,9 @@ def test_bad_input_ends_with_one_line(tmp_path, capsys, args, columns, words):
                   "text": ["seen"] * 1200} | columns))  # fmt: skip
     given = table(tmp_path / "p.csv", **columns)
     copy = shutil.copy(given, tmp_path / "copy.csv")
-    args = [arg.format(men=men, poor=poor, own=given, notes=notes, copy=copy) for arg in args]
+    args = [
+        arg.format(men=men, poor=poor, own=given, notes=notes, copy=copy, anew=anew) for arg in args
+    ]
     code, figures, _ = run(tmp_path, *args, predictions=given)
     assert code == 2
     assert not figures

@@ -174,9 +174,9 @@ def listing(path: Path, title: str, where: str) -> tuple[list[Found], labels.Row
             for name in names:
                 file = Path(folder, name)
                 if not name.startswith(".") and file.suffix.lower() in endings:
-                    if stamp := _stamp(file):
+                    if about := _stamp(file):
                         key = file.relative_to(path).as_posix()
-                        files.append((key, decode.Place(str(file)), stamp))
+                        files.append((key, decode.Place(str(file)), about))
         if (path / "dataset.json").is_file():
             text = (path / "dataset.json").read_bytes()
     elif path.is_file() and zipfile.is_zipfile(path):

@@ -179,16 +179,22 @@ def _repaired(
 
 def _check_other_rows(table: Predictions, fit: Predictions, where: str) -> None:
     """Raises InputError where rows of the table are in `fit`: on these a repair looks better than
-    it is. They are told by the column `file` or `id`, else only where all are the same."""
+    it is. They have the same `file` or `id`, and (as numbers may start anew in each table) most of
+    those agree in all columns; without such a column only a whole copy is told."""
     key = next((name for name in predictions.KEYS
                 if name in table.columns and name in fit.columns), None)  # fmt: skip
     if key:
-        shared = {*table.columns[key].tolist()} & {*fit.columns[key].tolist()} - {""}
-        if shared:
-            found = (f"{len(shared)} of {len(fit.truth)} rows are audited too, by their {key!r}, "
-                     f"such as {min(shared)!r}")  # fmt: skip
-            raise InputError(found, where, "Give other rows; where names start anew in each table, "
-                             "make them differ")  # fmt: skip
+        common = [name for name in table.columns if name in fit.columns]
+        ours, theirs = (
+            {row[common.index(key)]: row
+             for row in zip(*(one.columns[name].tolist() for name in common), strict=True)}
+            for one in (table, fit)
+        )  # fmt: skip
+        shared = ours.keys() & theirs.keys() - {""}
+        same = [name for name in shared if ours[name] == theirs[name]]
+        if len(same) > len(shared) / 2:
+            found = f"{len(same)} of {len(theirs)} rows are audited too, such as {key} {min(same)}"
+            raise InputError(found, where, "Give other rows")
     if table.columns.keys() == fit.columns.keys() and all(
         np.array_equal(values, fit.columns[name]) for name, values in table.columns.items()
     ):

@@ -332,7 +332,7 @@ def variants() -> dict[str, Change]:
 
 
 # Of the methods that need no label the one that came nearest to the reference in the paper's grid
-# (README, Results): reals drawn by their weight, and two groups of the ratios held at the shares
+# (README, The grid): reals drawn by their weight, and two groups of the ratios held at the shares
 # that they have in the reference set.
 STEERED = {"reweight": "resample", "penalty": "marginals", "penalty_groups": "ratio",
            "penalty_weight": 2.0, "penalty_momentum": 0.99}  # fmt: skip

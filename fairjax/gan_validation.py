@@ -198,8 +198,9 @@ def _penalty(config: ConfigDict, need: Need) -> None:
     need(gan.penalty_count >= 2, "penalty_count", "2 or more")
     need(gan.penalty_members >= 1, "penalty_members", "1 or more")
     need(0 <= gan.penalty_momentum < 1, "penalty_momentum", "from 0 to below 1")
-    need(not gan.penalty_momentum or (gan.penalty == "marginals" and not gan.penalty_unbiased),
-         "penalty_momentum", "0 unless penalty is marginals, without penalty_unbiased")  # fmt: skip
+    running = gan.penalty == "none" or (gan.penalty == "marginals" and not gan.penalty_unbiased)
+    need(not gan.penalty_momentum or running, "penalty_momentum",
+         "0 unless penalty is marginals, without penalty_unbiased")  # fmt: skip
     need(not gan.penalty_attributes or tuple(gan.penalty_attributes) in sets, "penalty_attributes",
          f"empty or one of judge.attribute_sets ({', '.join(map(str, sets))})")  # fmt: skip
     for key in ("penalty_weight", "penalty_slack"):

@@ -2,7 +2,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from fairjax import config as configuration
-from fairjax.config import defaults, digest, nearest, paths, variant, with_arm
+from fairjax.config import STEERED, defaults, digest, nearest, paths, variant, with_arm
 from fairjax.errors import InputError
 from fairjax.gan_validation import WORDS
 from fairjax.validation import cautions, validate
@@ -114,7 +114,6 @@ def test_all_problems_are_reported_at_once():
         ("gan.penalty_weight", -1.0),
         ("gan.penalty_weight", float("inf")),
         ("gan.penalty_slack", -0.1),
-        ("gan.penalty_momentum", 0.9),  # without a penalty
         ("gan.penalty_count", 1),
         ("gan.penalty_rate", 0.0),
         ("gan.adversary_width", 0),
@@ -222,6 +221,12 @@ def test_a_slack_below_the_chance_of_a_batch_is_warned_of():
     assert len(cautions(config)) == 1
     config.gan.update(penalty_unbiased=False, penalty_slack=0.05)
     assert len(cautions(config)) == 1
+
+
+def test_the_penalty_of_the_default_arm_is_left_out_by_one_word():
+    config = defaults()
+    config.arms = ConfigDict({"weighted": STEERED | {"penalty": "none", "reweight": "loss"}})
+    validate(config)
 
 
 @pytest.mark.parametrize(

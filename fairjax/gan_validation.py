@@ -9,6 +9,7 @@ from fairjax.config import d_widths, named_arm
 from fairjax.errors import InputError
 
 Need = Callable[[bool, str, str], None]  # (it is right, key of `gan`, the rule)
+AIMED = ("marginals", "constraint")  # the penalties that have a target
 
 # Keys of `gan` that are one of some words.
 WORDS = {
@@ -207,7 +208,7 @@ def _penalty(config: ConfigDict, need: Need) -> None:
         need(0 <= gan[key] < float("inf"), key, "0 or more, and finite")
     for key in ("penalty_rate", "adversary_learning_rate", "adversary_width"):
         need(0 < gan[key] < float("inf"), key, "positive and finite")
-    aimed = gan.penalty in ("none", "marginals", "constraint")
+    aimed = gan.penalty in ("none", *AIMED)
     need(aimed or not gan.penalty_unbiased, "penalty_unbiased",
          "False unless penalty is marginals or constraint")  # fmt: skip
     need(aimed or gan.penalty_target == "reference", "penalty_target",

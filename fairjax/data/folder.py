@@ -176,10 +176,10 @@ def listing(path: Path, title: str, where: str) -> tuple[list[Found], labels.Row
             folders[:] = sorted(f for f in folders if not f.startswith("."))
             for name in names:
                 file = Path(folder, name)
-                if not name.startswith(".") and file.suffix.lower() in endings:
-                    if about := _stamp(file):
-                        key = file.relative_to(path).as_posix()
-                        files.append((key, decode.Place(str(file)), about))
+                wanted = not name.startswith(".") and file.suffix.lower() in endings
+                if wanted and (about := _stamp(file)):
+                    key = file.relative_to(path).as_posix()
+                    files.append((key, decode.Place(str(file)), about))
         if (path / "dataset.json").is_file():
             text = (path / "dataset.json").read_bytes()
     elif path.is_file() and zipfile.is_zipfile(path):

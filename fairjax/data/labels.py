@@ -215,10 +215,11 @@ def encode(
     out = np.full((len(rows), len(names)), -1, np.int8)
     values: dict[str, tuple[str, ...]] = {}
     for column, name in enumerate(names):
-        cells = [plain(row.get(name)) if row else None for row in rows]
+        texts = [_text(row.get(name)) if row else None for row in rows]
+        cells = [None if text in UNKNOWN else text for text in texts]
         codes, values[name] = _codes(name, cells, where)
         out[:, column] = [codes[c] for c in cells]
-        _tell_unknown(name, [row.get(name) for row in rows if row], codes)
+        _tell_unknown(name, texts, codes)
     return out, values
 
 
@@ -239,9 +240,9 @@ def _text(cell: Any) -> str | None:
     return text or None
 
 
-def _tell_unknown(name: str, cells: Sequence[Any], codes: dict[str | None, int]) -> None:
+def _tell_unknown(name: str, texts: Sequence[str | None], codes: dict[str | None, int]) -> None:
     """Logs what is no empty cell and yet counts as unknown."""
-    found = Counter(_text(cell) for cell in cells)
+    found = Counter(texts)
     words = {word: n for word, n in found.items() if word in UNKNOWN}
     if codes["-1"] < 0 and found["-1"]:
         words["-1"] = found["-1"]

@@ -157,13 +157,18 @@ def features(path: Path, table: Predictions, flag: str) -> np.ndarray:
         raise InputError(f"features of the shape {found.shape}, or not all finite", where,
                          f"Give a row for each of the {rows} rows of the table")  # fmt: skip
     kept = table.lines - 2
-    key = next((name for name in KEYS if name in table.columns), None)
+    key = key_of(table)
     if ids is not None and key:
         differ = np.flatnonzero(table.columns[key] != [_word(value) for value in ids[kept]])
         if len(differ):
             raise InputError(f"row {table.lines[differ[0]]} is of another {key}", where,
                              "Give the features of these rows, in their order")  # fmt: skip
     return found[kept]
+
+
+def key_of(*tables: Predictions) -> str | None:
+    """The column that names the rows of all these tables; None where they have none."""
+    return next((name for name in KEYS if all(name in one.columns for one in tables)), None)
 
 
 def matched(table: Predictions, other: Predictions, where: str) -> Predictions:
@@ -177,7 +182,7 @@ def matched(table: Predictions, other: Predictions, where: str) -> Predictions:
     Raises:
       InputError: not the same rows, a name that occurs twice, or a row with another label.
     """
-    key = next((name for name in KEYS if name in table.columns and name in other.columns), None)
+    key = key_of(table, other)
     order, names = np.arange(len(other.truth)), table.lines
     if len(other.truth) != len(names):
         raise InputError(f"{len(other.truth)} rows with a label instead of {len(names)}", where,

@@ -109,6 +109,11 @@ def collect(config: ConfigDict, log: Callable[[str], None]) -> Collected:
     if not _is_picture(_nested(info.features, own.image)):
         mend = "Name the feature that holds the images"
         raise InputError(f"{own.image!r} of {name_of_set} is no image", "data.tfds.image", mend)
+    leaves = [path.rsplit("/", 1)[-1] for path in paths]
+    for name in leaves:
+        if leaves.count(name) > 1:
+            mend = "Name one of them, once"
+            raise InputError(f"several features end in {name!r}", "data.tfds.attributes", mend)
     columns: list[list[int]] = [[] for _ in paths]
     for i in range(count):
         example = source[i]
@@ -121,12 +126,7 @@ def collect(config: ConfigDict, log: Callable[[str], None]) -> Collected:
             column.append(int(value))
     values: dict[str, tuple[str, ...]] = {}
     labels = np.full((count, len(paths)), -1, np.int8)
-    leaves = [path.rsplit("/", 1)[-1] for path in paths]
-    for c, (path, column) in enumerate(zip(paths, columns, strict=True)):
-        name = leaves[c]
-        if leaves.count(name) > 1:
-            mend = "Name one of them, once"
-            raise InputError(f"several features end in {name!r}", "data.tfds.attributes", mend)
+    for c, (name, path, column) in enumerate(zip(leaves, paths, columns, strict=True)):
         found = sorted(set(column) - {-1})
         if len(found) > MAX_VALUES:
             mend = "Name features that are groups"

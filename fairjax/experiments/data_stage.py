@@ -1,6 +1,6 @@
 """Stage `data`: images are prepared by the lead process, and loaded by all."""
 
-import json
+import contextlib
 import logging
 import shutil
 import tempfile
@@ -72,19 +72,16 @@ def _same(folder: Path, known: str, found: dict[str, Any]) -> dict[str, Any]:
     Raises:
       InputError: they are others; says what differs, where it is known.
     """
-    try:
-        began = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-        if began["hash"] != known:
-            began = None
-    except (OSError, ValueError, KeyError, TypeError):
-        began = None
-    differs = [] if began is None else [
-        key for key in found if key not in BESIDE and found[key] != began.get(key)]  # fmt: skip
-    if began is not None and not differs:
-        return began
+    which = ""
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # it may be damaged
+        began = read_json(folder / "manifest.json")
+        if began["hash"] == known:
+            differs = [k for k in found if k not in BESIDE and found[k] != began.get(k)]
+            if not differs:
+                return began
+            which = f" (of manifest.json differ: {', '.join(differs)})"
     raise InputError(
-        "the images or their labels are no longer those on which this run began"
-        + (f" (of manifest.json differ: {', '.join(differs)})" if differs else ""),
+        f"the images or their labels are no longer those on which this run began{which}",
         str(folder),
         "Restore them, or use another --workdir",
     )

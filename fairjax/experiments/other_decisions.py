@@ -141,10 +141,6 @@ def _repaired(
         raise InputError("not among --attributes", f"--repair_by={by}",
                          f"Those are {', '.join(values.attributes)}")  # fmt: skip
     path = Path(values.fit).expanduser()
-    if path.resolve() == Path(values.predictions).expanduser().resolve():
-        raise InputError("the rows that are audited", f"--fit={path}",
-                         "Give others: on its own rows a repair looks better than it "
-                         "is")  # fmt: skip
     fit = predictions.read(path, values.label, values.score, None, table.positive, values.threshold,
                            "--fit", words)  # fmt: skip
     _check_other_rows(table, fit, f"--fit={path}")
@@ -178,11 +174,10 @@ def _repaired(
 
 
 def _check_other_rows(table: Predictions, fit: Predictions, where: str) -> None:
-    """Raises InputError where rows of the table are in `fit`: on these a repair looks better than
-    it is. They have the same `file` or `id`, and (as numbers may start anew in each table) most of
-    those agree in all columns; without such a column only a whole copy is told."""
-    key = next((name for name in predictions.KEYS
-                if name in table.columns and name in fit.columns), None)  # fmt: skip
+    """Raises InputError where rows of the table are in `fit`. They have the same `file` or `id`,
+    and (as numbers may start anew in each table) most of those agree in all columns; without such a
+    column only a whole copy is told."""
+    which, key = "", predictions.key_of(table, fit)
     if key:
         common = [name for name in table.columns if name in fit.columns]
         ours, theirs = (
@@ -193,13 +188,13 @@ def _check_other_rows(table: Predictions, fit: Predictions, where: str) -> None:
         shared = ours.keys() & theirs.keys() - {""}
         same = [name for name in shared if ours[name] == theirs[name]]
         if len(same) > len(shared) / 2:
-            found = f"{len(same)} of {len(theirs)} rows are audited too, such as {key} {min(same)}"
-            raise InputError(found, where, "Give other rows")
-    if table.columns.keys() == fit.columns.keys() and all(
-        np.array_equal(values, fit.columns[name]) for name, values in table.columns.items()
+            which = f" ({len(same)} of {len(theirs)}, such as {key} {min(same)})"
+    if which or (
+        table.columns.keys() == fit.columns.keys()
+        and all(np.array_equal(values, fit.columns[name]) for name, values in table.columns.items())
     ):
-        raise InputError("the rows that are audited", where, "Give others: on its own rows a "
-                         "repair looks better than it is")  # fmt: skip
+        raise InputError(f"the rows that are audited{which}", where, "Give others: on its own rows "
+                         "a repair looks better than it is")  # fmt: skip
 
 
 def _check_means(values: flags.FlagValues) -> None:

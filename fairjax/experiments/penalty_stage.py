@@ -19,6 +19,7 @@ from fairjax.experiments import judge_stage
 from fairjax.experiments.judge_stage import Labelled
 from fairjax.experiments.stages import read_json
 from fairjax.experiments.weights_stage import load_weights
+from fairjax.gan_validation import AIMED
 from fairjax.train.classifier import probabilities
 from fairjax.train.clusters import on_a_line
 from fairjax.train.penalty import FrozenJudge, frozen_judge
@@ -29,7 +30,6 @@ ROLE = "penalty_judge"
 FEW = 10  # images of a group of the ratios, below which no network can learn to tell it
 LEAST = 0.02  # share of the reference images in a group, below which the groups part nothing
 OUTER = 0.05  # of the ratios, at each end
-AIMED = ("marginals", "constraint")  # the penalties that have a target
 CHUNK = 4096  # reference images in memory at a time
 
 
@@ -121,26 +121,26 @@ def ratio_groups(log_ratio: np.ndarray, count: int, reference: np.ndarray) -> np
             f"Set it to {max(different, 2)} or less, or penalty_groups=attributes",
         )  # fmt: skip
     groups = on_a_line(log_ratio, count)
-    if _parts(groups, reference):
+    if _shares(groups, reference).min() > LEAST:
         return groups
     inner = np.clip(log_ratio, *np.quantile(log_ratio, (OUTER, 1 - OUTER)))
-    if len(np.unique(inner)) >= count and _parts(found := on_a_line(inner, count), reference):
-        log.info("groups of the ratios: without the outer %d %%, in which few images are alone",
-                 round(100 * OUTER))  # fmt: skip
-        return found
-    shares = np.bincount(groups, reference, minlength=count) / reference.sum()
+    if len(np.unique(inner)) >= count:
+        found = on_a_line(inner, count)
+        if _shares(found, reference).min() > LEAST:
+            log.info("groups of the ratios: without the outer %d %%, in which few images are alone",
+                     round(100 * OUTER))  # fmt: skip
+            return found
     log.warning(
         "groups of the ratios: of the reference images %s %% are in each, so that a penalty on "
         "their shares says little; gan.penalty_count may part them",
-        ", ".join(f"{100 * share:.1f}" for share in shares),
+        ", ".join(f"{100 * share:.1f}" for share in _shares(groups, reference)),
     )
     return groups
 
 
-def _parts(groups: np.ndarray, reference: np.ndarray) -> bool:
-    """Whether every group has more than a few of the reference images."""
-    shares = np.bincount(groups, reference, minlength=int(groups.max()) + 1) / reference.sum()
-    return bool(shares.min() > LEAST)
+def _shares(groups: np.ndarray, reference: np.ndarray) -> np.ndarray:
+    """Of the reference images, the share that is in each group."""
+    return np.bincount(groups, reference) / reference.sum()
 
 
 def load(workdir: Path, config: ConfigDict, dataset: Dataset) -> FrozenJudge | None:
